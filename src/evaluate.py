@@ -1,0 +1,42 @@
+"""Test a run again, as it was or on other data: `python src/evaluate.py run=<run folder> [data=...]`."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fovea.config import saved
+from fovea.config.entry import entry
+
+log = logging.getLogger(__name__)
+
+
+@entry("evaluate", saved_run="run")
+def main(cfg: DictConfig) -> None:
+    """Test a checkpoint, and keep the figures in a folder of their own below the run's."""
+    from fovea import build, run
+
+    checkpoint = Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run))
+    data = build.datamodule(cfg)
+    data.test_on(cfg.split)
+    task = build.task(cfg)
+    trainer = build.trainer(cfg, alone=True)
+    log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), cfg.split)
+    trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
+    if trainer.is_global_zero:
+        folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
+        saved.save(cfg, folder / "config.yaml")
+        content = {
+            "checkpoint": str(checkpoint),
+            "split": cfg.split,
+            "images": len(data.splits["test"]),
+            "test": figures,
+        }
+        run.write_json(folder / "results.json", content | {"unreadable": sorted(data.unreadable)})
+        run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
+        log.info("%s: %s", cfg.split, run.in_words(figures))
+        log.info("per class: %s", folder / "per_class.csv")
+
+
+if __name__ == "__main__":
+    main()

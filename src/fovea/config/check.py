@@ -1,0 +1,85 @@
+"""Is a composed config good? Asked before torch is imported and before anything is written."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import OverrideType
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from fovea.config.resolvers import CONF
+from fovea.config.saved import plain
+from fovea.config.schema import check_monitor, check_types
+
+
+def check_plain_run(config_name: str, arguments: list[str]) -> None:
+    """Refuse a wrong config before Hydra makes a folder for it (and before it composes it twice)."""
+    if any(word.startswith("-") for word in arguments):
+        return  # --help, --cfg job, -m: its jobs are checked one by one
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose(config_name, arguments)
+        check(cfg)
+        _check_kinds(cfg, config_name, arguments)
+
+
+def check(cfg: DictConfig) -> None:
+    """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there."""
+    cfg = cfg.copy()
+    for key in {"run_dir", "output_dir"} & set(cfg):
+        cfg[key] = key  # not known before the run
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        config = {} if missing else plain(cfg)
+    except OmegaConfBaseException:  # a resolver's word is "'>' not supported": first ask for what was typed wrong
+        check_types(_typed(cfg))
+        raise
+    if missing:
+        raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
+    _check_data_root(cfg)
+    check_types(config)
+    for key in ("weights", "ckpt_path"):
+        if cfg[key] and not Path(cfg[key]).expanduser().is_file():
+            raise ValueError(f"{key}={cfg[key]}: there is no such file")
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"])
+
+
+def _typed(cfg: DictConfig) -> dict[str, Any]:
+    """The config without what is computed."""
+
+    def kept(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: kept(value) for key, value in node.items() if not (isinstance(value, str) and "${" in value)}
+        return node
+
+    typed = kept(OmegaConf.to_container(cfg))
+    assert isinstance(typed, dict)
+    return typed
+
+
+def _check_data_root(cfg: DictConfig) -> None:
+    if "root" in cfg.data and not cfg.data.root:
+        said = OmegaConf.to_container(cfg.data)
+        assert isinstance(said, dict)
+        variable = re.search(r"oc\.env:(\w+)", str(said["root"]))
+        first = f"{variable[1]} is not set: put it into .env or the environment, or type" if variable else "type"
+        raise ValueError(f"data.root is not set. {first[0].upper()}{first[1:]} data.root=<folder>")
+
+
+def _check_kinds(cfg: DictConfig, config_name: str, arguments: list[str]) -> None:
+    """Refuse text where the yaml has a number, or true or false."""
+    overrides = OverridesParser.create().parse_overrides(arguments)
+    groups = [o.input_line or "" for o in overrides if (CONF / o.key_or_group).is_dir()]
+    changed = [o.key_or_group for o in overrides if o.type == OverrideType.CHANGE and o.input_line not in groups]
+    texts = {key: OmegaConf.select(cfg, key) for key in changed if not key.startswith("hydra")}
+    texts = {key: text for key, text in texts.items() if isinstance(text, str)}
+    if not texts:
+        return
+    before = hydra.compose(config_name, groups)
+    for key, text in texts.items():
+        old = OmegaConf.select(before, key)
+        if isinstance(old, int | float):
+            expected = "true or false" if isinstance(old, bool) else "a number"
+            raise ValueError(f"{key}={text}: {expected} is expected (conf/ has {str(old).lower()})")

@@ -1,0 +1,110 @@
+"""A config as a file: resolved and masked when a run begins, and taken up again to resume, evaluate or predict."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import yaml
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig, OmegaConf
+
+from fovea.config.resolvers import CONF
+
+OUTSIDE = re.compile(r"\$\{(oc\.env|hydra|now|stamp|project_dir|cpu_count)\b")  # resolvers that look beyond the config
+AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error")
+SECRET = re.compile(r"(?i)api_?key|token|secret|passw|credential")
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as resolved plain containers, secrets masked."""
+    raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
+    masked = _masked(resolved, raw)
+    assert isinstance(masked, dict)
+    return masked
+
+
+def _masked(value: Any, raw: Any, key: str = "") -> Any:
+    """Secrets become ***; one that the yaml takes from the environment stays the reference that it is."""
+    if isinstance(value, dict):
+        return {str(k): _masked(v, raw[k] if isinstance(raw, dict) else v, str(k)) for k, v in value.items()}
+    if isinstance(value, list):
+        raws = raw if isinstance(raw, list) else value
+        return [_masked(v, r, key) for v, r in zip(value, raws, strict=True)]
+    if not isinstance(value, str):
+        return value
+    if SECRET.search(key):
+        return raw if isinstance(raw, str) and "${" in raw else "***"
+    return re.sub(r"(\w+://[^/:@\s]+):[^/@\s]+@", r"\1:***@", value)  # user:password@host
+
+
+def save(cfg: DictConfig, file: Path) -> None:
+    """Write the config, resolved, and under `references` which of its values follow from others.
+
+    With those put back (`load`), an override of a saved config moves what follows from it, as it did at first.
+    """
+    references = dict(_references(OmegaConf.to_container(cfg)))
+    text = yaml.safe_dump(plain(cfg) | {"references": references}, sort_keys=False, allow_unicode=True, width=120)
+    file.write_text(text, encoding="utf-8")
+
+
+def _references(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """(dotted path, expression) of every value that is computed from other keys of the same config.
+
+    But for the network's: what has been trained doesn't change with the data that it is shown later.
+    """
+    if path == "model":
+        return
+    if isinstance(raw, dict | list):
+        items = raw.items() if isinstance(raw, dict) else enumerate(raw)
+        for key, value in items:
+            yield from _references(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(raw, str) and "${" in raw and not OUTSIDE.search(raw):
+        yield path, raw
+
+
+def load(said: str, folder: Path) -> dict[str, Any]:
+    """A run's config with its references put back, for its folder as it is called now.
+
+    Raises:
+        ValueError: `said`, what the user typed, names no run folder.
+    """
+    file = folder / "config.yaml"
+    if not file.is_file():
+        raise ValueError(f"{said}: no run folder, for there is no {file}")
+    content = yaml.safe_load(file.read_text("utf-8"))
+    references = content.pop("references", {})
+    saved = DictConfig(content)
+    for path, expression in references.items():
+        OmegaConf.update(saved, path, expression)
+    saved.run_dir = str(folder.resolve())
+    for place in (saved, saved.model):  # its checkpoints have the weights
+        for key in {"weights", "ckpt_path"} & set(place):
+            place[key] = None
+    base = OmegaConf.to_container(saved)
+    assert isinstance(base, dict)
+    return {str(key): value for key, value in base.items()}
+
+
+def groups(overrides: list[Override], data: dict[str, Any]) -> dict[str, Any]:
+    """The nodes that group choices such as `data=folder` bring, whole, as train.yaml would have them.
+
+    Other data are still seen as the run saw its own, `data`: at its image size, on its background, in its batches.
+    """
+    if not overrides:
+        return {}
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = hydra.compose("train", [o.input_line or "" for o in overrides])
+    nodes: dict[str, Any] = {o.key_or_group: OmegaConf.to_container(composed[o.key_or_group]) for o in overrides}
+    if "data" in nodes:
+        nodes["data"] |= {key: data[key] for key in AS_TRAINED if key in data}
+    return nodes
+
+
+def make_absolute(cfg: DictConfig) -> None:
+    """Paths that were typed relative to this folder must hold when the run is resumed from another one."""
+    for key in ("data.root", "weights", "ckpt_path"):
+        value = OmegaConf.select(cfg, key)
+        if value:
+            OmegaConf.update(cfg, key, str(Path(value).expanduser().absolute()))

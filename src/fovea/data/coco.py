@@ -1,0 +1,103 @@
+"""COCO's instance annotations as a multi-label set: which categories an image holds.
+
+Source: Lin et al. 2014, https://arxiv.org/abs/1405.0312; format: https://cocodataset.org/#format-data.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fovea.data.index import Index, Splits
+from fovea.data.multilabel_csv import missing_files
+
+Json = dict[str, Any]
+Categories = tuple[tuple[int, str], ...]
+KEPT = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name")
+
+
+def read_coco(
+    root: Path,
+    train_images: str = "train2017",
+    val_images: str = "val2017",
+    test_images: str = "test2017",
+    train_annotations: str = "annotations/instances_train2017.json",
+    val_annotations: str | None = "annotations/instances_val2017.json",
+    test_annotations: str | None = None,
+) -> Splits:
+    """Read instances files; class k is the k-th category by id (COCO's ids have gaps: 80 of 1 to 90).
+
+    A category is present if the image has any annotation of it, a crowd's (`iscrowd`) too: such a region does hold
+    the category. An image without annotations is kept, with every category absent.
+
+    Args:
+        root: folder that the image folders and files below are relative to.
+        train_images: folder of the training images; the others likewise.
+        train_annotations: instances file of the training images; the others likewise, and None leaves the split
+            out. COCO's own test set has no public labels.
+
+    Raises:
+        ValueError: a file or image is not there, a file is no instances file, or two differ in their categories.
+    """
+    files = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
+    folders = {"train": train_images, "val": val_images, "test": test_images}
+    read = {split: _read_split(root / file, root / folders[split]) for split, file in files.items() if file is not None}
+    categories, train = read["train"]
+    for split, (others, _) in read.items():
+        if others != categories:
+            raise ValueError(
+                f"{files[split]} has other categories than {files['train']},"
+                f" first {sorted(set(others) ^ set(categories))[:3]} (id, name).\nTake all files from one release."
+            )
+    indices = {split: index for split, (_, index) in read.items()}
+    names = tuple(name for _, name in categories)
+    return Splits("multilabel", names, train, indices.get("val"), indices.get("test"))
+
+
+def _read_split(file: Path, folder: Path) -> tuple[Categories, Index]:
+    content = _read_json(file)
+    categories = tuple(sorted((item["id"], item["name"]) for item in content["categories"]))
+    paths = [os.path.join(folder, item["file_name"]) for item in content["images"]]
+    if not paths:
+        raise ValueError(f"{file} names no images.")
+    if missing := missing_files(paths):
+        first = "".join(f"\n  {path}" for path in missing[:3])
+        raise ValueError(f"{file}: {len(missing)} of {len(paths)} images are not there, first:{first}")
+    return categories, Index(paths, _targets(file, content, categories))
+
+
+def _read_json(file: Path) -> Json:
+    if not file.is_file():
+        raise ValueError(f"{file} is not there. Give data.root=<folder> and data.read.*_annotations=<file in it>.")
+    with open(file, encoding="utf-8") as stream:
+        try:
+            content = json.load(stream, object_hook=_without_shapes)
+        except ValueError as error:
+            raise ValueError(f"{file} is not JSON: {error}.") from error
+    if absent := [key for key in KEPT[:3] if key not in content]:
+        raise ValueError(f"{file} has no {absent[0]!r}: it is no instances file of COCO's.")
+    return content
+
+
+def _without_shapes(item: Json) -> Json:
+    """An object as soon as it is parsed: COCO's polygons as Python lists would take gigabytes."""
+    return {key: item[key] for key in KEPT if key in item}
+
+
+def _targets(file: Path, content: Mapping[str, Sequence[Json]], categories: Categories) -> torch.Tensor:
+    """(N, K) float: 1 where an image has an annotation of a category, else 0."""
+    row_of = {item["id"]: i for i, item in enumerate(content["images"])}
+    if len(row_of) != len(content["images"]):
+        raise ValueError(f"{file}: {len(content['images'])} images share {len(row_of)} ids; each needs its own.")
+    column_of = {number: k for k, (number, _) in enumerate(categories)}
+    try:
+        rows = [row_of[item["image_id"]] for item in content["annotations"]]
+        columns = [column_of[item["category_id"]] for item in content["annotations"]]
+    except KeyError as error:
+        raise ValueError(f"{file}: an annotation has no image or category of id {error}.") from error
+    targets = torch.zeros(len(row_of), len(column_of))
+    targets[torch.tensor(rows, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)] = 1.0
+    return targets

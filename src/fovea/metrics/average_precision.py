@@ -1,0 +1,66 @@
+"""Average precision per class, and its mean, over the entries that are known.
+
+Exact, so all (N, K) probabilities and targets are kept until the end of the split: five bytes an entry, and
+then all ranks' on each.
+
+TorchMetrics 1.9's MultilabelAveragePrecision gives -0.0 and a warning for a class without positives, counts
+it as 0 in the mean, and fails where a class, or the whole split, has no known entry.
+"""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities.data import dim_zero_cat
+
+
+def average_precision(scores: Tensor, target: Tensor) -> Tensor:
+    """The sum over thresholds n of (R_n - R_(n-1)) P_n, one threshold for each different score; in [0, 1].
+
+    R_n and P_n are the recall and precision of "score >= threshold n", as in scikit-learn's
+    average_precision_score. That sum is the mean, over the positives, of the precision at each one's score.
+
+    Args:
+        scores: (N,) float, without nan.
+        target: (N,) 1 present, 0 absent, -1 unknown: as if the entry weren't there.
+
+    Returns:
+        A scalar; nan where there is no positive.
+    """
+    falling, order = scores.float().sort(descending=True)
+    target = target[order]
+    positives, known = (target == 1).cumsum(0), (target != -1).cumsum(0)  # (N,) among the first n
+    last = torch.searchsorted(-falling, -falling, right=True) - 1  # (N,) the last entry of the same score
+    return (positives[last] / known[last])[target == 1].mean()
+
+
+class AveragePrecision(Metric):
+    """(K,): each class's average precision; nan for a class without a known positive."""
+
+    full_state_update = False
+    higher_is_better = True
+    preds: list[Tensor]
+    target: list[Tensor]
+
+    def __init__(self, num_labels: int) -> None:
+        super().__init__()
+        self.num_labels = num_labels
+        self.add_state("preds", [], dist_reduce_fx="cat")
+        self.add_state("target", [], dist_reduce_fx="cat")
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """preds: (B, K) float; target: (B, K) with 1 present, 0 absent, -1 unknown."""
+        self.preds.append(preds.float())
+        self.target.append(target.to(torch.int8))
+
+    def compute(self) -> Tensor:
+        """(K,) float32."""
+        preds, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)  # (N, K)
+        return torch.stack([average_precision(preds[:, k], target[:, k]) for k in range(self.num_labels)])
+
+
+class MeanAveragePrecision(AveragePrecision):
+    """The mean of average precision over the classes that have a known positive; 0 if none has."""
+
+    def compute(self) -> Tensor:
+        """A scalar in [0, 1], never nan."""
+        return super().compute().nanmean().nan_to_num(nan=0.0)

@@ -1,0 +1,32 @@
+"""What an optimizer is given: which of a network's parameters, with which weight decay.
+
+A frozen parameter (requires_grad False) is left out; one that several layers share appears once.
+"""
+
+from typing import Any
+
+from torch import nn
+
+
+def all_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """Every trainable parameter, all with the optimizer's own settings."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def no_decay_on_norms_and_biases(network: nn.Module) -> list[dict[str, Any]]:
+    """Two groups: the optimizer's own weight decay, and none for biases and what has at most one dimension.
+
+    The latter are mostly the scales and shifts of normalisation layers. An empty group is left out.
+
+    Source: Goyal et al. 2017, https://arxiv.org/abs/1706.02677; the rule is timm's param_groups_weight_decay
+    (https://github.com/huggingface/pytorch-image-models, timm/optim/_param_groups.py). Deviation: the names
+    that a network lists in no_weight_decay() (position embeddings, say) are not asked for.
+    """
+    decayed: list[nn.Parameter] = []
+    not_decayed: list[nn.Parameter] = []
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            exempt = parameter.ndim <= 1 or name.split(".")[-1] == "bias"
+            (not_decayed if exempt else decayed).append(parameter)
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": not_decayed, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]

@@ -1,0 +1,63 @@
+"""Learning-rate schedules that torch's classes don't give in one piece."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ChainedScheduler, LambdaLR, LRScheduler, SequentialLR
+
+Schedule = Callable[[Optimizer], LRScheduler]
+
+
+def sequential(optimizer: Optimizer, schedulers: list[Schedule], milestones: list[int]) -> SequentialLR:
+    """One schedule after the other: schedulers[i + 1] starts afresh at milestones[i], in epochs or steps."""
+    return SequentialLR(optimizer, [schedule(optimizer) for schedule in schedulers], milestones)
+
+
+def chained(optimizer: Optimizer, schedulers: list[Schedule]) -> ChainedScheduler:
+    """All schedules at once: their factors multiply."""
+    return ChainedScheduler([schedule(optimizer) for schedule in schedulers], optimizer)
+
+
+def warmup_cosine(
+    optimizer: Optimizer, total_steps: int | None, warmup: float = 0.05, final_factor: float = 0.0
+) -> LambdaLR:
+    """A straight rise to the optimizer's learning rate, then half a cosine down to `final_factor` of it.
+
+    With T = total_steps, W = round(warmup * T), f = final_factor, the factor at step s is (s + 1) / (W + 1)
+    for s < W, then f + (1 - f) (1 + cos(pi min(1, (s - W) / (T - W)))) / 2.
+
+    Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, and Goyal et al. 2017,
+    https://arxiv.org/abs/1706.02677, section 2.2. Deviation: the warm-up starts above 0: no step is idle.
+
+    Raises:
+        ValueError: the training has no end, or `warmup` is not in [0, 1).
+    """
+    if total_steps is None:
+        raise ValueError(
+            "scheduler=warmup_cosine needs an end of training: total_steps is null.\n"
+            "Set trainer.max_epochs or trainer.max_steps, or take scheduler=constant, which needs no end."
+        )
+    if not 0 <= warmup < 1:
+        raise ValueError(f"scheduler.warmup={warmup}: give the share of the training, from 0 to below 1")
+    warmup_steps = round(warmup * total_steps)
+    return LambdaLR(
+        optimizer, partial(warmup_cosine_factor, warmup=warmup_steps, total=total_steps, final=final_factor)
+    )
+
+
+def warmup_cosine_factor(step: int, warmup: int, total: int, final: float) -> float:
+    """See `warmup_cosine`; `warmup` in steps."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def inverse_square_root(step: int, warmup_steps: int) -> float:
+    """The factor min((s + 1) / W, sqrt(W / (s + 1))): a rise for W = warmup_steps, then an endless fall.
+
+    Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, eq. 3, scaled to a peak of 1, at s = W - 1.
+    """
+    return min((step + 1) / warmup_steps, math.sqrt(warmup_steps / (step + 1)))

@@ -1,0 +1,50 @@
+"""Predict images: `python src/predict.py run=<run folder> source=<images> output=<file>`."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from fovea.config.entry import entry
+
+log = logging.getLogger(__name__)
+
+
+@entry("predict", saved_run="run")
+def main(cfg: DictConfig) -> None:
+    """Write the predictions of a checkpoint as a table, and list the files that could not be read."""
+    if not cfg.source:
+        raise ValueError("source=<an image, a folder, or a .txt list> is missing")
+    from fovea import build, run
+    from fovea.data.files import read_files
+    from fovea.report import predictions
+
+    output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
+    predictions.check_output(output)
+    checkpoint = Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run))
+    index = read_files(Path(cfg.source).expanduser())
+    trainer = build.trainer(cfg, alone=True)
+    loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
+    log.info("%s on %d images", checkpoint, len(index))
+    batches = trainer.predict(build.task(cfg), loader, ckpt_path=str(checkpoint), weights_only=True)
+    probabilities, indices, unreadable = predictions.gather(batches or [])
+    if not trainer.is_global_zero:
+        return
+    paths = [index.paths[i] for i in indices.tolist()]
+    rows = (
+        predictions.best_first(paths, probabilities, cfg.class_names, cfg.top_k)
+        if cfg.task == "multiclass"
+        else predictions.above(paths, probabilities, cfg.class_names, cfg.threshold)
+    )
+    if cfg.probabilities:
+        rows = predictions.with_all(rows, probabilities, cfg.class_names)
+    predictions.write(output, rows)
+    log.info("%d predictions: %s", len(rows), output)
+    if len(unreadable):
+        listed = output.with_name(output.stem + ".unreadable.txt")
+        listed.write_text("".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8")
+        log.warning("%d files could not be read and are not among them: %s", len(unreadable), listed)
+
+
+if __name__ == "__main__":
+    main()

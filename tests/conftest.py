@@ -1,0 +1,104 @@
+import os
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from helpers import SMALL, make_folder
+from hydra.core.global_hydra import GlobalHydra
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads cost more than they give
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def three_splits(root: Path) -> Path:
+    for seed, (split, images) in enumerate({"train": 12, "val": 3, "test": 5}.items()):
+        make_folder(root / split, images=images, seed=seed)
+    return root
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with train/, val/ and test/ of three classes, with a space and an accent in its name."""
+    return three_splits(tmp_path / "mes données")
+
+
+def in_this_process(name: str, *arguments: str) -> int:
+    """Run `src/<name>.py` with a command line, and say its exit code; argv and environment are left as they were."""
+    script, argv, before = str(PROJECT / "src" / f"{name}.py"), sys.argv, dict(os.environ)
+    print("$", shlex.join([script, *arguments]))
+    GlobalHydra.instance().clear()
+    sys.argv = [script, *arguments]
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    finally:
+        sys.argv = argv
+        os.environ.clear()
+        os.environ.update(before)
+    return 0
+
+
+@pytest.fixture
+def invoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs `src/<name>.py` with a command line, in this process; run folders go to `<tmp_path>/runs`."""
+    monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("IMAGENET_DIR", "")
+    return lambda name, *arguments: Outcome(in_this_process(name, *arguments), *capfd.readouterr())
+
+
+@pytest.fixture(scope="session")
+def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(run folder, data folder) of a short training."""
+    place = tmp_path_factory.mktemp("trained")
+    data = three_splits(place / "mes données")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNS_DIR", str(place / "runs"))
+        assert in_this_process("train", "data=folder", f"data.root={data}", *SMALL) == 0
+    (log,) = (place / "runs").rglob("train.log")
+    return log.parent, data
+
+
+@pytest.fixture
+def trained(trained_once: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of that run's folder, in a place of its own."""
+    return Path(shutil.copytree(trained_once[0], tmp_path / "runs" / "train" / "first"))
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs `src/<name>.py` as a person would: a process of its own, in an empty folder."""
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(PROJECT / "src" / f"{name}.py"), *arguments]
+        own = {"RUNS_DIR": str(tmp_path / "runs"), "DATA_DIR": str(tmp_path / "data"), "IMAGENET_DIR": ""}
+        print("$", shlex.join(command))
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | own | environment, capture_output=True, text=True, timeout=300
+        )
+        print(done.stdout[-6000:], done.stderr[-6000:])
+        return done
+
+    return run
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Callable[[], list[Path]]:
+    """The run folders so far."""
+    return lambda: sorted(file.parent for file in (tmp_path / "runs").rglob("train.log"))

@@ -1,0 +1,80 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fovea.data.datamodule import ImageDataModule, carve, in_order
+from fovea.data.index import Index, Splits
+
+
+def index(n: int, classes: int = 2, start: int = 0) -> Index:
+    return Index([f"{start + i}.png" for i in range(n)], torch.arange(n) % classes)
+
+
+def test_missing_splits_are_carved_out_of_train_as_parts_of_the_whole() -> None:
+    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.2, seed=0)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
+    everything = [path for part in splits.values() for path in part.paths]
+    assert sorted(everything) == sorted(index(100).paths)
+    for part in splits.values():
+        assert (part.targets == 0).sum() * 2 == len(part)
+
+
+def test_splits_that_are_there_are_left_as_they_are() -> None:
+    val = index(10, start=100)
+    splits = carve(Splits("multiclass", ("a", "b"), index(100), val), val_fraction=0.1, test_fraction=0.0, seed=0)
+    assert splits["val"] is val
+    assert len(splits["train"]) == 100
+
+
+def test_without_test_images_the_validation_images_are_tested_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.0, seed=0)
+    assert splits["test"] is splits["val"]
+    assert "10 validation images" in caplog.text
+
+
+def test_no_validation_images_and_no_fraction_is_an_error_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="data.val_fraction"):
+        carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.0, test_fraction=0.0, seed=0)
+
+
+def test_classes_take_the_places_that_a_trained_run_gave_them() -> None:
+    data = Splits("multiclass", ("bird", "dog"), Index(["x", "y"], torch.tensor([0, 1])))
+    moved = in_order(data, ["ant", "bird", "cat", "dog"])
+    assert moved.train.targets.tolist() == [1, 3]
+    assert moved.class_names == ("ant", "bird", "cat", "dog")
+
+
+def test_a_class_that_multilabel_data_says_nothing_of_is_unknown() -> None:
+    data = Splits("multilabel", ("dog", "ant"), Index(["x"], torch.tensor([[1.0, 0.0]])))
+    assert in_order(data, ["ant", "bird", "dog"]).train.targets.tolist() == [[0.0, -1.0, 1.0]]
+
+
+def test_a_class_the_run_was_not_trained_on_is_named() -> None:
+    with pytest.raises(ValueError, match="1 classes.*zebra"):
+        in_order(Splits("multiclass", ("ant", "zebra"), index(4)), ["ant", "bird"])
+
+
+def datamodule(root: Path, **options: float) -> ImageDataModule:
+    def read(root: Path | None) -> Splits:
+        return Splits("multiclass", ("a", "b"), index(40), index(10, start=40), index(10, start=50))
+
+    return ImageDataModule(read, str(root), {"train": [], "eval": []}, 8, 8, **options)  # type: ignore[arg-type]
+
+
+def test_the_fingerprint_changes_with_a_label_or_a_name_and_with_nothing_else(tmp_path: Path) -> None:
+    first, second = datamodule(tmp_path), datamodule(tmp_path, num_workers=3, seed=9)
+    assert first.fingerprint() == second.fingerprint()
+    second.splits["val"].targets[0] = 1 - second.splits["val"].targets[0]
+    assert first.fingerprint() != second.fingerprint()
+
+
+def test_all_images_can_be_tested_each_once(tmp_path: Path) -> None:
+    data = datamodule(tmp_path)
+    data.test_on("all")
+    assert sorted(data.splits["test"].paths) == sorted(f"{i}.png" for i in range(60))
+    shared = datamodule(tmp_path)
+    shared.splits["test"] = shared.splits["val"]
+    shared.test_on("all")
+    assert len(shared.splits["test"]) == 50

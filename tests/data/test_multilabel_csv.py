@@ -1,0 +1,174 @@
+import csv
+import io
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+
+from fovea.data.multilabel_csv import missing_files, read_multilabel_csv
+
+COLUMNS = "path,cat,split,dog\na.jpg,1,train,0\nb/c.jpg,-1,val,1\nd.jpg,,train,1.0\ne.jpg,0.0,test,-1.0\n"
+IMAGES = ("a.jpg", "b/c.jpg", "d.jpg", "e.jpg")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in IMAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(root: Path, text: str, encoding: str = "utf-8") -> Path:
+    (root / "labels.csv").write_bytes(text.encode(encoding))
+    return root
+
+
+def test_a_column_per_class_is_present_absent_or_unknown_in_the_columns_order(root: Path) -> None:
+    splits = read_multilabel_csv(write(root, COLUMNS))
+    assert splits.task == "multilabel"
+    assert splits.class_names == ("cat", "dog")
+    assert splits.train.paths == [str(root / "a.jpg"), str(root / "d.jpg")]
+    assert splits.train.targets.tolist() == [[1, 0], [-1, 1]]
+    assert splits.val.paths == [str(root / "b/c.jpg")]
+    assert splits.val.targets.tolist() == [[-1, 1]]
+    assert splits.test.targets.tolist() == [[0, -1]]
+    assert splits.train.targets.dtype == torch.float32
+
+
+def test_a_list_of_names_is_present_and_all_others_are_absent(root: Path) -> None:
+    rows = ["split,path,note,tags", "train,a.jpg,x,dog ant", "val,b/c.jpg,x,", "train,d.jpg,x,ant"]
+    text = "\n".join([*rows, "test,e.jpg,x, zebra  dog"])
+    splits = read_multilabel_csv(write(root, text), label_column="tags")
+    assert splits.class_names == ("ant", "dog", "zebra")
+    assert splits.train.targets.tolist() == [[1, 1, 0], [1, 0, 0]]
+    assert splits.val.targets.tolist() == [[0, 0, 0]]
+    assert splits.test.targets.tolist() == [[0, 1, 1]]
+    assert splits.train.targets.dtype == torch.float32
+
+
+def test_names_may_hold_spaces_with_another_separator(root: Path) -> None:
+    text = 'path,tags\na.jpg,"polar bear, cat"\nd.jpg,cat\n'
+    splits = read_multilabel_csv(write(root, text), label_column="tags", separator=",")
+    assert splits.class_names == ("cat", "polar bear")
+    assert splits.train.targets.tolist() == [[1, 1], [1, 0]]
+
+
+def test_without_a_split_column_every_row_is_train(root: Path) -> None:
+    splits = read_multilabel_csv(write(root, "path,cat\na.jpg,1\nd.jpg,0\n"))
+    assert len(splits.train) == 2
+    assert splits.val is None
+    assert splits.test is None
+
+
+@pytest.mark.parametrize("word", ["val", "valid", "validation"])
+def test_validation_goes_by_three_names(root: Path, word: str) -> None:
+    splits = read_multilabel_csv(write(root, f"path,split,cat\na.jpg,train,1\nd.jpg,{word},0\n"))
+    assert splits.val.paths == [str(root / "d.jpg")]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_spreadsheet_exports_read_the_same(root: Path, delimiter: str, end: str, encoding: str) -> None:
+    rows = [line.split(",") for line in COLUMNS.splitlines()]
+    rows[0][1] = name = f'Bär{delimiter} "groß"'
+    stream = io.StringIO()
+    csv.writer(stream, delimiter=delimiter, lineterminator=end).writerows(rows)
+    splits = read_multilabel_csv(write(root, stream.getvalue() + end, encoding))
+    assert splits.class_names == (name, "dog")
+    assert splits.train.targets.tolist() == [[1, 0], [-1, 1]]
+
+
+def test_spaces_after_the_commas_do_not_count(root: Path) -> None:
+    splits = read_multilabel_csv(write(root, "path, split, cat\na.jpg, train, 1\nd.jpg, train, 0\n"))
+    assert splits.class_names == ("cat",)
+    assert splits.train.targets.tolist() == [[1], [0]]
+
+
+def test_other_column_names_another_file_and_absolute_paths(root: Path) -> None:
+    (root / "other.csv").write_text(f"file,fold,cat\n{root / 'a.jpg'},train,1\nb/../d.jpg,test,0\n")
+    splits = read_multilabel_csv(root, csv="other.csv", path_column="file", split_column="fold")
+    assert splits.train.paths == [str(root / "a.jpg")]
+    assert splits.test.paths == [str(root / "d.jpg")]
+    assert splits.class_names == ("cat",)
+
+
+def test_a_class_without_a_positive_in_train_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    text = "path,split,cat,dog,emu\na.jpg,train,1,0,-1\nd.jpg,val,0,1,1\n"
+    with caplog.at_level(logging.WARNING):
+        read_multilabel_csv(write(root, text))
+    assert len(caplog.messages) == 1
+    assert "2 of 3 classes are never present in train: ['dog', 'emu']" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("file,cat\na.jpg,1\n", "no column 'path'; its columns are file, cat"),
+        (
+            "path,split,cat\na.jpg,train,1\nd.jpg,train,yes\n",
+            "line 3, column 'cat': 'yes' is no label(.|\n)*Write 1",
+        ),
+        ("path,split,cat\na.jpg,train,2\n", "line 2, column 'cat': '2' is no label"),
+        ("path,split,cat\na.jpg,holdout,1\n", "line 2: 'holdout' is no split; there are train, val"),
+        ("path,split,cat\na.jpg,val,1\n", "nothing to train on"),
+        (
+            "path,cat\na.jpg,1\nx.jpg,0\nb/y.jpg,0\nno/z.jpg,0\nw.jpg,0\n",
+            "4 of 5 images are not there(.|\n)*line 3: .*x.jpg",
+        ),
+        ("path,cat\na.jpg,1\nd.jpg,1\nb/../a.jpg,0\n", "1 images have more than one row(.|\n)*a.jpg"),
+        ("path,cat\n../a.jpg,1\n", r"line 2: '\.\./a.jpg' leads out of"),
+        ("path,cat\nb/../../a.jpg,1\n", "line 2: .* leads out of"),
+        ("path,cat\na.jpg,1,1\n", "line 2: 3 fields; the header has 2"),
+        ("path,cat,cat\na.jpg,1,1\n", "must be there and differ; see 'cat'"),
+        (",path,cat\n0,a.jpg,1\n", "must be there and differ; see ''"),
+        ("path,split\na.jpg,train\n", "no class columns"),
+        ("path,cat\n", "a header and no rows"),
+        ("", "is empty"),
+        ('path,cat\n"a.jpg,1\n', "is not CSV in UTF-8"),
+    ],
+)
+def test_a_file_with_a_mistake_is_refused_in_a_few_lines(root: Path, text: str, match: str) -> None:
+    with pytest.raises(ValueError, match=match) as caught:
+        read_multilabel_csv(write(root, text))
+    assert str(root / "labels.csv") in str(caught.value)
+    assert len(str(caught.value).splitlines()) <= 6
+
+
+def test_a_file_in_another_encoding_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels.csv is not CSV in UTF-8"):
+        read_multilabel_csv(write(root, "path,Bär\na.jpg,1\n", "latin-1"))
+
+
+def test_a_missing_file_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels.csv is not there"):
+        read_multilabel_csv(root)
+
+
+@pytest.mark.parametrize("columns", [{"label_column": "tags"}, {"split_column": "fold"}])
+def test_a_column_that_was_asked_for_must_be_there(root: Path, columns: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"no column '{next(iter(columns.values()))}'"):
+        read_multilabel_csv(write(root, "path,cat\na.jpg,1\n"), **columns)
+
+
+def test_a_label_column_without_any_name_is_refused(root: Path) -> None:
+    with pytest.raises(ValueError, match="no row names a class"):
+        read_multilabel_csv(write(root, "path,tags\na.jpg,\n"), label_column="tags")
+
+
+def test_missing_files_are_those_that_a_question_per_file_finds(root: Path) -> None:
+    paths = [str(root / name) for name in (*IMAGES, "b/a.jpg", "c.jpg", "no/a.jpg", "a.jpg/x")]
+    assert missing_files(paths) == [path for path in paths if not Path(path).exists()]
+    assert len(missing_files(paths)) == 4
+
+
+def test_many_rows_match_a_plain_loop(root: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    wanted = torch.randint(-1, 2, (500, 7), generator=generator).tolist()
+    for i in range(500):
+        (root / f"{i}.jpg").touch()
+    rows = [f"{i}.jpg," + ",".join(str(value) for value in row) for i, row in enumerate(wanted)]
+    targets = read_multilabel_csv(write(root, "path,a,b,c,d,e,f,g\n" + "\n".join(rows))).train.targets
+    assert targets.tolist() == wanted

@@ -1,0 +1,61 @@
+"""Binary cross-entropy over what is known, against a plain loop and torch's own op."""
+
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fovea.losses.bce import BinaryCrossEntropy, binary_cross_entropy
+
+
+def loop(logits: torch.Tensor, target: torch.Tensor) -> float:
+    terms = []
+    for logit, t in zip(logits.flatten().tolist(), target.flatten().tolist(), strict=True):
+        if t != -1:
+            p = 1 / (1 + math.exp(-logit))
+            terms.append(-(t * math.log(p) + (1 - t) * math.log(1 - p)))
+    return sum(terms) / len(terms)
+
+
+def test_the_loss_is_the_mean_over_the_known_entries() -> None:
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor([[1, 0, -1], [-1, -1, -1], [0, 0, 1], [1, -1, 0], [0, 1, 1]]).float()
+    assert BinaryCrossEntropy()(logits, target).item() == pytest.approx(loop(logits, target), rel=1e-6)
+
+
+def test_mixed_targets_between_0_and_1_are_taken_as_they_are() -> None:
+    logits, target = torch.tensor([[0.3, -2.0]]), torch.tensor([[0.25, 0.75]])
+    assert binary_cross_entropy(logits, target).item() == pytest.approx(loop(logits, target), rel=1e-6)
+
+
+def test_an_unknown_entry_has_no_gradient_and_a_known_one_the_usual() -> None:
+    logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    target = torch.tensor([[1, 0, -1], [-1, 1, 0], [0, 0, 1], [1, -1, 0]]).float()
+    binary_cross_entropy(logits, target).backward()
+    expected = torch.where(target == -1, 0.0, (logits.detach().sigmoid() - target) / 9)
+    torch.testing.assert_close(logits.grad, expected)
+
+
+def test_a_batch_with_nothing_known_gives_zero_and_a_zero_gradient() -> None:
+    logits = torch.randn(2, 3, requires_grad=True)
+    loss = binary_cross_entropy(logits, torch.full((2, 3), -1.0))
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad is not None
+    assert logits.grad.tolist() == [[0.0] * 3] * 2
+
+
+def test_class_indices_count_as_one_hot_rows() -> None:
+    logits, labels = torch.randn(6, 4), torch.tensor([0, 3, 1, 1, 2, 0])
+    torch.testing.assert_close(
+        binary_cross_entropy(logits, labels),
+        F.binary_cross_entropy_with_logits(logits, torch.eye(4)[labels]),
+    )
+
+
+def test_half_precision_logits_are_counted_in_float32() -> None:
+    logits = torch.ones(1000, 100, dtype=torch.float16)
+    loss = binary_cross_entropy(logits, torch.zeros(1000, 100))
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(math.log(1 + math.e), rel=1e-5)  # float16 cannot hold the sum

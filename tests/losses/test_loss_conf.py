@@ -1,0 +1,27 @@
+"""Every yaml of conf/loss builds a loss that falls as the right logit rises."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+YAMLS = sorted((Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", YAMLS, ids=lambda file: file.stem)
+def test_a_better_logit_gives_a_lower_loss(file: Path) -> None:
+    loss = instantiate(OmegaConf.load(file))
+    label = torch.tensor([1])
+    worse, better = loss(torch.tensor([[0.0, 0.0, 0.0]]), label), loss(torch.tensor([[0.0, 1.0, 0.0]]), label)
+    assert worse.ndim == 0
+    assert better < worse
+
+
+def test_cross_entropy_smooths_labels_when_asked() -> None:
+    config = OmegaConf.load(next(file for file in YAMLS if file.stem == "cross_entropy"))
+    config.label_smoothing = 0.3
+    logits, label = torch.tensor([[2.0, 0.0, -1.0]]), torch.tensor([0])
+    soft = torch.tensor([0.8, 0.1, 0.1])  # 1 - 0.3 + 0.3 / 3, and 0.3 / 3
+    assert torch.isclose(instantiate(config)(logits, label), -(soft * logits[0].log_softmax(0)).sum())

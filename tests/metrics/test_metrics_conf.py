@@ -1,0 +1,146 @@
+"""The metrics that conf/metrics builds, against scikit-learn, on the splits that go wrong easily."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sklearn import metrics as sk
+from torch import Tensor
+from torchmetrics import Metric
+
+from fovea.task import feed
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
+K = 7
+ZERO: dict[str, Any] = {"zero_division": 0}
+
+pytestmark = pytest.mark.filterwarnings("error")
+
+
+def build(name: str, num_classes: int = K) -> tuple[dict[str, Metric], dict[str, Metric]]:
+    config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), {"num_classes": num_classes})
+    assert config.monitor in {f"val/{metric}" for metric in config.metrics}
+    scalars, per_class = instantiate(config.metrics), instantiate(config.per_class_metrics)
+    return {key: metric for key, metric in scalars.items() if metric is not None}, dict(per_class)
+
+
+def compute(metrics: dict[str, Metric], probabilities: Tensor, target: Tensor, batch: int = 16) -> dict[str, Any]:
+    rows = torch.arange(len(target))
+    for mine in rows.split(batch) if len(rows) else [rows]:
+        feed(metrics.values(), probabilities[mine], target[mine])
+    return {name: metric.compute().tolist() for name, metric in metrics.items()}
+
+
+def multiclass(n: int = 50) -> tuple[Tensor, Tensor]:
+    """Classes 5 and 6 never occur; 6 is never predicted either."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(n, K, generator=generator)
+    probabilities[:, 6] = 0
+    return probabilities / probabilities.sum(1, keepdim=True), torch.randint(0, 5, (n,), generator=generator)
+
+
+def multilabel(n: int = 50) -> tuple[Tensor, Tensor]:
+    """Class 6 has no positive and is never predicted; a third of the entries and all of row 3 are unknown."""
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.rand(n, K, generator=generator)
+    probabilities[:, 6] /= 3
+    target = torch.randint(-1, 2, (n, K), generator=generator)
+    target[:, 6] = target[:, 6].clamp(max=0)
+    target[3] = -1
+    return probabilities, target
+
+
+def test_multiclass_numbers_equal_scikit_learn() -> None:
+    probabilities, labels = multiclass()
+    predicted = probabilities.argmax(1)
+    result = compute(build("multiclass")[0], probabilities, labels)
+    assert result == {
+        "accuracy": pytest.approx(sk.accuracy_score(labels, predicted)),
+        "top5": pytest.approx(sk.top_k_accuracy_score(labels, probabilities, k=5, labels=range(K))),
+        "f1": pytest.approx(sk.f1_score(labels, predicted, average="macro")),  # over the classes that occur
+    }
+
+
+def test_multiclass_numbers_per_class_equal_scikit_learn() -> None:
+    probabilities, labels = multiclass()
+    result = compute(build("multiclass")[1], probabilities, labels)
+    precision, recall, f1, _ = sk.precision_recall_fscore_support(
+        labels, probabilities.argmax(1), labels=range(K), zero_division=0
+    )
+    np.testing.assert_allclose(result["precision"], precision, rtol=1e-6)
+    np.testing.assert_allclose(result["recall"], recall, rtol=1e-6)
+    np.testing.assert_allclose(result["f1"], f1, rtol=1e-6)
+    assert result["images"] == [(labels == k).sum() for k in range(K)]
+
+
+def known(probabilities: Tensor, target: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For each class, its known targets and what was predicted for them."""
+    return [
+        (t[t >= 0].numpy(), (p[t >= 0] > 0.5).long().numpy()) for p, t in zip(probabilities.T, target.T, strict=True)
+    ]
+
+
+def test_multilabel_numbers_equal_scikit_learn_over_the_known_entries() -> None:
+    probabilities, target = multilabel()
+    classes = known(probabilities, target)
+    everything = [np.concatenate(column) for column in zip(*classes, strict=True)]
+    aps = [
+        sk.average_precision_score(t[t >= 0], p[t >= 0])
+        for p, t in zip(probabilities.T, target.T, strict=True)
+        if (t == 1).any()
+    ]
+    assert len(aps) == K - 1
+    assert compute(build("multilabel")[0], probabilities, target) == {
+        "mAP": pytest.approx(np.mean(aps)),
+        "f1_micro": pytest.approx(sk.f1_score(*everything)),
+        "f1_macro": pytest.approx(np.mean([sk.f1_score(t, p, **ZERO) for t, p in classes])),
+    }
+
+
+def test_multilabel_numbers_per_class_equal_scikit_learn_over_the_known_entries() -> None:
+    probabilities, target = multilabel()
+    classes = known(probabilities, target)
+    result = compute(build("multilabel")[1], probabilities, target)
+    assert np.isnan(result["average_precision"]).tolist() == [False] * 6 + [True]
+    for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
+        np.testing.assert_allclose(result[name], [score(t, p, **ZERO) for t, p in classes], rtol=1e-6)
+    assert result["images"] == [(target[:, k] == 1).sum() for k in range(K)]
+
+
+@pytest.mark.parametrize("name", ["multiclass", "multilabel"])
+def test_a_batch_without_images_changes_nothing(name: str) -> None:
+    probabilities, target = multiclass() if name == "multiclass" else multilabel()
+    once, again = build(name), build(name)
+    for plain, with_empty in zip(once, again, strict=True):
+        feed(with_empty.values(), probabilities[:0], target[:0])
+        np.testing.assert_equal(compute(with_empty, probabilities, target), compute(plain, probabilities, target))
+
+
+@pytest.mark.parametrize("name", ["multiclass", "multilabel"])
+def test_a_split_without_images_gives_zero_in_every_scalar(name: str) -> None:
+    probabilities, target = multiclass(0) if name == "multiclass" else (torch.rand(0, K), torch.zeros(0, K).long())
+    scalars, per_class = build(name)
+    warnings.filterwarnings("ignore", message="The ``compute`` method")  # pytest takes it back after the test
+    assert set(compute(scalars, probabilities, target).values()) == {0.0}
+    assert {len(values) for values in compute(per_class, probabilities, target).values()} == {K}
+
+
+def test_a_split_with_nothing_known_gives_zero_in_every_scalar() -> None:
+    result = compute(build("multilabel")[0], torch.rand(4, K), torch.full((4, K), -1))
+    assert set(result.values()) == {0.0}
+
+
+def test_one_image_of_two_classes_is_enough() -> None:
+    labels, present = torch.tensor([1]), torch.tensor([[0, 1]])
+    probabilities = torch.tensor([[0.2, 0.8]])
+    assert compute(build("multiclass", 2)[0], probabilities, labels) == {"accuracy": 1.0, "f1": 1.0}
+    assert compute(build("multilabel", 2)[0], probabilities, present) == {
+        "mAP": 1.0,
+        "f1_micro": 1.0,
+        "f1_macro": 0.5,
+    }

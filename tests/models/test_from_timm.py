@@ -1,0 +1,74 @@
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from fovea.models.from_timm import build_timm
+
+
+@pytest.fixture
+def timm() -> Any:
+    return pytest.importorskip("timm")
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "vit_tiny_patch16_224", "test_efficientnet.r160_in1k"])
+def test_the_head_has_as_many_classes_as_asked(timm: Any, name: str) -> None:
+    network = build_timm(name, num_classes=7, image_size=64)  # a ViT is built for this size only
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
+def test_options_reach_timm(timm: Any) -> None:
+    assert build_timm("test_resnet", num_classes=7, drop_rate=0.4).drop_rate == 0.4
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("resnet5", "resnet50"), ("resnet50.a1_in2k", "resnet50.a1_in1k"), ("hf-hub:a/b", "timm")]
+)
+def test_an_unknown_name_is_answered_with_close_ones(timm: Any, name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"model.name={name}: .*{meant}"):
+        build_timm(name, num_classes=3)
+
+
+def test_weights_may_be_a_file_and_the_head_is_fresh(
+    timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = timm.create_model("test_resnet", num_classes=10).state_dict()
+    torch.save({"state_dict_ema": state}, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        network: Any = build_timm("test_resnet", num_classes=7, weights=str(tmp_path / "w.pth"))
+    assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+    assert "left fresh     2  fc.weight, fc.bias" in caplog.text
+
+
+def test_default_weights_are_loaded_by_timm(timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save(state, tmp_path / "w.pth")
+    instead_of_download = {"file": str(tmp_path / "w.pth")}
+    with caplog.at_level(logging.INFO):
+        network: Any = build_timm("test_resnet", 7, weights="DEFAULT", pretrained_cfg_overlay=instead_of_download)
+    assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
+    assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+    assert "(160, 160) pixels with mean (0.5, 0.5, 0.5)" in caplog.text
+
+
+def test_a_network_without_published_weights_is_named(timm: Any) -> None:
+    with pytest.raises(ValueError, match=r"no weights for seresnet18; use model.weights=null"):
+        build_timm("seresnet18", num_classes=3, weights="DEFAULT")
+
+
+def test_a_failed_download_names_the_network_and_the_way_out(timm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_model(name: str, pretrained: bool, **options: Any) -> None:
+        raise FileNotFoundError("cannot reach the hub")
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    with pytest.raises(ValueError, match=r"test_resnet \(cannot reach the hub\)[^$]*model.weights"):
+        build_timm("test_resnet", num_classes=3, weights="DEFAULT")
+
+
+def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(ValueError, match=r'pip install -e "\.\[timm\]"'):
+        build_timm("resnet18", num_classes=3)

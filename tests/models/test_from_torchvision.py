@@ -1,0 +1,152 @@
+import logging
+import re
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision import models
+
+from fovea.models.from_torchvision import build_torchvision
+
+NAMES = models.list_models(module=models)
+
+
+def on_meta(name: str, **options: Any) -> Any:
+    """Without memory or initialisation."""
+    with torch.device("meta"):
+        return build_torchvision(name, **options)
+
+
+def logits_of(network: nn.Module, size: int) -> Tensor:
+    device = next(network.parameters()).device
+    return network(torch.zeros(2, 3, size, size, device=device))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("resnet18", 64),  # fc
+        ("densenet121", 64),  # classifier
+        ("mobilenet_v3_small", 64),  # classifier[-1]
+        ("squeezenet1_1", 64),  # classifier[1], a convolution
+        ("vit_b_16", 64),  # heads.head
+        ("swin_t", 64),  # head
+        ("maxvit_t", 224),  # classifier[-1], without bias
+    ],
+)
+def test_the_head_has_as_many_classes_as_asked(name: str, size: int) -> None:
+    network = on_meta(name, num_classes=7, image_size=size)
+    assert logits_of(network, size).shape == (2, 7)
+    assert list(network.parameters())[-1].shape[0] == 7  # by which weights.py knows the classifier
+
+
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_networks_with_auxiliary_heads_return_plain_logits_in_training(name: str) -> None:
+    network = on_meta(name, num_classes=7).train()
+    logits = logits_of(network, 96)
+    assert isinstance(logits, Tensor)
+    assert logits.shape == (2, 7)
+    assert network.transform_input  # from ImageNet's normalisation to the [-1, 1] of the published weights
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "regnet_y_128gf"])  # 2.6 GB
+def test_every_name_gives_logits_in_training(name: str) -> None:
+    device = "cpu" if name.startswith("regnet") else "meta"  # RegNet's constructor computes with tensors
+    with torch.device(device):
+        network = build_torchvision(name, num_classes=7)
+    assert logits_of(network.train(), 224 if device == "meta" else 32).shape == (2, 7)
+
+
+def test_options_reach_torchvisions_function() -> None:
+    assert on_meta("mobilenet_v3_small", num_classes=3, dropout=0.7).classifier[2].p == 0.7
+
+
+@pytest.mark.parametrize(("name", "meant"), [("resnet5", "resnet50"), ("vitb16", "vit_b_16")])
+def test_an_unknown_name_is_answered_with_close_ones(name: str, meant: str) -> None:
+    with pytest.raises(ValueError, match=f"model.name={name}.*{meant}"):
+        build_torchvision(name, num_classes=3)
+
+
+def test_detectors_are_not_on_offer() -> None:
+    with pytest.raises(ValueError, match="no classification network"):
+        build_torchvision("fasterrcnn_resnet50_fpn", num_classes=3)
+
+
+def test_an_image_size_that_patches_do_not_divide_is_named() -> None:
+    with pytest.raises(ValueError, match=r"data.image_size=100: vit_b_16 .* 16"):
+        build_torchvision("vit_b_16", num_classes=3, image_size=100)
+
+
+def test_published_weights_are_asked_of_torchvision_and_the_head_is_fresh(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    published, asked = models.squeezenet1_1(num_classes=1000).state_dict(), []
+
+    def get_state_dict(self: models.WeightsEnum, **options: Any) -> dict[str, Tensor]:
+        asked.append((self, options))
+        return published
+
+    monkeypatch.setattr(models.SqueezeNet1_1_Weights, "get_state_dict", get_state_dict)
+    with caplog.at_level(logging.INFO):
+        network: Any = build_torchvision("squeezenet1_1", num_classes=5, weights="DEFAULT")
+    options = {"progress": True, "check_hash": True, "weights_only": True}
+    assert asked == [(models.SqueezeNet1_1_Weights.IMAGENET1K_V1, options)]
+    assert torch.equal(network.features[0].weight, published["features.0.weight"])
+    assert logits_of(network, 64).shape == (2, 5)
+    assert "left fresh     2  classifier.1.weight, classifier.1.bias" in caplog.text
+
+
+def test_a_failed_download_names_the_address_and_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_state_dict(self: models.WeightsEnum, **options: Any) -> None:
+        raise URLError("no route to host")
+
+    monkeypatch.setattr(models.SqueezeNet1_1_Weights, "get_state_dict", get_state_dict)
+    with pytest.raises(ValueError, match=r"squeezenet1_1-.*\.pth .*no route[^$]*model.weights"):
+        build_torchvision("squeezenet1_1", num_classes=5, weights="IMAGENET1K_V1")
+
+
+def test_unknown_weights_are_answered_with_those_there_are() -> None:
+    with pytest.raises(ValueError, match=r"model.weights=IMAGENET1K_V3: resnet50 has IMAGENET1K_V1, IMAGENET1K_V2"):
+        build_torchvision("resnet50", num_classes=5, weights="IMAGENET1K_V3")
+
+
+def test_weights_may_be_a_file(tmp_path: Path) -> None:
+    theirs = models.mnasnet0_5(num_classes=5)  # its loader insists on a version, which plain files lack
+    state = {name: torch.full_like(tensor, 2) for name, tensor in theirs.state_dict().items()}
+    torch.save({"state_dict": {f"network.{name}": tensor for name, tensor in state.items()}}, tmp_path / "w.ckpt")
+    network = build_torchvision("mnasnet0_5", num_classes=5, weights=str(tmp_path / "w.ckpt"))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+
+
+def test_a_densenet_file_with_the_published_names_is_loaded_whole(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = models.densenet121(num_classes=5).state_dict()
+    old = {re.sub(r"(denselayer\d+\.(norm|conv))(\d)", r"\1.\3", name): tensor for name, tensor in state.items()}
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    torch.save(old, tmp_path / "w.pth")
+    with caplog.at_level(logging.INFO):
+        network = build_torchvision("densenet121", num_classes=5, weights=str(tmp_path / "w.pth"))
+    assert all(torch.equal(tensor, state[name]) for name, tensor in network.state_dict().items())
+    assert "left fresh     0" in caplog.text
+    assert "not used       0" in caplog.text
+
+
+def test_a_vit_of_another_resolution_gets_its_positions_interpolated(tmp_path: Path) -> None:
+    positions = torch.randn(1, 1 + 2 * 2, 768)  # class token and the patches of a 32-pixel image
+    hidden = torch.randn(3072, 768)
+    published = {  # published files name the MLP's layers linear_1 and linear_2
+        "encoder.pos_embedding": positions,
+        "encoder.layers.encoder_layer_0.mlp.linear_1.weight": hidden,
+    }
+    torch.save({f"module.{name}": tensor for name, tensor in published.items()}, tmp_path / "w.pth")
+    network: Any = build_torchvision("vit_b_16", 5, image_size=64, weights=str(tmp_path / "w.pth"))
+    token, grid = network.encoder.pos_embedding[0, 0], network.encoder.pos_embedding[0, 1:].unflatten(0, (4, 4))
+    torch.testing.assert_close(token, positions[0, 0])
+    torch.testing.assert_close(grid[::3, ::3], positions[0, 1:].unflatten(0, (2, 2)))  # corners stay where they were
+    assert torch.equal(network.encoder.layers.encoder_layer_0.mlp[0].weight, hidden)
+    assert logits_of(network, 64).shape == (2, 5)

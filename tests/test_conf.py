@@ -1,0 +1,94 @@
+"""Every yaml of every group composes, and what its `_target_`s name can be called with its keys."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+import pytest
+from hydra.utils import get_object, instantiate
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from fovea.config.resolvers import CONF, register_resolvers
+
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in sorted(CONF.iterdir())
+    if folder.is_dir() and folder.name != "hydra"
+}
+# The n-th option of every group at once, so that a few composed configs hold every yaml.
+COLUMNS = [
+    [f"{group}={names[n % len(names)]}" for group, names in GROUPS.items() if group not in ("experiment", "debug")]
+    for n in range(max(map(len, GROUPS.values())))
+]
+COLUMNS += [
+    [f"{group}={name}"] for group in ("experiment", "debug") for name in GROUPS[group]
+]  # they choose for others
+GIVEN = ["data.root=x"]
+SMALL = ("loss", "metrics", "augment", "callbacks", "parameter_groups")
+DERIVED = {
+    "num_classes": 7,
+    "task": "multiclass",
+    "class_names": list("abcdefg"),
+    "steps_per_epoch": 5,
+    "total_steps": 10,
+}
+
+
+def composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", list(overrides))
+    cfg.run_dir = "run"
+    return DictConfig(OmegaConf.merge(cfg, DERIVED))
+
+
+def targets(node: Any) -> Iterator[dict[str, Any]]:
+    """Every node with a `_target_`, at any depth."""
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield node
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from targets(value)
+
+
+@pytest.mark.parametrize("overrides", COLUMNS, ids=" ".join)
+def test_the_yamls_compose_and_their_targets_take_their_keys(overrides: list[str]) -> None:
+    cfg = composed(*overrides, *GIVEN)
+    config = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(config, dict)
+    for node in targets(config):
+        known = ("_target_", "_partial_", "_convert_", "_args_", "interval")
+        keys = {key: value for key, value in node.items() if key not in known}
+        inspect.signature(get_object(node["_target_"])).bind_partial(**keys)
+    for group in SMALL:
+        built = instantiate(cfg[group], _convert_="all")
+        assert not list(targets(built)), f"{group}: a part was left unbuilt"
+
+
+def test_no_yaml_is_left_out() -> None:
+    chosen = {override for column in COLUMNS for override in column}
+    assert chosen == {f"{group}={name}" for group, names in GROUPS.items() for name in names}
+
+
+def test_trainer_offers_every_argument_of_lightnings() -> None:
+    ours = set(OmegaConf.load(CONF / "trainer" / "default.yaml")) - {"_target_"}
+    theirs = set(inspect.signature(Trainer).parameters) - {"callbacks", "logger"}
+    assert theirs == ours
+
+
+def test_multilabel_data_alone_brings_its_loss_and_its_metrics() -> None:
+    cfg = composed("data=multilabel_csv", *GIVEN)
+    assert cfg.loss._target_ == "fovea.losses.bce.BinaryCrossEntropy"
+    assert cfg.monitor == "val/mAP"
+    assert "mAP" in cfg.metrics
+
+
+def test_the_stem_follows_from_the_image_size_unless_it_is_typed() -> None:
+    small, large = (composed("model=se_resnet", f"data.image_size={size}") for size in (32, 224))
+    typed = composed("model=se_resnet", "data.image_size=32", "model.stem=standard")
+    assert (small.model.stem, large.model.stem, typed.model.stem) == ("small", "standard", "standard")
