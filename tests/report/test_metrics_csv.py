@@ -1,0 +1,43 @@
+import csv
+from pathlib import Path
+
+from fovea.report.metrics_csv import MetricsCsv
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "metrics.csv").open()))
+
+
+def test_what_is_logged_for_one_step_is_one_row_and_new_columns_join(tmp_path: Path) -> None:
+    logger = MetricsCsv(str(tmp_path))
+    logger.log_metrics({"loss": 1.0}, step=0)
+    logger.log_metrics({"lr": 0.1, "epoch": 0}, step=0)
+    logger.log_metrics({"loss": 0.5}, step=1)
+    assert rows(tmp_path) == [{"step": "0", "epoch": "0", "loss": "1.0", "lr": "0.1"}]  # the whole rows are on disk
+    logger.log_metrics({"val": 7.0}, step=2)
+    logger.finalize("success")
+    assert [row["val"] for row in rows(tmp_path)] == ["", "", "7.0"]
+    assert [row["loss"] for row in rows(tmp_path)] == ["1.0", "0.5", ""]
+
+
+def test_a_resumed_run_goes_on_where_it_takes_up(tmp_path: Path) -> None:
+    first = MetricsCsv(str(tmp_path))
+    for step in range(5):
+        first.log_metrics({"loss": float(step)}, step=step)
+    first.finalize("failed")
+    second = MetricsCsv(str(tmp_path))
+    second.log_metrics({"loss": 30.0, "new": 1.0}, step=3)
+    second.finalize("success")
+    assert [(row["step"], row["loss"], row["new"]) for row in rows(tmp_path)] == [
+        *(("0", "0.0", ""), ("1", "1.0", ""), ("2", "2.0", "")),
+        ("3", "30.0", "1.0"),
+    ]
+
+
+def test_a_run_that_logs_nothing_leaves_an_earlier_file_alone(tmp_path: Path) -> None:
+    first = MetricsCsv(str(tmp_path))
+    first.log_metrics({"loss": 1.0}, step=0)
+    first.finalize("success")
+    before = (tmp_path / "metrics.csv").read_text()
+    MetricsCsv(str(tmp_path)).finalize("failed")
+    assert (tmp_path / "metrics.csv").read_text() == before

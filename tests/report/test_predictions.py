@@ -1,0 +1,54 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from fovea.report import predictions
+
+NAMES = ("ant", "bee, or wasp", "cat")
+PROBABILITIES = torch.tensor([[0.2, 0.7, 0.1], [0.5, 0.1, 0.4]])
+
+
+def test_the_most_probable_classes_come_first() -> None:
+    rows = predictions.best_first(["x", "y"], PROBABILITIES, NAMES, k=2)
+    assert rows[0] == {"path": "x", "label": "bee, or wasp", "probability": 0.7, "label_2": "ant", "probability_2": 0.2}
+    assert [row["label_2"] for row in rows] == ["ant", "cat"]
+    assert "label_4" not in predictions.best_first(["x", "y"], PROBABILITIES, NAMES, k=9)[0]
+
+
+def test_several_labels_are_named_from_the_threshold_on() -> None:
+    rows = predictions.above(["x", "y"], PROBABILITIES, NAMES, threshold=0.4)
+    assert [row["labels"] for row in rows] == ["bee, or wasp", "ant;cat"]
+
+
+@pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
+def test_a_table_reads_back(tmp_path: Path, ending: str) -> None:
+    rows = predictions.with_all(predictions.above(["é x", "y"], PROBABILITIES, NAMES, 0.4), PROBABILITIES, NAMES)
+    file = tmp_path / f"out{ending}"
+    predictions.check_output(file)
+    predictions.write(file, rows)
+    if ending == ".csv":
+        back = list(csv.DictReader(file.open(encoding="utf-8")))
+    elif ending == ".json":
+        back = json.loads(file.read_text("utf-8"))
+    else:
+        back = pytest.importorskip("pyarrow.parquet").read_table(file).to_pylist()
+    assert [row["path"] for row in back] == ["é x", "y"]
+    assert [float(row["p(bee, or wasp)"]) for row in back] == pytest.approx([0.7, 0.1])
+
+
+@pytest.mark.parametrize("name", ["x.txt", "nowhere/x.csv"])
+def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="output="):
+        predictions.check_output(tmp_path / name)
+
+
+def test_the_rows_of_shuffled_batches_come_in_the_files_order() -> None:
+    none = torch.tensor([], dtype=torch.long)
+    batches = [(PROBABILITIES, torch.tensor([3, 1]), torch.tensor([2])), (PROBABILITIES[:1], torch.tensor([0]), none)]
+    probabilities, indices, unreadable = predictions.gather(batches)
+    assert indices.tolist() == [0, 1, 3]
+    assert unreadable.tolist() == [2]
+    torch.testing.assert_close(probabilities[1:], PROBABILITIES.flip(0))
