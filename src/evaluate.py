@@ -23,16 +23,13 @@ def main(cfg: DictConfig) -> None:
     trainer = build.trainer(cfg, alone=True)
     log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), cfg.split)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
+    unreadable = run.everyones(data.unreadable)
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
         saved.save(cfg, folder / "config.yaml")
-        content = {
-            "checkpoint": str(checkpoint),
-            "split": cfg.split,
-            "images": len(data.splits["test"]),
-            "test": figures,
-        }
-        run.write_json(folder / "results.json", content | {"unreadable": sorted(data.unreadable)})
+        measured = len(data.splits["test"]) - len(unreadable)
+        content = {"checkpoint": str(checkpoint), "split": cfg.split, "images": measured, "test": figures}
+        run.write_json(folder / "results.json", content | {"unreadable": unreadable})
         run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info("%s: %s", cfg.split, run.in_words(figures))
         log.info("per class: %s", folder / "per_class.csv")

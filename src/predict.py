@@ -27,9 +27,11 @@ def main(cfg: DictConfig) -> None:
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
     log.info("%s on %d images", checkpoint, len(index))
     batches = trainer.predict(build.task(cfg), loader, ckpt_path=str(checkpoint), weights_only=True)
-    probabilities, indices, unreadable = predictions.gather(batches or [])
+    probabilities, indices, unreadable = predictions.gather(batches)
     if not trainer.is_global_zero:
         return
+    if not len(probabilities):
+        raise ValueError(f"source={cfg.source}: none of the {len(index)} files could be read, such as {index.paths[0]}")
     paths = [index.paths[i] for i in indices.tolist()]
     rows = (
         predictions.best_first(paths, probabilities, cfg.class_names, cfg.top_k)

@@ -24,7 +24,7 @@ def main(cfg: DictConfig) -> None:
     cfg.resume = None
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     results = run.Results(folder, cfg.monitor, writes=first)
-    with results.status():
+    with run.own_processes(), results.status():
         checkpoint = run.last_checkpoint(folder) if resumed else cfg.ckpt_path
         data = build.datamodule(cfg)
         task = build.task(cfg)
@@ -35,14 +35,17 @@ def main(cfg: DictConfig) -> None:
         if first:
             saved.save(cfg, folder / "config.yaml")
             run.write_provenance(folder, cfg.seed, data.fingerprint())
+        results.update()
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         results.update(**run.fitted(trainer))
         best = folder / "checkpoints" / "best.ckpt"
         if not best.exists():
-            log.info("no validation has run: testing the weights as they are")
+            log.info("there is no best checkpoint: testing the weights as they are")
         tested = str(best) if best.exists() else None
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
-        results.update(test=run.figures(trainer, "test"), unreadable=sorted(data.unreadable))
+        unreadable = run.everyones(data.unreadable | set(results.content.get("unreadable", [])))
+        tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
+        results.update(test=run.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
         if first:
             run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
             log.info("test: %s", run.in_words(results.content["test"]))

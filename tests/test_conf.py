@@ -1,6 +1,7 @@
 """Every yaml of every group composes, and what its `_target_`s name can be called with its keys."""
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from hydra.utils import get_object, instantiate
 from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.config.resolvers import CONF, register_resolvers
+from fovea.config.resolvers import CONF, PROJECT, register_resolvers
 
 GROUPS = {
     folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
@@ -31,7 +32,6 @@ DERIVED = {
     "num_classes": 7,
     "task": "multiclass",
     "class_names": list("abcdefg"),
-    "steps_per_epoch": 5,
     "total_steps": 10,
 }
 
@@ -92,3 +92,9 @@ def test_the_stem_follows_from_the_image_size_unless_it_is_typed() -> None:
     small, large = (composed("model=se_resnet", f"data.image_size={size}") for size in (32, 224))
     typed = composed("model=se_resnet", "data.image_size=32", "model.stem=standard")
     assert (small.model.stem, large.model.stem, typed.model.stem) == ("small", "standard", "standard")
+
+
+def test_every_variable_that_the_conf_reads_is_in_the_example() -> None:
+    read = {name for file in CONF.rglob("*.yaml") for name in re.findall(r"oc\.env:(\w+)", file.read_text())}
+    offered = set(re.findall(r"^# (\w+)=", (PROJECT / ".env.example").read_text(), re.MULTILINE))
+    assert {"IMAGENET_DIR", "DATA_DIR", "RUNS_DIR"} <= read <= offered

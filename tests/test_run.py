@@ -3,6 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from fovea.run import Results, best_or_last, git_state, last_checkpoint, write_provenance
 
@@ -16,10 +17,17 @@ def test_the_status_is_what_last_happened(tmp_path: Path) -> None:
     with results.status():
         assert status(tmp_path)["status"] == "running"
     assert status(tmp_path)["status"] == "finished"
-    with pytest.raises(ValueError, match="no"), Results(tmp_path, "val/loss", writes=True).status():
+    again = Results(tmp_path, "val/loss", writes=True)
+    with pytest.raises(ValueError, match="refused"), again.status():
+        raise ValueError("refused")
+    assert status(tmp_path)["status"] == "finished"  # nothing has begun
+    with pytest.raises(ValueError, match="no"), again.status():
+        again.update()
         raise ValueError("no\nmore")
     assert (status(tmp_path)["status"], status(tmp_path)["error"]) == ("failed", "ValueError: no")
-    with pytest.raises(SystemExit) as stop, Results(tmp_path, "val/loss", writes=True).status():
+    third = Results(tmp_path, "val/loss", writes=True)
+    with pytest.raises(SystemExit) as stop, third.status():
+        third.update()
         raise KeyboardInterrupt
     assert stop.value.code == 130
     assert status(tmp_path)["status"] == "interrupted"
@@ -43,13 +51,16 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
 def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint yet"):
         best_or_last(tmp_path)
-    with pytest.raises(ValueError, match="before its first checkpoint"):
+    with pytest.raises(ValueError, match="there is no"):
         last_checkpoint(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     for name in ("last.ckpt", "best.ckpt"):
-        (tmp_path / "checkpoints" / name).touch()
+        torch.save({}, tmp_path / "checkpoints" / name)
         assert best_or_last(tmp_path).name == name
     assert last_checkpoint(tmp_path).name == "last.ckpt"
+    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
+    with pytest.raises(ValueError, match="is damaged"):
+        last_checkpoint(tmp_path)
 
 
 def test_provenance_has_an_entry_for_each_start(tmp_path: Path) -> None:

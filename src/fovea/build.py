@@ -6,8 +6,11 @@ import warnings
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning import Trainer
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.utils.data import DataLoader
@@ -46,8 +49,10 @@ def datamodule(cfg: DictConfig) -> ImageDataModule:
     data: ImageDataModule = instantiate(
         cfg.data, seed=cfg.seed, augment=augment, class_names=cfg.class_names, _convert_="all"
     )
+    if cfg.task not in (None, data.task):
+        raise ValueError(f"the run is {cfg.task} and the data is {data.task}: give it data of its own kind")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)
-    cfg.steps_per_epoch, cfg.total_steps = steps(data.batches_per_epoch, cfg.trainer)
+    cfg.total_steps = total_steps(data.batches_per_epoch, cfg.trainer)
     return data
 
 
@@ -56,24 +61,25 @@ def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> D
     transform = Compose(instantiate(cfg.augment.eval, _convert_="all"))
     data = cfg.data
     dataset = ImageDataset(index, transform, data.image_size, background=data.background, on_error="skip")
-    return batch_loader(dataset, EvalBatches(len(index), data.batch_size, rank, world_size), data.num_workers, False)
+    batches = EvalBatches(len(index), data.batch_size, rank, world_size)
+    return batch_loader(dataset, batches, data.num_workers, pin_memory=False, persistent=False)
 
 
-def steps(batches: int, trainer: Any) -> tuple[int, int | None]:
-    """Optimizer steps of an epoch and of the whole run; None where it has no end."""
-    limit = trainer.limit_train_batches
-    if limit is not None:
-        batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+def total_steps(batches: int, trainer: Any) -> int | None:
+    """Optimizer steps of the whole run, `batches` an epoch; None where it has no end."""
+    for limit in (trainer.limit_train_batches, trainer.overfit_batches or None):
+        if limit is not None:
+            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
     epochs = 1000 if trainer.max_epochs is None and trainer.max_steps < 0 else trainer.max_epochs  # Lightning's default
     by_epochs = per_epoch * epochs if epochs is not None and epochs >= 0 else None
     ends = [end for end in (by_epochs, trainer.max_steps if trainer.max_steps >= 0 else None) if end is not None]
-    return per_epoch, min(ends, default=None)
+    return min(ends, default=None)
 
 
 def task(cfg: DictConfig) -> ClassificationTask:
     """The network with its loss, metrics, optimizer and schedule; the network's weights follow from the seed."""
-    torch.manual_seed(cfg.seed)
+    seed_everything(cfg.seed, verbose=False)
     loss = instantiate(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
@@ -84,7 +90,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
     interval = scheduler.pop("interval")
     return ClassificationTask(
         task=cfg.task,
-        network=instantiate(cfg.model, _convert_="all").to(memory_format=torch.channels_last),
+        network=_network(cfg),
         preprocess=instantiate(cfg.preprocess),
         loss=loss,
         metrics=metrics,
@@ -94,16 +100,37 @@ def task(cfg: DictConfig) -> ClassificationTask:
         scheduler=instantiate(scheduler, _convert_="all"),
         interval=interval,
         monitor=cfg.monitor,
+        seed=cfg.seed,
         config=saved.plain(cfg),
     )
+
+
+def _network(cfg: DictConfig) -> nn.Module:
+    """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
+    network: nn.Module = instantiate(cfg.model, _convert_="all")
+    return network if cfg.optimizer._target_ == "torch.optim.LBFGS" else network.to(memory_format=torch.channels_last)
 
 
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers; `alone`, without them, to look at a finished run."""
     callbacks = [Progress()] if alone else [instantiate(node) for node in cfg.callbacks.values()]
     loggers = [] if alone else [instantiate(node) for node in cfg.logger.values()]
-    options = {"fast_dev_run": False, "limit_test_batches": None} if alone else {}
-    return instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, _convert_="all", **options)
+    keys = cfg.trainer
+    unwanted: list[type[Callback]] = [ProgressBar] * (not keys.enable_progress_bar) + [LearningRateMonitor] * (
+        not loggers
+    )
+    unwanted += [Checkpoint] * (not keys.enable_checkpointing)
+    callbacks = [callback for callback in callbacks if not isinstance(callback, tuple(unwanted))]
+    saves = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning adds a saver of its own
+    try:
+        return instantiate(keys, callbacks=callbacks, logger=loggers, enable_checkpointing=saves, _convert_="all")
+    except InstantiationException as error:
+        if not isinstance(error.__cause__, MisconfigurationException):
+            raise
+        typed = f"trainer.accelerator={keys.accelerator} trainer.devices={keys.devices}"
+        raise ValueError(
+            f"{typed}: {error.__cause__}\nGPUs here: {torch.cuda.device_count()}; trainer=cpu does without"
+        ) from error
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:

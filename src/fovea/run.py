@@ -7,10 +7,9 @@ import platform
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,10 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "omegaconf", "torchmetrics")
+from fovea.config.explain import message
+from fovea.config.saved import SECRET
+
+PACKAGES = ("torch", "torchvision", "torchcodec", "lightning", "hydra-core", "omegaconf", "torchmetrics", "pillow")
 
 
 def best_or_last(folder: Path) -> Path:
@@ -38,13 +40,18 @@ def last_checkpoint(folder: Path) -> Path:
     """Where a resumed run goes on.
 
     Raises:
-        ValueError: the run was stopped before its first checkpoint.
+        ValueError: there is no such checkpoint, or it is damaged.
     """
     file = folder / "checkpoints" / "last.ckpt"
-    if not file.is_file():
+    try:
+        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise ValueError(f"resume={folder}: there is no {file}: start the run again without resume=") from None
+    except Exception as error:  # a damaged file makes an unpickler raise anything
         raise ValueError(
-            f"resume={folder}: the run stopped before its first checkpoint: start it again without resume="
-        )
+            f"{file} is damaged ({str(error).splitlines()[0]})\n"
+            "Start a new run from the best one: ckpt_path=<run folder>/checkpoints/best.ckpt"
+        ) from error
     return file
 
 
@@ -64,8 +71,11 @@ class Results:
         self.content: dict[str, Any] = before | {"status": "running", "monitor": monitor}
         self.content.pop("error", None)
         self.seconds_before, self.started = before.get("seconds", 0.0), time.monotonic()
+        self.begun = not before
 
     def update(self, **values: Any) -> None:
+        """Write what is known now, and `values`."""
+        self.begun = True
         seconds = round(self.seconds_before + time.monotonic() - self.started, 1)
         self.content |= values | {"seconds": seconds}
         if self.writes:
@@ -73,18 +83,46 @@ class Results:
 
     @contextmanager
     def status(self) -> Iterator[None]:
-        """`running` inside; then `finished`, `interrupted` or `failed` with the error's line."""
-        self.update()
+        """`running` inside; then `finished`, `interrupted` or `failed` with the error's line.
+
+        A run that is resumed keeps what it had until the first `update`: a resume that is refused changes nothing.
+        """
+        if self.begun:
+            self.update()
         try:
             yield
         except (KeyboardInterrupt, SystemExit) as stop:
-            self.update(status="interrupted")
+            if self.begun:
+                self.update(status="interrupted")
             raise SystemExit(130) from stop
         except BaseException as error:
-            line = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
-            self.update(status="failed", error=line)
+            if not self.begun:
+                raise
+            self.update(status="failed", error=f"{type(error).__name__}: {message(error).splitlines()[0]}")
             raise
         self.update(status="finished")
+
+
+@contextmanager
+def own_processes() -> Iterator[None]:
+    """Take down the processes' group and its variables after a job: a sweep's next job starts processes of its own."""
+    before = dict(os.environ)
+    try:
+        yield
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def everyones(files: set[str]) -> list[str]:
+    """The files of all ranks together."""
+    sets = [files]
+    if torch.distributed.is_initialized():
+        sets = [set()] * torch.distributed.get_world_size()
+        torch.distributed.all_gather_object(sets, files)
+    return sorted(set.union(*sets))
 
 
 def write_provenance(folder: Path, seed: int, fingerprint: str) -> None:
@@ -94,25 +132,43 @@ def write_provenance(folder: Path, seed: int, fingerprint: str) -> None:
     starts.append(
         {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "argv": sys.argv,
+            "argv": [_masked(word) for word in sys.argv],
             "seed": seed,
             "data_fingerprint": fingerprint,
             "git": git_state(Path(__file__).parent),
-            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+            "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
             "hardware": hardware(),
         }
     )
     write_json(file, {"starts": starts})
 
 
+def _masked(word: str) -> str:
+    key, equals, _ = word.partition("=")
+    return f"{key}=***" if equals and SECRET.search(key) else word
+
+
+def version_of(package: str) -> str | None:
+    """None where it isn't installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
 def git_state(folder: Path) -> dict[str, str] | None:
-    """{"commit", "diff"} of the tree that the code runs from, or None outside of one. `.env` is never in a diff."""
+    """{"commit", "status", "diff"} of the tree that the code runs from, or None outside of one; .env is in no diff.
+
+    The status names new files that git does not know yet; the diff can't show them.
+    """
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True).stdout
+        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True)
+        return done.stdout.decode(errors="replace")
 
     try:
-        return {"commit": git("rev-parse", "HEAD").strip(), "diff": git("diff", "HEAD", "--", ":!.env")}
+        commit, status = git("rev-parse", "HEAD").strip(), git("status", "--porcelain")
+        return {"commit": commit, "status": status, "diff": git("diff", "HEAD", "--", ":!.env")}
     except (OSError, subprocess.CalledProcessError):
         return None
 
@@ -144,6 +200,8 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     if not isinstance(keeper, ModelCheckpoint) or not keeper.best_model_path:
         return None
     file = Path(keeper.best_model_path)
+    if not file.is_file():
+        return None
     state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     score = None if keeper.best_model_score is None else keeper.best_model_score.item()
     return {

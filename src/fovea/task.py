@@ -1,8 +1,11 @@
 """The LightningModule: what happens to a batch. Every part is handed in; this file knows none of them."""
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+import numpy as np
+import torch
 from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -35,6 +38,7 @@ class ClassificationTask(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler],
         interval: Literal["epoch", "step"],
         monitor: str,
+        seed: int,
         config: dict[str, Any],
     ) -> None:
         """Nothing is built here but copies of the metrics.
@@ -49,6 +53,7 @@ class ClassificationTask(LightningModule):
             parameter_groups: network -> what the optimizer is given.
             interval: when the scheduler steps.
             monitor: what a plateau scheduler follows.
+            seed: what the steps' randomness follows from.
             config: plain containers, kept in every checkpoint.
         """
         super().__init__()
@@ -56,7 +61,8 @@ class ClassificationTask(LightningModule):
         self.network, self.preprocess, self.loss = network, preprocess, loss
         self.build_optimizer, self.build_scheduler = optimizer, scheduler
         self.parameter_groups, self.interval, self.monitor = parameter_groups, interval, monitor
-        self.config = config
+        self.seed, self.config = seed, config
+        self.schedule_settings: dict[str, Any] = {}
         # no compute groups: torchmetrics would merge metrics whose sums happen to agree on the first batch
         scalars = MetricCollection(dict(metrics), compute_groups=False)
         self.metrics = nn.ModuleDict({f"{s}_": scalars.clone(prefix=f"{s}/") for s in ("train", "val", "test")})
@@ -73,9 +79,22 @@ class ClassificationTask(LightningModule):
         logits = logits.float()
         return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor:
+    def on_train_start(self) -> None:
+        """A checkpoint's schedule brings its settings along: put this config's back, so that a run can be prolonged."""
+        for schedule in self.trainer.lr_scheduler_configs:
+            put_back(schedule.scheduler, self.schedule_settings)
+
+    def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """What the step draws (dropout) follows from (seed, batch counter, rank), so a restart changes nothing."""
+        counter = self.trainer.fit_loop.epoch_loop.total_batch_idx
+        mixed = np.random.SeedSequence([self.seed, counter, self.global_rank]).generate_state(1, np.uint64)
+        torch.manual_seed(int(mixed[0]))
+
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
         if not len(batch[0]):
-            raise ValueError("not one image of a training batch could be read: is the data still there?")
+            if self.trainer.world_size == 1:
+                return None  # no step
+            raise ValueError("not one image of a rank's batch could be read, and the others can't step without it")
         loss, _, _ = self._measure(batch, "train")
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
@@ -121,11 +140,28 @@ class ClassificationTask(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer(self.parameter_groups(self.network))
         scheduler = self.build_scheduler(optimizer)
-        schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": self.monitor}
+        self.schedule_settings = settings(scheduler)
+        # not strict: an epoch without a validation leaves a plateau schedule as it is
+        schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+
+
+def settings(scheduler: Any) -> dict[str, Any]:
+    """What a scheduler was built with (step_size, T_max, total_steps, ...), as opposed to how far it has come."""
+    names = set(inspect.signature(type(scheduler).__init__).parameters) - {"self", "optimizer", "last_epoch"}
+    names |= {f"_{name}" for name in names} | {"_schedule_phases"}  # milestones are kept as _milestones
+    own = {name: value for name, value in vars(scheduler).items() if name in names and name != "_schedulers"}
+    return own | {"_schedulers": [settings(inner) for inner in getattr(scheduler, "_schedulers", [])]}
+
+
+def put_back(scheduler: Any, built_with: dict[str, Any]) -> None:
+    """Undo what loading a state did to `settings`."""
+    vars(scheduler).update({name: value for name, value in built_with.items() if name != "_schedulers"})
+    for inner, own in zip(getattr(scheduler, "_schedulers", []), built_with["_schedulers"], strict=True):
+        put_back(inner, own)
 
 
 def feed(metrics: Iterable[Metric], probabilities: Tensor, labels: Tensor) -> None:

@@ -27,7 +27,7 @@ def index(tmp_path: Path) -> Index:
 def batches(index: Index, num_workers: int, epoch: int = 1) -> list[Batch]:
     keys = TrainBatches(len(index), 4, seed=0)
     keys.start_at(epoch, 0)
-    return list(batch_loader(ImageDataset(index, AUGMENT, 16, seed=5), keys, num_workers, pin_memory=False))
+    return list(batch_loader(ImageDataset(index, AUGMENT, 16, seed=5), keys, num_workers, False, persistent=True))
 
 
 @pytest.mark.parametrize("num_workers", [1, 2])

@@ -19,7 +19,6 @@ LR, N = 0.8, 10
 ROOT = {
     "trainer": {"max_epochs": N},
     "total_steps": N,
-    "steps_per_epoch": 5,
     "optimizer": {"lr": LR},
     "mode": "max",
 }
@@ -56,6 +55,7 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
     "constant_lr": ({}, lambda s: 0.1 if s < 5 else 1.0),
     "linear": ({}, lambda s: 1 - s / N),
     "exponential": ({}, lambda s: 0.95**s),
+    "multiplicative": ({}, lambda s: 0.95**s),
     "cosine": ({}, lambda s: cosine(s / N)),
     "cosine_restarts": ({"T_0": 3}, lambda s: cosine(s / 3 if s < 3 else (s - 3) / 6 if s < 9 else 0)),
     "polynomial": ({}, lambda s: (1 - s / N) ** 2),

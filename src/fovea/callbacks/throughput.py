@@ -7,9 +7,9 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` for each epoch: from its first batch asked for to its last one done.
+    """Logs `train/images_per_second` for each epoch: from its first batch's arrival to its last one's end.
 
-    Validation, checkpoints and the start of the workers of the first epoch are not in it; waiting for data is.
+    Waiting for data is in it, but for that first batch; so are validations and checkpoints within the epoch.
     """
 
     def __init__(self) -> None:

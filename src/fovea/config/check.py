@@ -43,7 +43,11 @@ def check(cfg: DictConfig) -> None:
     for key in ("weights", "ckpt_path"):
         if cfg[key] and not Path(cfg[key]).expanduser().is_file():
             raise ValueError(f"{key}={cfg[key]}: there is no such file")
+    if cfg.weights and cfg.ckpt_path:
+        raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"])
+    if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
+        raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
 
 
 def _typed(cfg: DictConfig) -> dict[str, Any]:
@@ -80,6 +84,6 @@ def _check_kinds(cfg: DictConfig, config_name: str, arguments: list[str]) -> Non
     before = hydra.compose(config_name, groups)
     for key, text in texts.items():
         old = OmegaConf.select(before, key)
-        if isinstance(old, int | float):
+        if isinstance(old, int | float) and key != "trainer.devices":  # "auto" and "0,1" are devices too
             expected = "true or false" if isinstance(old, bool) else "a number"
             raise ValueError(f"{key}={text}: {expected} is expected (conf/ has {str(old).lower()})")

@@ -129,7 +129,11 @@ def _with_saved_run(config_name: str, key: str, typed: list[str]) -> tuple[str, 
     if folder is not None:
         base = saved.load(f"{key}={folder}", Path(str(folder)))
         replaced = [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
-        base |= saved.groups(replaced, base["data"])
+        if key == "resume":
+            saved.refuse_another_past(o.key_or_group for o in overrides)
+        else:
+            saved.forget_limits(base)
+        base = saved.with_groups(base, replaced)
         typed = [word for word in typed if word not in {o.input_line for o in replaced}]
     elif key == "run" and not any(word.startswith("-") for word in typed):
         raise ValueError("run=<run folder> is missing: which run is it about?")

@@ -1,15 +1,17 @@
 """What went wrong, in a few lines: the value, the place, the remedy; exit code 2 and no traceback."""
 
 import difflib
+import errno
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, InstantiationException, MissingConfigException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config.resolvers import CONF
@@ -18,6 +20,7 @@ REASONS = {  # options that people ask for and that can't be there
     "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
 }
 MOST_LINES = 8
+UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EEXIST")}
 
 
 @contextmanager
@@ -33,14 +36,26 @@ def few_lines(show_traceback: bool = False) -> Iterator[None]:
         text = None if show_traceback else explain(error)
         if text is None:
             raise
-        lines = text.strip().splitlines()[:MOST_LINES]
+        lines = (text.strip() or type(error).__name__).splitlines()[:MOST_LINES]
         print("\n".join(["error: " + lines[0], *lines[1:]]), file=sys.stderr)
         print("(HYDRA_FULL_ERROR=1 shows the traceback)", file=sys.stderr)
         raise SystemExit(2) from None
 
 
+def message(error: BaseException) -> str:
+    """The error's own words, without those of what passed it on: Hydra building a part, a loader's worker."""
+    if isinstance(error, InstantiationException) and error.__cause__ is not None:
+        return message(error.__cause__)
+    text = str(error).strip()
+    if text.startswith("Caught ") and " in DataLoader worker process " in text:
+        text = text.splitlines()[-1].partition(": ")[2]
+    return text or type(error).__name__
+
+
 def explain(error: Exception) -> str | None:
     """The error's few lines, or None where it is no user's error but a fault of the program."""
+    if "Got NoneType" in str(error) and isinstance(error, HydraException | ValueError):
+        return _null_for_a_group()
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, ConfigCompositionException):
@@ -49,14 +64,16 @@ def explain(error: Exception) -> str | None:
         place = re.search(r"full_key: (\S+)", str(error))
         cause = error.__cause__
         text = explain(cause) if isinstance(cause, Exception) else None
-        return f"{place[1]}: {text or cause}" if place and cause else str(error)
+        return f"{place[1]}: {text or message(error)}" if place else message(error)
+    if "missing EQUAL" in str(error):
+        return f"{str(error).splitlines()[0].partition(chr(39))[2].rstrip(chr(39))}: type key=value, or group=option"
     if isinstance(error, OmegaConfBaseException | HydraException):
         return "\n".join(line for line in str(error).splitlines() if "object_type" not in line)
     if isinstance(error, OSError):
-        return _cannot_write(error)
+        return _from_system(error)
     # Lightning's own word for a user's error; by name, for importing it would cost seconds
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
-        return str(error)
+        return message(error)
     return None
 
 
@@ -65,9 +82,16 @@ def _unknown_option(error: MissingConfigException) -> str:
     if asked in REASONS:
         return REASONS[asked]
     group, _, option = asked.rpartition("/")
-    options = list(error.options or [])
-    missing = f"{group}={option}: there is no conf/{group}/{option}.yaml.{_near(option, options)}"
+    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    missing = (
+        f"{group}={option}: there is no conf/{group}/{option}.yaml.{_meant(difflib.get_close_matches(option, options))}"
+    )
     return f"{missing}\nThere are {', '.join(options)}"
+
+
+def _null_for_a_group() -> str:
+    word = next((word for word in sys.argv[1:] if word.endswith("=null")), "group=null")
+    return f"{word}: a group takes a name or a list of names; none of it: {word.removesuffix('null')}[]"
 
 
 def _unknown_key(error: ConfigCompositionException) -> str:
@@ -75,30 +99,36 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     if not found:
         return str(error.__cause__ or error) if "Error merging override" not in str(error) else _merging(error)
     key = found[1]
-    parent, _, name = key.rpartition(".")
-    near = _near(name, _keys(parent), parent)
-    return f"{key}: there is no such key.{near}\nTo add one that conf/ has not: +{key}=<value>"
+    near = difflib.get_close_matches(key, _keys(), n=2, cutoff=0.7) or [
+        other for other in _keys() if other.rpartition(".")[2] == key.rpartition(".")[2]
+    ]
+    return f"{key}: there is no such key.{_meant(near)}\nTo add one that conf/ has not: +{key}=<value>"
 
 
 def _merging(error: ConfigCompositionException) -> str:
     return "\n".join([str(error), str(error.__cause__ or "").splitlines()[0]])
 
 
-def _keys(parent: str) -> list[str]:
-    """The keys under `parent` with the options that were typed; groups count at the root."""
+def _keys() -> list[str]:
+    """Every key, dotted, of the config with the options that were typed; groups count at the root."""
     groups = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir() and "=" in word]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        node = OmegaConf.select(hydra.compose("train", groups), parent) if parent else hydra.compose("train", groups)
-    return [str(key) for key in node] if isinstance(node, DictConfig) else []
+        return list(_dotted(OmegaConf.to_container(hydra.compose("train", groups))))
 
 
-def _near(name: str, names: Iterable[str], parent: str = "") -> str:
-    near = difflib.get_close_matches(name, list(names), n=2, cutoff=0.5)
-    prefix = f"{parent}." if parent else ""
-    return f" Did you mean {' or '.join(prefix + n for n in near)}?" if near else ""
+def _dotted(node: Any, path: str = "") -> Iterator[str]:
+    if path:
+        yield path
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield from _dotted(value, f"{path}.{key}" if path else str(key))
 
 
-def _cannot_write(error: OSError) -> str:
+def _meant(near: list[str]) -> str:
+    return f" Did you mean {' or '.join(near[:2])}?" if near else ""
+
+
+def _from_system(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    return f"{error.strerror or error}{where}\nRun folders go to RUNS_DIR, made data to DATA_DIR: both must be writable"
+    hint = "\nRun folders go to RUNS_DIR, made data to DATA_DIR: both must be writable"
+    return f"{error.strerror or error}{where}" + (hint if error.errno in UNWRITABLE else "")

@@ -1,7 +1,7 @@
 """A config as a file: resolved and masked when a run begins, and taken up again to resume, evaluate or predict."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from fovea.config.resolvers import CONF
 
 OUTSIDE = re.compile(r"\$\{(oc\.env|hydra|now|stamp|project_dir|cpu_count)\b")  # resolvers that look beyond the config
+PAST = ("model", "optimizer", "parameter_groups", "scheduler", "seed", "weights", "ckpt_path", "preprocess")
+REPLACEABLE = {  # group -> the root keys it brings
+    "data": ["data"],
+    "augment": ["augment"],
+    "metrics": ["metrics", "per_class_metrics"],
+    "trainer": ["trainer"],
+    "callbacks": ["callbacks"],
+    "logger": ["logger"],
+}
 AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error")
 SECRET = re.compile(r"(?i)api_?key|token|secret|passw|credential")
 
@@ -87,19 +96,55 @@ def load(said: str, folder: Path) -> dict[str, Any]:
     return {str(key): value for key, value in base.items()}
 
 
-def groups(overrides: list[Override], data: dict[str, Any]) -> dict[str, Any]:
-    """The nodes that group choices such as `data=folder` bring, whole, as train.yaml would have them.
+def refuse_another_past(keys: Iterable[str]) -> None:
+    """A resumed run takes these from its checkpoint: another value would be recorded and not used.
 
-    Other data are still seen as the run saw its own, `data`: at its image size, on its background, in its batches.
+    Raises:
+        ValueError: one of the keys typed is, or lies in, one of PAST.
     """
+    for key in keys:
+        if key.partition(".")[0] in PAST:
+            raise ValueError(
+                f"{key} can't be changed by resume=: the run goes on with what it began with\n"
+                "To begin a new run from its weights: weights=<run folder>/checkpoints/last.ckpt"
+            )
+
+
+def forget_limits(base: dict[str, Any]) -> None:
+    """What kept a training short is no reason to evaluate a part of the images."""
+    unlimited = {"fast_dev_run": False, "limit_test_batches": None, "limit_predict_batches": None}
+    base["trainer"] |= {key: value for key, value in unlimited.items() if key in base["trainer"]}
+
+
+def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
+    """The config with the nodes that group choices such as `data=folder` bring, as train.yaml would have them.
+
+    Other data are still seen as the run saw its own: at its image size, on its background, in its batches. Of another
+    trainer, what differs from the default one is taken.
+
+    Raises:
+        ValueError: the group can't be replaced in a run that has been trained.
+    """
+    strange = [o.key_or_group for o in overrides if o.key_or_group not in REPLACEABLE]
+    if strange:
+        raise ValueError(f"{strange[0]}= can't be chosen for a trained run; these can: {', '.join(REPLACEABLE)}")
     if not overrides:
-        return {}
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose("train", [o.input_line or "" for o in overrides])
-    nodes: dict[str, Any] = {o.key_or_group: OmegaConf.to_container(composed[o.key_or_group]) for o in overrides}
+        return base
+    chosen, default = _composed([o.input_line or "" for o in overrides]), _composed([])
+    nodes = {key: chosen[key] for o in overrides for key in REPLACEABLE[o.key_or_group]}
     if "data" in nodes:
-        nodes["data"] |= {key: data[key] for key in AS_TRAINED if key in data}
-    return nodes
+        nodes["data"] |= {key: base["data"][key] for key in AS_TRAINED if key in base["data"]}
+    if "trainer" in nodes:
+        news = {key: value for key, value in nodes["trainer"].items() if value != default["trainer"].get(key)}
+        nodes["trainer"] = base["trainer"] | news
+    return base | nodes
+
+
+def _composed(overrides: list[str]) -> dict[str, Any]:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_container(hydra.compose("train", overrides))
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
 
 
 def make_absolute(cfg: DictConfig) -> None:

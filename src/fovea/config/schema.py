@@ -27,6 +27,10 @@ class Data(Section):
     split_seed: NonNegative = 0
 
 
+class Loss(Section):
+    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
+
+
 class Optimizer(Section):
     lr: Annotated[float, Field(gt=0)] = 1.0
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -62,6 +66,7 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     mode: Literal["min", "max"] = "max"
     data: Data
+    loss: Loss
     optimizer: Optimizer
     scheduler: Scheduler
     trainer: Trainer

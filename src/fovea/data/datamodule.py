@@ -84,7 +84,8 @@ class ImageDataModule(LightningDataModule):
         assert self.trainer is not None
         batches = self.train_batches(self.trainer.global_rank, self.trainer.world_size)
         dataset = self.dataset("train", self.transforms["train"])
-        return TrainLoader(batch_loader(dataset, batches, self.num_workers, self._pin()), batches, self._place)
+        loader = batch_loader(dataset, batches, self.num_workers, self._pin(), persistent=True)
+        return TrainLoader(loader, batches, self._place)
 
     def train_batches(self, rank: int, world_size: int) -> TrainBatches:
         """Raises ValueError where the batch doesn't suit the data or the number of devices."""
@@ -101,7 +102,8 @@ class ImageDataModule(LightningDataModule):
         """Each image of the split once over all ranks."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EvalBatches(len(self.splits[split]), self.batch_size, rank, world_size)
-        return batch_loader(self.dataset(split, self.transforms["eval"]), batches, self.num_workers, self._pin())
+        dataset = self.dataset(split, self.transforms["eval"])
+        return batch_loader(dataset, batches, self.num_workers, self._pin(), persistent=False)
 
     def test_on(self, split: str) -> None:
         """Let "train", "val", "test", or "all" images of the data be what is tested."""
@@ -119,7 +121,8 @@ class ImageDataModule(LightningDataModule):
         """Say once of each file that it was left out."""
         if len(batch.unreadable):
             assert self.trainer is not None
-            stage = "train" if self.trainer.training else "test" if self.trainer.testing else "val"
+            in_train = self.trainer.training or (self.trainer.validating and self._overfits())
+            stage = "train" if in_train else "test" if self.trainer.testing else "val"
             files = {self.splits[stage].paths[i] for i in batch.unreadable.tolist()}
             for file in sorted(files - self.unreadable):
                 log.warning("left out, for it can't be read: %s", file)
@@ -137,8 +140,7 @@ class ImageDataModule(LightningDataModule):
 
     def _place(self) -> tuple[int, int]:
         assert self.trainer is not None
-        done = self.trainer.fit_loop.epoch_loop.batch_progress.total.completed
-        return divmod(done, int(self.trainer.num_training_batches))
+        return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def _overfits(self) -> bool:
         """Whether Lightning is to repeat a few batches (trainer.overfit_batches), and to validate on them."""

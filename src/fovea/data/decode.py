@@ -5,6 +5,7 @@ PIL reads everything else, and what those refuse. Colour profiles (ICC, gamma) a
 """
 
 import io
+import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffI
 from torch import Tensor
 
 from fovea.data.header import read_header
+
+log = logging.getLogger(__name__)
 
 # Named, as PIL would otherwise try every format it knows and run Ghostscript on what looks like PostScript.
 PIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
@@ -54,6 +57,7 @@ def best_decoder() -> Callable[..., Tensor]:
     try:
         return torchcodec_decoder()
     except (ImportError, OSError, RuntimeError):  # absent, older than 0.16, or built for another torch
+        log.info("TorchCodec doesn't go with this torch: torchvision.io decodes instead")
         return torchvision_decoder()
 
 

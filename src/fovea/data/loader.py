@@ -16,16 +16,16 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def batch_loader(
-    dataset: ImageDataset, batches: TrainBatches | EvalBatches, num_workers: int, pin_memory: bool
+    dataset: ImageDataset, batches: TrainBatches | EvalBatches, num_workers: int, pin_memory: bool, persistent: bool
 ) -> DataLoader[Batch]:
-    """Workers make whole batches, and live for the whole run."""
+    """Workers make whole batches; `persistent` ones live on from epoch to epoch."""
     return DataLoader(
         dataset,  # type: ignore[arg-type]  # it is asked for batches, through __getitems__
         batch_sampler=batches,
         collate_fn=_as_it_is,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        persistent_workers=num_workers > 0,
+        persistent_workers=persistent and num_workers > 0,
         generator=torch.Generator(),  # else every epoch draws from the one that dropout draws from
     )
 

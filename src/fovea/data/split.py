@@ -25,7 +25,7 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
         taken[_stratified(index.targets, shuffled, fraction)] = True
     if taken.all() or not taken.any():
         raise ValueError(
-            f"a fraction of {fraction} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
+            f"a fraction of {fraction:g} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
             "Give more images or another fraction (single-label: a class's last image is never taken)."
         )
     return _subset(index, ~taken), _subset(index, taken)

@@ -38,11 +38,10 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self.row and step != self.row["step"]:
-            self.save()
+            self._write()
         self.row |= {"step": step} | dict(metrics)
 
-    @rank_zero_only
-    def save(self) -> None:
+    def _write(self) -> None:
         if not self.row:
             return
         if not self.begun:
@@ -56,7 +55,7 @@ class MetricsCsv(Logger):
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        self.save()
+        self._write()
 
     def _take_up(self, step: int) -> None:
         """Keep an earlier run's rows up to where this one goes on."""

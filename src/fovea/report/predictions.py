@@ -27,7 +27,7 @@ def check_output(file: Path) -> None:
         raise ValueError(f'output={file}: Parquet needs pyarrow: pip install -e ".[parquet]"')
 
 
-def gather(batches: Sequence[Any]) -> tuple[Tensor, Tensor, Tensor]:
+def gather(batches: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Probabilities (N, K), their indices (N,) in order, and the unreadable ones' (S,), of all ranks."""
     mine = tuple(torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
     everyones = [mine]
