@@ -99,8 +99,9 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     if not found:
         return str(error.__cause__ or error) if "Error merging override" not in str(error) else _merging(error)
     key = found[1]
-    near = difflib.get_close_matches(key, _keys(), n=2, cutoff=0.7) or [
-        other for other in _keys() if other.rpartition(".")[2] == key.rpartition(".")[2]
+    keys = _keys(error)
+    near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or [
+        other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]
     ]
     return f"{key}: there is no such key.{_meant(near)}\nTo add one that conf/ has not: +{key}=<value>"
 
@@ -109,8 +110,11 @@ def _merging(error: ConfigCompositionException) -> str:
     return "\n".join([str(error), str(error.__cause__ or "").splitlines()[0]])
 
 
-def _keys() -> list[str]:
-    """Every key, dotted, of the config with the options that were typed; groups count at the root."""
+def _keys(error: ConfigCompositionException) -> list[str]:
+    """Every key, dotted, of the config that the override was to change; of train's, where there is none yet."""
+    node = getattr(error.__cause__, "parent_node", None)
+    if node is not None:
+        return list(_dotted(OmegaConf.to_container(node._get_root())))
     groups = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir() and "=" in word]
     GlobalHydra.instance().clear()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
