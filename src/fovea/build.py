@@ -13,16 +13,14 @@ from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonito
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose
 
 from fovea.callbacks.progress import Progress
 from fovea.config import saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
-from fovea.data.dataset import Batch, ImageDataset
+from fovea.data.dataset import ImageDataset
 from fovea.data.index import Index
-from fovea.data.loader import batch_loader
+from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
 from fovea.task import ClassificationTask
 
@@ -56,13 +54,11 @@ def datamodule(cfg: DictConfig) -> ImageDataModule:
     return data
 
 
-def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> DataLoader[Batch]:
+def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> BatchLoader:
     """This rank's share of images without labels, as the run evaluates images."""
-    transform = Compose(instantiate(cfg.augment.eval, _convert_="all"))
-    data = cfg.data
-    dataset = ImageDataset(index, transform, data.image_size, background=data.background, on_error="skip")
-    batches = EvalBatches(len(index), data.batch_size, rank, world_size)
-    return batch_loader(dataset, batches, data.num_workers, pin_memory=False, persistent=False)
+    data, augment = cfg.data, instantiate(cfg.augment.eval, _convert_="all")
+    dataset = ImageDataset(index, augment, background=data.background, on_error="skip")
+    return BatchLoader(dataset, EvalBatches(len(index), data.batch_size, rank, world_size), data.num_workers)
 
 
 def total_steps(batches: int, trainer: Any) -> int | None:

@@ -60,7 +60,7 @@ def test_classes_are_the_categories_by_id_and_images_keep_the_files_order(root: 
     assert splits.train.targets.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert splits.val.paths == [str(root / "val2017" / "v.jpg")]
     assert splits.val.targets.tolist() == [[1, 0, 0]]
-    assert splits.train.targets.dtype == torch.float32
+    assert splits.train.targets.dtype == torch.int8
     assert splits.test is None
 
 

@@ -3,8 +3,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from fovea.data.augment import Augment
+from fovea.data.crop import CenterCrop
 from fovea.data.datamodule import ImageDataModule, carve, in_order
 from fovea.data.index import Index, Splits
+
+AUGMENT = Augment(CenterCrop(8, 8))
 
 
 def index(n: int, classes: int = 2, start: int = 0) -> Index:
@@ -60,7 +64,7 @@ def datamodule(root: Path, **options: float) -> ImageDataModule:
     def read(root: Path | None) -> Splits:
         return Splits("multiclass", ("a", "b"), index(40), index(10, start=40), index(10, start=50))
 
-    return ImageDataModule(read, str(root), {"train": [], "eval": []}, 8, 8, **options)  # type: ignore[arg-type]
+    return ImageDataModule(read, str(root), {"train": AUGMENT, "eval": AUGMENT}, 8, 8, **options)  # type: ignore[arg-type]
 
 
 def test_the_fingerprint_changes_with_a_label_or_a_name_and_with_nothing_else(tmp_path: Path) -> None:

@@ -5,15 +5,15 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import Compose, RandomHorizontalFlip, RandomResizedCrop
+from torchvision.transforms.v2 import ColorJitter
 
-from fovea.data.dataset import Batch, ImageDataset
+from fovea.data.augment import Augment
+from fovea.data.crop import RandomResizedCrop
+from fovea.data.dataset import ImageDataset
 from fovea.data.decode import UnreadableImage
 from fovea.data.index import Index
-from fovea.data.loader import batch_loader
-from fovea.data.sampler import TrainBatches
 
-AUGMENT = Compose([RandomResizedCrop(16, antialias=True), RandomHorizontalFlip()])
+AUGMENT = Augment(RandomResizedCrop(16), [ColorJitter(brightness=0.5)])
 
 
 @pytest.fixture
@@ -24,38 +24,37 @@ def index(tmp_path: Path) -> Index:
     return Index([str(tmp_path / f"é {i}.png") for i in range(12)], torch.arange(12) % 3)
 
 
-def batches(index: Index, num_workers: int, epoch: int = 1) -> list[Batch]:
-    keys = TrainBatches(len(index), 4, seed=0)
-    keys.start_at(epoch, 0)
-    return list(batch_loader(ImageDataset(index, AUGMENT, 16, seed=5), keys, num_workers, False, persistent=True))
-
-
-@pytest.mark.parametrize("num_workers", [1, 2])
-def test_the_pixels_do_not_depend_on_the_number_of_workers(index: Index, num_workers: int) -> None:
-    for alone, shared in zip(batches(index, 0), batches(index, num_workers), strict=True):
-        assert torch.equal(alone.images, shared.images)
-        assert torch.equal(alone.targets, shared.targets)
-        assert torch.equal(alone.indices, shared.indices)
-
-
 def test_an_image_is_augmented_anew_each_epoch_and_the_same_way_each_time(index: Index) -> None:
-    data = ImageDataset(index, AUGMENT, 16, seed=5)
-    assert torch.equal(data[(0, 3)][0], data[(0, 3)][0])
-    assert not torch.equal(data[(0, 3)][0], data[(1, 3)][0])
-    assert not torch.equal(data[(0, 3)][0], ImageDataset(index, AUGMENT, 16, seed=6)[(0, 3)][0])
+    data = ImageDataset(index, AUGMENT, seed=5)
+    assert torch.equal(data[(0, 3, 0)][0], data[(0, 3, 0)][0])
+    assert not torch.equal(data[(0, 3, 0)][0], data[(1, 3, 0)][0])
+    assert not torch.equal(data[(0, 3, 0)][0], ImageDataset(index, AUGMENT, seed=6)[(0, 3, 0)][0])
+
+
+def test_a_second_copy_of_an_image_in_an_epoch_is_augmented_differently(index: Index) -> None:
+    batch = ImageDataset(index, AUGMENT).__getitems__([(0, 3, 0), (0, 3, 1)])
+    assert not torch.equal(batch.images[0], batch.images[1])
+
+
+def test_several_labels_are_float_in_a_batch_and_bytes_in_the_index(index: Index) -> None:
+    several = Index(index.paths, torch.tensor([[1.0, 0.0, -1.0]] * 12))
+    assert several.targets.dtype == torch.int8
+    batch = ImageDataset(several, AUGMENT).__getitems__([(0, 3, 0)])
+    assert batch.targets.dtype == torch.float32
+    assert batch.targets.tolist() == [[1.0, 0.0, -1.0]]
 
 
 def test_making_a_batch_leaves_the_callers_generator_alone(index: Index) -> None:
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    batches(index, 0)
+    ImageDataset(index, AUGMENT).__getitems__([(0, 1, 0), (0, 2, 0)])
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_an_item_is_the_row_of_its_batch(index: Index) -> None:
-    data = ImageDataset(index, AUGMENT, 16, seed=5)
-    batch = data.__getitems__([(0, 7), (0, 2), (0, 7)])
+    data = ImageDataset(index, AUGMENT, seed=5)
+    batch = data.__getitems__([(0, 7, 0), (0, 2, 0), (0, 7, 0)])
     assert batch.images.dtype == torch.uint8
     for row, i in enumerate([7, 2, 7]):
         image, target = data[i]
@@ -65,10 +64,10 @@ def test_an_item_is_the_row_of_its_batch(index: Index) -> None:
 
 def test_an_unreadable_image_is_named_or_left_out_and_reported(index: Index) -> None:
     Path(index.paths[2]).write_bytes(b"no image")
-    keys = [(0, i) for i in range(4)]
+    keys = [(0, i, 0) for i in range(4)]
     with pytest.raises(UnreadableImage, match="é 2.png"):
-        ImageDataset(index, AUGMENT, 16).__getitems__(keys)
-    batch = ImageDataset(index, AUGMENT, 16, on_error="skip").__getitems__(keys)
+        ImageDataset(index, AUGMENT).__getitems__(keys)
+    batch = ImageDataset(index, AUGMENT, on_error="skip").__getitems__(keys)
     assert batch.indices.tolist() == [0, 1, 3]
     assert batch.unreadable.tolist() == [2]
     assert batch.targets.tolist() == [0, 1, 0]
@@ -76,7 +75,7 @@ def test_an_unreadable_image_is_named_or_left_out_and_reported(index: Index) -> 
 
 
 def test_a_batch_of_nothing_has_the_right_shape(index: Index) -> None:
-    batch = ImageDataset(index, AUGMENT, 16).__getitems__([])
+    batch = ImageDataset(index, AUGMENT).__getitems__([])
     assert batch.images.shape == (0, 3, 16, 16)
 
 

@@ -34,7 +34,7 @@ def test_a_column_per_class_is_present_absent_or_unknown_in_the_columns_order(ro
     assert splits.val.paths == [str(root / "b/c.jpg")]
     assert splits.val.targets.tolist() == [[-1, 1]]
     assert splits.test.targets.tolist() == [[0, -1]]
-    assert splits.train.targets.dtype == torch.float32
+    assert splits.train.targets.dtype == torch.int8
 
 
 def test_a_list_of_names_is_present_and_all_others_are_absent(root: Path) -> None:
@@ -45,7 +45,7 @@ def test_a_list_of_names_is_present_and_all_others_are_absent(root: Path) -> Non
     assert splits.train.targets.tolist() == [[1, 1, 0], [1, 0, 0]]
     assert splits.val.targets.tolist() == [[0, 0, 0]]
     assert splits.test.targets.tolist() == [[0, 1, 1]]
-    assert splits.train.targets.dtype == torch.float32
+    assert splits.train.targets.dtype == torch.int8
 
 
 def test_names_may_hold_spaces_with_another_separator(root: Path) -> None:

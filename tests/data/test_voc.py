@@ -65,7 +65,7 @@ def test_the_three_lists_are_the_three_splits_in_their_order(devkit: Path) -> No
     for index, ids in ((splits.train, LISTS["train"]), (splits.val, LISTS["val"]), (splits.test, TEST)):
         assert index.paths == [str(images / f"{name}.jpg") for name in ids]
         assert index.targets.tolist() == expected(ids)
-        assert index.targets.dtype == torch.float32
+        assert index.targets.dtype == torch.int8
 
 
 def test_a_class_with_difficult_objects_alone_is_unknown(devkit: Path) -> None:

@@ -40,14 +40,27 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
     _check_data_root(cfg)
     check_types(config)
-    for key in ("weights", "ckpt_path"):
-        if cfg[key] and not Path(cfg[key]).expanduser().is_file():
-            raise ValueError(f"{key}={cfg[key]}: there is no such file")
+    if "usual" in cfg:  # conf/pack.yaml
+        _check_packing(cfg)
+    for key in ("weights", "ckpt_path", "data.sampler.file"):
+        file = OmegaConf.select(cfg, key)
+        if file and not Path(file).expanduser().is_file():
+            raise ValueError(f"{key}={file}: there is no such file")
+    if OmegaConf.select(cfg, "data.resident") and cfg.data.decode != "cpu":
+        raise ValueError(f"data.resident=true keeps decoded images: there is nothing for data.decode={cfg.data.decode}")
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"])
     if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
         raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
+
+
+def _check_packing(cfg: DictConfig) -> None:
+    """Refuse what the format would not heed."""
+    if cfg.format == "files" and (cfg.short_side or cfg.long_side):
+        raise ValueError("format=files keeps images as they are: short_side= and long_side= are for jpeg and raw")
+    if (cfg.quality is None) == (cfg.format == "jpeg"):
+        raise ValueError(f"format={cfg.format} quality={cfg.quality}: jpeg takes a quality, 1 to 100, and it alone")
 
 
 def _typed(cfg: DictConfig) -> dict[str, Any]:
@@ -64,7 +77,7 @@ def _typed(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _check_data_root(cfg: DictConfig) -> None:
-    if "root" in cfg.data and not cfg.data.root:
+    if "root" in cfg.data and not cfg.data.root and not OmegaConf.select(cfg, "data.store"):
         said = OmegaConf.to_container(cfg.data)
         assert isinstance(said, dict)
         variable = re.search(r"oc\.env:(\w+)", str(said["root"]))

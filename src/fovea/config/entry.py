@@ -38,19 +38,23 @@ USAGE = """fovea: image classification, single-label and multi-label
   python src/train.py -m seed=0,1,2 model=a,b            a sweep
   python src/evaluate.py run=<run folder> [overrides]    test a run again, or on other data
   python src/predict.py run=<run folder> source=<images> output=<.csv|.json|.parquet>
+  python scripts/pack.py data=<name> output=<folder>     pack a dataset for fast reading (data.store=<folder>)
 
 group=option takes conf/<group>/<option>.yaml; key.subkey=value sets a value; +key=value adds one.
 --cfg job shows the config and runs nothing; --hydra-help, --info and -m are Hydra's.
 """
 
 
-def entry(config_name: str, saved_run: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry(
+    config_name: str, saved_run: str | None = None
+) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
         config_name: the yaml in conf/.
-        saved_run: the key that names a run folder, `resume` or `run`. Where it is typed, the run's own config.yaml is
-            what the overrides apply to: resume.yaml, evaluate.yaml and predict.yaml take it in as `run_config`.
+        saved_run: the key that names a run folder, `resume` or `run`, if the program has one. Where it is typed, the
+            run's own config.yaml is what the overrides apply to: resume.yaml, evaluate.yaml and predict.yaml take it in
+            as `run_config`.
     """
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -124,7 +128,7 @@ def _hand_on(full_error: str | None, typed: list[str]) -> None:
     sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if one_of_many else typed
 
 
-def _with_saved_run(config_name: str, key: str, typed: list[str]) -> tuple[str, list[str]]:
+def _with_saved_run(config_name: str, key: str | None, typed: list[str]) -> tuple[str, list[str]]:
     """The yaml to compose and the overrides for it, with a saved run's config put where the yaml finds it."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         typed = [*typed, "hydra/job_logging=disabled"]

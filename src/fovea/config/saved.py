@@ -13,7 +13,18 @@ from omegaconf import DictConfig, OmegaConf
 from fovea.config.resolvers import CONF
 
 OUTSIDE = re.compile(r"\$\{(oc\.env|hydra|now|stamp|project_dir|cpu_count)\b")  # resolvers that look beyond the config
-PAST = ("model", "optimizer", "parameter_groups", "scheduler", "seed", "weights", "ckpt_path", "preprocess")
+PAST = (
+    "model",
+    "optimizer",
+    "parameter_groups",
+    "scheduler",
+    "sampler",
+    "data.sampler",
+    "seed",
+    "weights",
+    "ckpt_path",
+    "preprocess",
+)
 REPLACEABLE = {  # group -> the root keys it brings
     "data": ["data"],
     "augment": ["augment"],
@@ -22,7 +33,7 @@ REPLACEABLE = {  # group -> the root keys it brings
     "callbacks": ["callbacks"],
     "logger": ["logger"],
 }
-AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error")
+AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error", "sampler")
 SECRET = re.compile(r"(?i)api_?key|token|secret|passw|credential")
 
 
@@ -103,7 +114,7 @@ def refuse_another_past(keys: Iterable[str]) -> None:
         ValueError: one of the keys typed is, or lies in, one of PAST.
     """
     for key in keys:
-        if key.partition(".")[0] in PAST:
+        if any(f"{key}.".startswith(f"{past}.") for past in PAST):
             raise ValueError(
                 f"{key} can't be changed by resume=: the run goes on with what it began with\n"
                 "To begin a new run from its weights: weights=<run folder>/checkpoints/last.ckpt"
@@ -111,9 +122,10 @@ def refuse_another_past(keys: Iterable[str]) -> None:
 
 
 def forget_limits(base: dict[str, Any]) -> None:
-    """What kept a training short is no reason to evaluate a part of the images."""
+    """What kept a training short, or chose its images, is nothing that an evaluation should follow or ask for."""
     unlimited = {"fast_dev_run": False, "limit_test_batches": None, "limit_predict_batches": None}
     base["trainer"] |= {key: value for key, value in unlimited.items() if key in base["trainer"]}
+    base["data"].pop("sampler", None)  # runs from before there were samplers have none
 
 
 def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, Any]:
@@ -149,7 +161,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 def make_absolute(cfg: DictConfig) -> None:
     """Paths that were typed relative to this folder must hold when the run is resumed from another one."""
-    for key in ("data.root", "weights", "ckpt_path"):
+    for key in ("data.root", "data.store", "data.sampler.file", "weights", "ckpt_path"):
         value = OmegaConf.select(cfg, key)
-        if value:
+        if value and "://" not in value:
             OmegaConf.update(cfg, key, str(Path(value).expanduser().absolute()))

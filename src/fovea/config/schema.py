@@ -16,6 +16,14 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
 
 
+class Sampler(Section):
+    samples: Positive | None = None
+    repeats: Positive = 1
+    power: Annotated[float, Field(ge=0)] | None = None
+    class_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
+    file: str | None = None
+
+
 class Data(Section):
     image_size: Positive = 1
     batch_size: Positive = 1
@@ -25,6 +33,10 @@ class Data(Section):
     val_fraction: Fraction = 0.0
     test_fraction: Fraction = 0.0
     split_seed: NonNegative = 0
+    sampler: Sampler = Sampler()
+    store: str | None = None
+    decode: Literal["cpu", "cuda"] = "cpu"
+    resident: bool = False
 
 
 class Loss(Section):
@@ -76,10 +88,21 @@ class Config(Section):
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
+class Packing(Config):
+    """What `pack` has beside."""
+
+    output: Annotated[str, Field(min_length=1)]
+    format: Literal["files", "jpeg", "raw"]
+    short_side: Positive | None = None
+    long_side: Positive | None = None
+    quality: Annotated[int, Field(ge=1, le=100)] | None = None
+    num_workers: NonNegative = 0
+
+
 def check_types(config: dict[str, Any]) -> None:
     """Raises ValueError naming up to three keys whose value has a wrong type or range."""
     try:
-        Config.model_validate(config)
+        (Packing if "usual" in config else Config).model_validate(config)
     except ValidationError as error:
         raise ValueError("\n".join(_lines(error)[:3])) from None
 

@@ -13,6 +13,7 @@ import torch
 
 from fovea.data.index import Index, Splits
 from fovea.data.multilabel_csv import missing_files
+from fovea.data.strings import Strings
 
 Json = dict[str, Any]
 Categories = tuple[tuple[int, str], ...]
@@ -44,7 +45,7 @@ def read_coco(
     """
     files = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
     folders = {"train": train_images, "val": val_images, "test": test_images}
-    read = {split: _read_split(root / file, root / folders[split]) for split, file in files.items() if file is not None}
+    read = {split: _read_split(root, file, folders[split]) for split, file in files.items() if file is not None}
     categories, train = read["train"]
     for split, (others, _) in read.items():
         if others != categories:
@@ -57,16 +58,17 @@ def read_coco(
     return Splits("multilabel", names, train, indices.get("val"), indices.get("test"))
 
 
-def _read_split(file: Path, folder: Path) -> tuple[Categories, Index]:
+def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, Index]:
+    file = root / annotations
     content = _read_json(file)
     categories = tuple(sorted((item["id"], item["name"]) for item in content["categories"]))
-    paths = [os.path.join(folder, item["file_name"]) for item in content["images"]]
+    paths = [os.path.join(root, folder, item["file_name"]) for item in content["images"]]
     if not paths:
         raise ValueError(f"{file} names no images.")
     if missing := missing_files(paths):
         first = "".join(f"\n  {path}" for path in missing[:3])
         raise ValueError(f"{file}: {len(missing)} of {len(paths)} images are not there, first:{first}")
-    return categories, Index(paths, _targets(file, content, categories))
+    return categories, Index(Strings.of(paths, os.path.join(root, "")), _targets(file, content, categories))
 
 
 def _read_json(file: Path) -> Json:
@@ -88,7 +90,7 @@ def _without_shapes(item: Json) -> Json:
 
 
 def _targets(file: Path, content: Mapping[str, Sequence[Json]], categories: Categories) -> torch.Tensor:
-    """(N, K) float: 1 where an image has an annotation of a category, else 0."""
+    """(N, K) int8: 1 where an image has an annotation of a category, else 0."""
     row_of = {item["id"]: i for i, item in enumerate(content["images"])}
     if len(row_of) != len(content["images"]):
         raise ValueError(f"{file}: {len(content['images'])} images share {len(row_of)} ids; each needs its own.")
@@ -98,6 +100,6 @@ def _targets(file: Path, content: Mapping[str, Sequence[Json]], categories: Cate
         columns = [column_of[item["category_id"]] for item in content["annotations"]]
     except KeyError as error:
         raise ValueError(f"{file}: an annotation has no image or category of id {error}.") from error
-    targets = torch.zeros(len(row_of), len(column_of))
-    targets[torch.tensor(rows, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)] = 1.0
+    targets = torch.zeros(len(row_of), len(column_of), dtype=torch.int8)
+    targets[torch.tensor(rows, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)] = 1
     return targets

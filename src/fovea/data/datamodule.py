@@ -1,25 +1,28 @@
 """The datamodule: reads a dataset's splits, carves out those it lacks, and makes their loaders."""
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import torch
 from lightning import LightningDataModule
-from torch import Tensor, nn
-from torch.utils.data import DataLoader
-from torchvision.transforms.v2 import Compose
 
+from fovea.data.augment import Augment
 from fovea.data.dataset import Batch, ImageDataset
-from fovea.data.index import Index, Splits
-from fovea.data.loader import TrainLoader, batch_loader
+from fovea.data.device_decode import DeviceDecodeLoader
+from fovea.data.fingerprint import fingerprint
+from fovea.data.index import Index, Splits, concatenate
+from fovea.data.loader import BatchLoader, TrainLoader
+from fovea.data.orders import InOrder, Order, Shuffled
+from fovea.data.resident import ResidentImages, ResidentLoader
 from fovea.data.sampler import EvalBatches, TrainBatches
 from fovea.data.split import split_off
+from fovea.data.store import read_store
 
 log = logging.getLogger(__name__)
-Transforms = Sequence[Callable[[Tensor], Tensor]]
+Sampler = Callable[[Index, Sequence[str]], Order]
 
 
 class ImageDataModule(LightningDataModule):
@@ -37,7 +40,7 @@ class ImageDataModule(LightningDataModule):
         self,
         read: Callable[[Path | None], Splits],
         root: str | None,
-        augment: dict[str, Transforms],
+        augment: dict[str, Augment],
         image_size: int,
         batch_size: int,
         num_workers: int = 0,
@@ -48,62 +51,89 @@ class ImageDataModule(LightningDataModule):
         test_fraction: float = 0.0,
         split_seed: int = 0,
         class_names: Sequence[str] | None = None,
+        sampler: Sampler = Shuffled,
+        store: str | None = None,
+        decode: Literal["cpu", "cuda"] = "cpu",
+        resident: bool = False,
     ) -> None:
         """Reads the index of the data (no image yet).
 
         Args:
             read: the source; it is given `root`.
-            augment: "train" and "eval" transforms, uint8 (3, H, W) -> uint8 (3, image_size, image_size).
+            augment: what is done to "train" and "eval" images.
+            image_size: for the summary; the crops have their own.
             batch_size: the global batch, over all devices.
             val_fraction, test_fraction: of all training images, carved out where the source has no such split.
             class_names: a trained run's; the data's classes take their places in it.
+            sampler: (index, class names) -> the order of the training images.
+            store: where scripts/pack.py put the data; it is read instead of the source.
+            decode: "cuda" decodes JPEGs on the GPU that trains.
+            resident: keep all images on the device.
 
         Raises:
             ValueError: the data has classes that `class_names` lacks, or a split is empty.
         """
         super().__init__()
-        data = read(Path(root).expanduser() if root else None)
+        data = read_store(store) if store else read(Path(root).expanduser() if root else None)
         if class_names is not None:
             data = in_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
         self.splits = carve(data, val_fraction, test_fraction, split_seed)
-        self.transforms = {split: Compose([nn.Identity(), *steps]) for split, steps in augment.items()}
+        self.root, self.augment, self.sampler = root, augment, sampler
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
+        self.decode, self.resident = decode, resident
+        self.resident_images: dict[int, ResidentImages] = {}  # by the identity of their index
         self.unreadable: set[str] = set()
 
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @cached_property
+    def order(self) -> Order:
+        """What an epoch of training consists of."""
+        return self.sampler(self.splits["train"], self.class_names)
+
     @property
     def batches_per_epoch(self) -> int:
-        return len(self.splits["train"]) // self.batch_size
+        return len(self.order) // self.batch_size
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
         batches = self.train_batches(self.trainer.global_rank, self.trainer.world_size)
-        dataset = self.dataset("train", self.transforms["train"])
-        loader = batch_loader(dataset, batches, self.num_workers, self._pin(), persistent=True)
+        loader = self._loader(self.splits["train"], self.augment["train"], batches, persistent=True)
         return TrainLoader(loader, batches, self._place)
 
     def train_batches(self, rank: int, world_size: int) -> TrainBatches:
         """Raises ValueError where the batch doesn't suit the data or the number of devices."""
-        shuffle = not self._overfits()
-        return TrainBatches(len(self.splits["train"]), self.batch_size, self.seed, rank, world_size, shuffle)
+        order = InOrder(self.splits["train"]) if self._overfits() else self.order
+        return TrainBatches(order, self.batch_size, self.seed, rank, world_size)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Iterable[Batch]:
         return self.eval_dataloader("train" if self._overfits() else "val")
 
-    def test_dataloader(self) -> DataLoader[Batch]:
+    def test_dataloader(self) -> Iterable[Batch]:
         return self.eval_dataloader("test")
 
-    def eval_dataloader(self, split: str) -> DataLoader[Batch]:
+    def eval_dataloader(self, split: str) -> Iterable[Batch]:
         """Each image of the split once over all ranks."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EvalBatches(len(self.splits[split]), self.batch_size, rank, world_size)
-        dataset = self.dataset(split, self.transforms["eval"])
-        return batch_loader(dataset, batches, self.num_workers, self._pin(), persistent=False)
+        return self._loader(self.splits[split], self.augment["eval"], batches, persistent=False)
+
+    def _loader(
+        self, index: Index, augment: Augment, batches: TrainBatches | EvalBatches, persistent: bool
+    ) -> Iterable[Batch]:
+        dataset = ImageDataset(index, augment, self.seed, self.on_error, self.background)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        if self.resident:
+            if id(index) not in self.resident_images:
+                self.resident_images[id(index)] = ResidentImages(dataset, device, self.num_workers)
+            return ResidentLoader(self.resident_images[id(index)], dataset, batches)
+        if self.decode == "cuda":
+            return DeviceDecodeLoader(dataset, batches, self.num_workers, device, persistent)
+        return BatchLoader(dataset, batches, self.num_workers, device.type == "cuda", persistent)
 
     def test_on(self, split: str) -> None:
         """Let "train", "val", "test", or "all" images of the data be what is tested."""
@@ -111,11 +141,7 @@ class ImageDataModule(LightningDataModule):
             self.splits["test"] = self.splits[split]
             return
         parts = {id(index): index for index in self.splits.values()}.values()  # val may stand in for test
-        paths = [path for index in parts for path in index.paths]
-        self.splits["test"] = Index(paths, torch.cat([index.targets for index in parts]))
-
-    def dataset(self, split: str, transform: Callable[[Tensor], Tensor]) -> ImageDataset:
-        return ImageDataset(self.splits[split], transform, self.image_size, self.seed, self.on_error, self.background)
+        self.splits["test"] = concatenate(list(parts))
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Say once of each file that it was left out."""
@@ -131,12 +157,7 @@ class ImageDataModule(LightningDataModule):
 
     def fingerprint(self) -> str:
         """A digest of which images each split holds and of what is known of them; not of their pixels."""
-        digest = hashlib.sha256("\n".join(self.class_names).encode())
-        for split, index in sorted(self.splits.items()):
-            digest.update(f"\n{split} {len(index)}\n".encode())
-            digest.update("\n".join(index.paths).encode())
-            digest.update(index.targets.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return fingerprint(self.class_names, self.splits, self.root)
 
     def _place(self) -> tuple[int, int]:
         assert self.trainer is not None
@@ -145,9 +166,6 @@ class ImageDataModule(LightningDataModule):
     def _overfits(self) -> bool:
         """Whether Lightning is to repeat a few batches (trainer.overfit_batches), and to validate on them."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
-
-    def _pin(self) -> bool:
-        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
 
 def carve(data: Splits, val_fraction: float, test_fraction: float, seed: int) -> dict[str, Index]:
@@ -186,10 +204,10 @@ def in_order(data: Splits, class_names: list[str]) -> Splits:
         if index is None:
             return None
         if data.task == "multiclass":
-            return replace(index, targets=places[index.targets])
-        targets = torch.full((len(index), len(class_names)), -1.0)
+            return index.with_targets(places[index.targets])
+        targets = torch.full((len(index), len(class_names)), -1, dtype=torch.int8)
         targets[:, places] = index.targets
-        return replace(index, targets=targets)
+        return index.with_targets(targets)
 
     train = move(data.train)
     assert train is not None

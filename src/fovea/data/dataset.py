@@ -1,22 +1,31 @@
-"""The dataset: an index of images on disk, read, transformed and handed out in whole batches."""
+"""The dataset: an index of images, read, cropped, transformed and handed out in whole batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from fovea.data.decode import UnreadableImage, read_image
+from fovea.data.augment import Augment
+from fovea.data.crop import View
+from fovea.data.decode import WHITE, UnreadableImage, decode_image_bytes, is_bomb, read_file
+from fovea.data.header import read_header
 from fovea.data.index import Index
+from fovea.data.jpeg import Jpeg, as_jpeg, decode_view
+from fovea.data.render import render
 from fovea.data.sampler import Key
-from fovea.data.seeds import mix
+
+Opened = Jpeg | Tensor  # a JPEG that waits for its view, or pixels (3, H, W)
+AT_ONCE = 16  # images whose encoded bytes are held at a time
 
 
 class Batch(NamedTuple):
     """What a loader yields. `unreadable` are the indices that were to be in it and were skipped."""
 
-    images: Tensor  # (B, 3, H, W) uint8
+    images: Tensor  # (B, 3, H, W) uint8, channels-last in memory
     targets: Tensor  # (B,) int64 or (B, K) float
     indices: Tensor  # (B,) int64, into the split's index
     unreadable: Tensor  # (S,) int64
@@ -25,21 +34,20 @@ class Batch(NamedTuple):
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """Map-style over `index`; an item is (image uint8 (3, H, W), target).
 
-    Random transforms draw from torch's generator, seeded for each image from (seed, epoch, index): worker count, order
-    and restarts change no pixel. A key is an index, or (epoch, index).
+    An image's augmentation follows from (seed, key): worker count, order and restarts change no pixel. A key is an
+    index, or (epoch, index, copy).
     """
 
     def __init__(
         self,
         index: Index,
-        transform: Callable[[Tensor], Tensor],
-        size: int,
+        augment: Augment,
         seed: int = 0,
         on_error: str = "raise",
-        background: Sequence[int] = (255, 255, 255),
+        background: Sequence[int] = WHITE,
     ) -> None:
-        """`transform` maps uint8 (3, H, W) to uint8 (3, size, size); `on_error` is "raise" or "skip"."""
-        self.index, self.transform, self.size, self.seed = index, transform, size, seed
+        """`on_error` is "raise" or "skip"; `background` is what transparent pixels are laid on."""
+        self.index, self.augment, self.seed = index, augment, seed
         self.skip, self.background = on_error == "skip", background
 
     def __len__(self) -> int:
@@ -47,29 +55,94 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: int | Key) -> tuple[Tensor, Tensor]:
         """Raises UnreadableImage whatever `on_error` says: one item can't be left out."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        with torch.random.fork_rng(devices=[]):
-            return self._image(epoch, index), self.index.targets[index]
+        key = (0, key, 0) if isinstance(key, int) else key
+        image, squares = self._open(key[1]), empty_images(1, self.augment.crop.size)
+        self.render(key[1], image, self.views([(key, image)])[0], squares[0])
+        self.augment.transform(self.seed, np.array([key]), squares)
+        return squares[0], self.index.labels(torch.tensor(key[1]))
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         """A whole batch at once; images that can't be read are left out where `on_error` is "skip"."""
-        images: list[Tensor] = []
-        kept: list[int] = []
-        left_out: list[int] = []
-        with torch.random.fork_rng(devices=[]):  # without workers this is the training process's own generator
-            for epoch, index in keys:
-                try:
-                    images.append(self._image(epoch, index))
-                    kept.append(index)
-                except UnreadableImage:
-                    if not self.skip:
-                        raise
-                    left_out.append(index)
-        stacked = torch.stack(images) if images else torch.empty(0, 3, self.size, self.size, dtype=torch.uint8)
-        indices = torch.tensor(kept, dtype=torch.long)
-        return Batch(stacked, self.index.targets[indices], indices, torch.tensor(left_out, dtype=torch.long))
+        return self.fill(keys, empty_images(len(keys), self.augment.crop.size))
 
-    def _image(self, epoch: int, index: int) -> Tensor:
-        image = read_image(self.index.paths[index], self.background)
-        torch.default_generator.manual_seed(mix(self.seed, epoch, index))
-        return self.transform(image)
+    def fill(self, keys: Sequence[Key], images: Tensor) -> Batch:
+        """The same, in memory that is given: (B, 3, S, S) uint8, channels-last."""
+        kept: list[Key] = []
+        left_out: list[int] = []
+        for first in range(0, len(keys), AT_ONCE):
+            opened = self.open(keys[first : first + AT_ONCE], left_out)
+            for (key, image), view in zip(opened, self.views(opened), strict=True):
+                with self._leaving_out(key[1], left_out):
+                    self.render(key[1], image, view, images[len(kept)])
+                    kept.append(key)
+        images, done = images[: len(kept)], np.array(kept, np.int64).reshape(-1, 3)
+        self.augment.transform(self.seed, done, images)
+        return self.batch(images, done, left_out)
+
+    def batch(self, images: Tensor, keys: np.ndarray, left_out: list[int]) -> Batch:
+        """Images (B, 3, S, S) with what is known of them, `keys` (B, 3)."""
+        indices = torch.from_numpy(keys[:, 1].copy())
+        return Batch(images, self.index.labels(indices), indices, torch.tensor(left_out, dtype=torch.long))
+
+    def open(self, keys: Sequence[Key], left_out: list[int]) -> list[tuple[Key, Opened]]:
+        """The images that can be read, each with its key; the indices of the others are added to `left_out`."""
+        opened = []
+        for key in keys:
+            with self._leaving_out(key[1], left_out):
+                opened.append((key, self._open(key[1])))
+        return opened
+
+    def views(self, opened: Sequence[tuple[Key, Opened]]) -> list[View]:
+        """Which part of each is taken."""
+        if not opened:
+            return []
+        sizes = [(i.height, i.width) if isinstance(i, Jpeg) else i.shape[1:] for _, i in opened]
+        views = self.augment.views(self.seed, np.array([key for key, _ in opened]), np.array(sizes))
+        return [View._make(view) for view in views.tolist()]
+
+    def render(self, index: int, image: Opened, view: View, out: Tensor) -> None:
+        """Write what `view` shows of `image` into `out` (3, S, S)."""
+        if isinstance(image, Tensor):
+            pixels = image
+        else:
+            try:
+                pixels, view = decode_view(image, view, self.augment.crop.draft)
+            except ValueError:  # PIL reads some damaged ones, and names the fault of the rest
+                pixels = self._decode(index, image)
+        render(pixels, view, self.augment.crop.interpolation, out)
+
+    def pixels(self, index: int) -> Tensor:
+        """(3, H, W) uint8, the whole image as it is.
+
+        Raises:
+            UnreadableImage: whatever `on_error` says.
+        """
+        image = self._open(index)
+        return self._decode(index, image) if isinstance(image, Jpeg) else image
+
+    def _open(self, index: int) -> Opened:
+        store = self.index.store
+        held = store.read(int(self.index.rows[index])) if store else None
+        if held is not None and held.ndim == 3:
+            return held
+        data = read_file(self.index.paths[index]) if held is None else memoryview(held.numpy())  # type: ignore[arg-type]
+        header = read_header(data)
+        jpeg = as_jpeg(data, header) if header and not is_bomb(header) else None
+        return jpeg or decode_image_bytes(data, self.background, self.index.paths[index])
+
+    def _decode(self, index: int, image: Jpeg) -> Tensor:
+        return decode_image_bytes(image.data, self.background, self.index.paths[index])
+
+    @contextmanager
+    def _leaving_out(self, index: int, left_out: list[int]) -> Iterator[None]:
+        try:
+            yield
+        except UnreadableImage:
+            if not self.skip:
+                raise
+            left_out.append(index)
+
+
+def empty_images(count: int, size: int, device: torch.device | None = None) -> Tensor:
+    """(count, 3, size, size) uint8, channels-last."""
+    return torch.empty((count, size, size, 3), dtype=torch.uint8, device=device).permute(0, 3, 1, 2)

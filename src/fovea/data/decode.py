@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
-from fovea.data.header import read_header
+from fovea.data.header import Header, read_header
 
 log = logging.getLogger(__name__)
 
@@ -64,17 +64,21 @@ def best_decoder() -> Callable[..., Tensor]:
 _decode = best_decoder()
 
 
-def read_image(path: str | Path, background: Sequence[int] = WHITE) -> Tensor:
-    """(3, H, W) uint8 of an image file; see `decode_image_bytes`."""
+def read_file(path: str | Path) -> bytes:
+    """Raises UnreadableImage where there is no such file, or it can't be read."""
     try:
         with open(path, "rb", buffering=0) as file:
-            data = file.read()
+            return file.read()
     except OSError as error:
         raise UnreadableImage(f"{path}: {error.strerror or error}") from error
-    return decode_image_bytes(data, background, str(path))
 
 
-def decode_image_bytes(data: bytes, background: Sequence[int] = WHITE, name: str = "image") -> Tensor:
+def read_image(path: str | Path, background: Sequence[int] = WHITE) -> Tensor:
+    """(3, H, W) uint8 of an image file; see `decode_image_bytes`."""
+    return decode_image_bytes(read_file(path), background, str(path))
+
+
+def decode_image_bytes(data: bytes | memoryview, background: Sequence[int] = WHITE, name: str = "image") -> Tensor:
     """(3, H, W) uint8 of an encoded image: EXIF orientation applied, first frame of an animation.
 
     Alpha gives round(alpha * colour + (1 - alpha) * background), `background` being R, G, B in 0..255.
@@ -85,7 +89,7 @@ def decode_image_bytes(data: bytes, background: Sequence[int] = WHITE, name: str
             (2 * PIL.Image.MAX_IMAGE_PIXELS), or values without a known range (float, 32-bit). Names `name`.
     """
     header = read_header(data)
-    if header and header.pixels <= 2 * (Image.MAX_IMAGE_PIXELS or float("inf")):
+    if header and not is_bomb(header):
         # bytearray: torch warns of memory it may not write to, and this copy is cheaper than silencing that.
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         try:
@@ -93,6 +97,11 @@ def decode_image_bytes(data: bytes, background: Sequence[int] = WHITE, name: str
         except RuntimeError:
             pass  # PIL has the last word: it reads some rarer files, and names the fault of the rest
     return _to_rgb(_decode_with_pil(data, name), background)
+
+
+def is_bomb(header: Header) -> bool:
+    """Whether there are more pixels than PIL would decode."""
+    return header.pixels > 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
 
 
 def _to_rgb(pixels: Tensor, background: Sequence[int]) -> Tensor:
@@ -109,13 +118,13 @@ def _to_rgb(pixels: Tensor, background: Sequence[int]) -> Tensor:
     return pixels.to(torch.uint8)
 
 
-def _decode_with_pil(data: bytes, name: str) -> Tensor:
+def _decode_with_pil(data: bytes | memoryview, name: str) -> Tensor:
     """(3 or 4, H, W) uint8 or (3, H, W) uint16, upright."""
     try:
         with Image.open(io.BytesIO(data), formats=PIL_FORMATS) as image:
             return _from_pil(image)
     except UnidentifiedImageError as error:
-        reason = f"not an image that can be read (starts with {data[:12]!r})" if data else "the file is empty"
+        reason = f"not an image that can be read (starts with {bytes(data[:12])!r})" if data else "the file is empty"
         raise UnreadableImage(f"{name}: {reason}") from error
     except Exception as error:  # on damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, ...
         raise UnreadableImage(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import torch
 
-from fovea.data.folder import EXTENSIONS
+from fovea.data.decode import EXTENSIONS
 from fovea.data.index import Index
+from fovea.data.scan import refuse
+from fovea.data.strings import Strings
 
 
 def read_files(source: Path) -> Index:
@@ -16,7 +18,7 @@ def read_files(source: Path) -> Index:
     fails like that of any file that is no image.
 
     Raises:
-        ValueError: there is nothing at `source`, or no image in it.
+        ValueError: there is nothing at `source`, no image in it, or a folder that cannot be listed.
     """
     if source.is_dir():
         paths = sorted(_images_below(source))
@@ -29,11 +31,12 @@ def read_files(source: Path) -> Index:
         raise ValueError(f"source={source}: there is no such file or folder")
     if not paths:
         raise ValueError(f"source={source}: no image there (known: {' '.join(sorted(EXTENSIONS))})")
-    return Index(paths, torch.zeros(len(paths), dtype=torch.long))
+    prefix = os.path.join(source if source.is_dir() else source.parent, "")
+    return Index(Strings.of(paths, prefix), torch.zeros(len(paths), dtype=torch.long))
 
 
 def _images_below(folder: Path) -> list[str]:
     found = []
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in os.walk(folder, onerror=refuse):
         found += [os.path.join(parent, name) for name in names if Path(name).suffix.lower() in EXTENSIONS]
     return found

@@ -3,13 +3,13 @@
 import logging
 import os
 from pathlib import Path
-from typing import NoReturn
 
 import torch
-from torchvision.datasets import ImageFolder
 
 from fovea.data.decode import EXTENSIONS
 from fovea.data.index import Index, Splits
+from fovea.data.listing import list_images
+from fovea.data.scan import Listing, is_hidden, refuse
 
 log = logging.getLogger(__name__)
 
@@ -17,134 +17,104 @@ SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val",
 LAYOUT = "train/<class>/<image> (val/ and test/ alike), or <class>/<image>"
 
 
-def read_folder(root: Path) -> Splits:
+def read_folder(root: Path, cache: str | Path | None = None) -> Splits:
     """Lists the images of each class folder; the classes are train's folders, sorted by name.
 
-    Folders whose name starts with a dot, and `__MACOSX`, are no classes. Hidden files and those that are no
-    images are passed over, and a class without a training image is kept; a warning says so, with the count.
+    The images are torchvision's ImageFolder's, in its order. Hidden folders (a dot in front) and `__MACOSX` are no
+    classes. Those, hidden files and files that are no images are passed over, and a class without a training image is
+    kept; a warning says so, with the count.
+
+    Args:
+        root: the data's folder.
+        cache: a folder to keep the listing in, so that the next start only looks whether a folder has changed.
 
     Raises:
         ValueError: no such folder, no image, fewer than two classes, a class that train has not, a folder
             that cannot be listed or is reached twice through a link.
     """
-    folders = _split_folders(root)
-    train = ClassFolders(folders["train"])
-    if len(train.classes) < 2:
+    parts = _parts(root, cache)
+    listings = dict(zip(parts, list_images(root, list(parts.values()), EXTENSIONS, cache=cache), strict=True))
+    places = {split: root / part for split, part in parts.items()}
+    classes = _classes(places["train"], listings["train"])
+    index_of = {name: k for k, name in enumerate(classes)}
+    if len(classes) < 2:
         raise ValueError(
-            f"{folders['train']} has one class folder only, {train.classes[0]!r}: nothing to tell apart\n"
+            f"{places['train']} has one class folder only, {classes[0]!r}: nothing to tell apart\n"
             f"(expected two classes or more, as {LAYOUT})"
         )
-    _say_empty_classes(train)
-    val, test = (ClassFolders(folders[s], train).index() if s in folders else None for s in ("val", "test"))
-    return Splits("multiclass", tuple(train.classes), train.index(), val, test)
+    indices = {}
+    for split, listing in listings.items():
+        _check_classes(places[split], _classes(places[split], listing), places["train"], index_of)
+        indices[split] = _index(places[split], listing, index_of)
+    _say_empty_classes(places["train"], indices["train"], classes)
+    return Splits("multiclass", tuple(classes), indices["train"], indices.get("val"), indices.get("test"))
 
 
-class ClassFolders(ImageFolder):
-    """torchvision's listing, without hidden folders and without its silences.
-
-    Args:
-        folder: holds the class folders.
-        train: whose class indices count; None where this is train itself.
-    """
-
-    def __init__(self, folder: Path, train: "ClassFolders | None" = None) -> None:
-        _check_folders(folder)
-        self.train = train
-        self.passed_over = [entry.name for entry in _entries(folder) if not entry.is_dir()]
-        super().__init__(str(folder), is_valid_file=self._is_image, allow_empty=True)
-        if not self.samples:
-            there = f", not {_first(self.passed_over)}" if self.passed_over else ""
-            raise ValueError(f"no image in {folder}: expected <class>/<image> ending in {' '.join(EXTENSIONS)}{there}")
-        if self.passed_over:
-            count, some = len(self.passed_over), _first(self.passed_over)
-            log.warning("%s: %d files passed over, hidden or no images: %s", folder, count, some)
-
-    def find_classes(self, directory: str | Path) -> tuple[list[str], dict[str, int]]:
-        """This folder's classes, sorted, and the index of each in train's."""
-        names = _folders(Path(directory))
-        if not names:
-            raise ValueError(f"no class folder in {directory}: expected {LAYOUT}")
-        if self.train is None:
-            return names, {name: k for k, name in enumerate(names)}
-        unknown = [name for name in names if name not in self.train.class_to_idx]
-        if unknown:
-            raise ValueError(
-                f"{directory} has {len(unknown)} classes that {self.train.root} has not: {_first(unknown)}\n"
-                "Add training images of them, rename them if only the spelling differs, or take them out."
-            )
-        return names, {name: self.train.class_to_idx[name] for name in names}
-
-    def index(self) -> Index:
-        """Sorted by class, then by path."""
-        return Index([path for path, _ in self.samples], torch.tensor(self.targets))
-
-    def _is_image(self, path: str) -> bool:
-        below = path[len(str(self.root)) :].replace(os.sep, "/")
-        if path.lower().endswith(EXTENSIONS) and "/." not in below and "/__MACOSX/" not in below:
-            return True
-        self.passed_over.append(Path(path).name)
-        return False
-
-
-def _split_folders(root: Path) -> dict[str, Path]:
-    """The folder of train, and of val and test if they are there; `root` is train's if none of them is."""
+def _parts(root: Path, cache: str | Path | None) -> dict[str, str]:
+    """The folder in `root` of train, and of val and test if they are there; `root` itself if none of them is."""
     if not root.is_dir():
         fault = "is a file" if root.exists() else "does not exist"
         raise ValueError(f"{root} {fault}: expected a folder with {LAYOUT}")
     folders = _folders(root)
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for name in folders:
         split = SPLIT_OF.get(name.lower())
         if split in found:
-            raise ValueError(f"{root} has {found[split].name} and {name}, both for {split}: keep one of them")
+            raise ValueError(f"{root} has {found[split]} and {name}, both for {split}: keep one of them")
         if split is not None:
-            found[split] = root / name
+            found[split] = name
     if found and "train" not in found:
-        there = ", ".join(path.name for path in found.values())
-        raise ValueError(f"{root} has {there} but no train: expected {LAYOUT}")
-    unread = [name for name in folders if found and name.lower() not in SPLIT_OF]
-    if unread:
+        raise ValueError(f"{root} has {', '.join(found.values())} but no train: expected {LAYOUT}")
+    kept = Path(cache).expanduser().absolute() if cache else None
+    unread = [name for name in folders if name not in found.values() and (root / name).absolute() != kept]
+    if found and unread:
         log.warning("%s: %d folders beside train not read: %s", root, len(unread), _first(unread))
-    return found or {"train": root}
+    return found or {"train": ""}
 
 
-def _say_empty_classes(train: ClassFolders) -> None:
-    counts = torch.bincount(torch.tensor(train.targets), minlength=len(train.classes))  # (K,)
-    empty = [name for name, count in zip(train.classes, counts.tolist(), strict=True) if count == 0]
-    if empty:
-        share = f"{len(empty)} of {len(train.classes)}"
-        log.warning("%s: %s classes have no image to learn from: %s", train.root, share, _first(empty))
-
-
-def _check_folders(folder: Path) -> None:
-    """torchvision would drop a folder it may not list, and list one twice that a link leads to again."""
-    seen: dict[str, str] = {}
-    for place, below, _ in os.walk(folder, followlinks=True, onerror=_refuse):
-        real = os.path.realpath(place)
-        if real in seen:
-            raise ValueError(f"{seen[real]} and {place} are one folder, through a link: its images would count twice")
-        seen[real] = place
-        below[:] = [name for name in below if not _is_hidden(name)]
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _folders(root: Path) -> list[str]:
     try:
-        return sorted(os.scandir(folder), key=lambda entry: entry.name)
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
     except OSError as error:
-        _refuse(error)
+        refuse(error)
 
 
-def _refuse(error: OSError) -> NoReturn:
-    raise ValueError(f"{error.filename} cannot be listed: {error.strerror}") from error
+def _classes(folder: Path, listing: Listing) -> list[str]:
+    if not listing.classes:
+        raise ValueError(f"no class folder in {folder}: expected {LAYOUT}")
+    return listing.classes
 
 
-def _folders(folder: Path) -> list[str]:
-    return [entry.name for entry in _entries(folder) if entry.is_dir() and not _is_hidden(entry.name)]
+def _check_classes(folder: Path, classes: list[str], train: Path, index_of: dict[str, int]) -> None:
+    unknown = [name for name in classes if name not in index_of]
+    if unknown:
+        raise ValueError(
+            f"{folder} has {len(unknown)} classes that {train} has not: {_first(unknown)}\n"
+            "Add training images of them, rename them if only the spelling differs, or take them out."
+        )
 
 
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+def _index(folder: Path, listing: Listing, index_of: dict[str, int]) -> Index:
+    """All but the images that are in no class, which are passed over like files that are no images."""
+    loose = int(listing.counts[0])
+    count = loose + listing.passed_over
+    some = _first([os.path.basename(path) for path in [*listing.images[: min(loose, 5)], *listing.some]], count)
+    if loose == len(listing.images):
+        there = f", not {some}" if count else ""
+        raise ValueError(f"no image in {folder}: expected <class>/<image> ending in {' '.join(EXTENSIONS)}{there}")
+    if count:
+        log.warning("%s: %d files passed over, hidden or no images: %s", folder, count, some)
+    return Index(listing.images[loose:], listing.labels(index_of)[loose:])
 
 
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+def _say_empty_classes(folder: Path, train: Index, classes: list[str]) -> None:
+    counts = torch.bincount(train.targets, minlength=len(classes))  # (K,)
+    empty = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == 0]
+    if empty:
+        share = f"{len(empty)} of {len(classes)}"
+        log.warning("%s: %s classes have no image to learn from: %s", folder, share, _first(empty))
+
+
+def _first(names: list[str], count: int = 0) -> str:
+    return ", ".join(names[:5]) + (", ..." if max(count, len(names)) > 5 else "")

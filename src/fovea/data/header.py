@@ -1,4 +1,4 @@
-"""What decode.py has to know before it decodes, read from the first bytes in microseconds.
+"""What has to be known of a file before it is decoded, read from its first bytes in microseconds.
 
 Sources: ITU T.81 annex B (JPEG), https://www.w3.org/TR/png-3/ and
 https://developers.google.com/speed/webp/docs/riff_container.
@@ -7,15 +7,32 @@ https://developers.google.com/speed/webp/docs/riff_container.
 import struct
 from typing import NamedTuple
 
+from PIL import Image
+
+EXIF, ORIENTATION = b"Exif\x00\x00", 0x0112
+
+
+class Frame(NamedTuple):
+    """A JPEG's own. `height` and `width` are as stored, before `orientation` (EXIF's 1 to 8) turns them."""
+
+    height: int
+    width: int
+    components: int
+    sequential: bool  # one pass over the image from top to bottom, unlike a progressive file
+    unit: int  # rows in one of the units that it is coded in
+    height_at: int  # where in the file `height` stands, two bytes
+    orientation: int
+
 
 class Header(NamedTuple):
-    """`pixels` is width times height; `alpha`: some pixel may be transparent."""
+    """`pixels` is width times height; `alpha`: some pixel may be transparent; `frame` is a JPEG's."""
 
     pixels: int
     alpha: bool
+    frame: Frame | None = None
 
 
-def read_header(data: bytes) -> Header | None:
+def read_header(data: bytes | memoryview) -> Header | None:
     """That of a JPEG, PNG or WebP; None for other files, damaged ones, and WebP in motion or with EXIF."""
     try:
         if data[:2] == b"\xff\xd8":
@@ -29,21 +46,36 @@ def read_header(data: bytes) -> Header | None:
     return None
 
 
-def _jpeg(data: bytes) -> Header | None:
-    place = 2
+def _jpeg(data: bytes | memoryview) -> Header | None:
+    place, orientation = 2, 1
     while data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
             place += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return Header(height * width, alpha=False)
+            height, width, components = struct.unpack_from(">HHB", data, place + 5)
+            unit = 8 * max(data[place + 11 + 3 * k] & 15 for k in range(components))
+            frame = Frame(height, width, components, marker in (0xC0, 0xC1), unit, place + 5, orientation)
+            return Header(height * width, alpha=False, frame=frame)
         else:
-            place += 2 + (data[place + 2] << 8 | data[place + 3])
+            length = data[place + 2] << 8 | data[place + 3]
+            if marker == 0xE1 and data[place + 4 : place + 10] == EXIF:
+                orientation = _orientation(bytes(data[place + 4 : place + 2 + length]))
+            place += 2 + length
     return None
 
 
-def _png(data: bytes) -> Header:
+def _orientation(segment: bytes) -> int:
+    exif = Image.Exif()
+    try:
+        exif.load(segment)
+        orientation = exif.get(ORIENTATION, 1)
+    except Exception:  # damaged EXIF makes PIL raise anything, and then it turns nothing either
+        return 1
+    return orientation if orientation in range(1, 9) else 1
+
+
+def _png(data: bytes | memoryview) -> Header:
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     place, chunk = 8, b""
     while chunk not in (b"tRNS", b"IDAT"):  # transparent palette entries and key colours precede the pixels
@@ -52,7 +84,7 @@ def _png(data: bytes) -> Header:
     return Header(width * height, alpha=colour in (4, 6) or chunk == b"tRNS")
 
 
-def _webp(data: bytes) -> Header | None:
+def _webp(data: bytes | memoryview) -> Header | None:
     form = data[12:16]
     if form == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)

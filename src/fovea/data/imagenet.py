@@ -18,6 +18,8 @@ from pathlib import Path
 import torch
 
 from fovea.data.index import Index, Splits
+from fovea.data.listing import list_images
+from fovea.data.scan import Listing
 
 log = logging.getLogger(__name__)
 
@@ -52,45 +54,51 @@ class Annotations:
     val: Mapping[str, str]
 
 
-def read_imagenet(root: Path | None) -> Splits:
+def read_imagenet(root: Path | None, cache: str | Path | None = None) -> Splits:
     """Read whichever of the three layouts `root` holds; ImageNet's own test set has no labels, so `test` is None.
 
     The classes are the devkit's (or Kaggle's mapping's) 1,000, also where only some have images; without either
     they are the folders of `train`, named by wnid. A name is the first synonym; the two names that stand for two
     classes each, crane and maillot, get their wnid added. What is missing is counted and logged.
 
+    Args:
+        root: the folder with the images and what belongs to them.
+        cache: a folder to keep the listing in, so that the next start only looks whether a folder has changed.
+
     Raises:
-        ValueError: no folder is given, none of the layouts is there, a class folder is unknown, or a validation
-            image has no line in the ground truth.
+        ValueError: no folder is given, none of the layouts is there, a class folder is unknown, a folder cannot be
+            listed, or a validation image has no line in the ground truth.
     """
     if root is None:
         raise ValueError(
             "IMAGENET_DIR is not set: there is no folder to read ImageNet from.\n"
             "Set it in the environment or in .env, or give data.root=<folder>."
         )
-    train_folder, val_folder = _image_folders(root)
+    parts = _image_folders(root)
+    train_folder, val_folder = (root / part for part in parts)
+    train_listing, val_listing = list_images(root, parts, SUFFIXES, deep=False, cache=cache)
     known = _annotations(root)
-    train_classes = _class_folders(train_folder)
+    train_classes = _classes(train_folder, train_listing)
     wnids = sorted(known.words) or train_classes
     if not known.words and len(wnids) != 1000:
         log.warning("No devkit: the classes are train's %s folders; published weights have 1,000", len(wnids))
     index_of = {wnid: k for k, wnid in enumerate(wnids)}
-    train = _read_by_class(train_folder, train_classes, index_of)
-    if val_classes := _class_folders(val_folder):
-        val = _read_by_class(val_folder, val_classes, index_of)
+    train = _by_class(train_folder, train_listing, index_of)
+    if _classes(val_folder, val_listing):
+        val = _by_class(val_folder, val_listing, index_of)
     else:
-        val = _read_flat(val_folder, known.val, index_of)
+        val = _flat(val_folder, val_listing, known.val, index_of)
     _say_what_is_missing("train", train, len(wnids), known.train_images)
     _say_what_is_missing("val", val, len(wnids), len(known.val) or None)
     return Splits("multiclass", _unique_names(wnids, known.words), train, val)
 
 
-def _image_folders(root: Path) -> tuple[Path, Path]:
+def _image_folders(root: Path) -> tuple[str, str]:
     if not root.is_dir():
         raise ValueError(f"ImageNet's folder {str(root)!r} is not there.\n{LAYOUTS}")
     for train, val in IMAGE_FOLDERS:
         if (root / train).is_dir() and (root / val).is_dir():
-            return root / train, root / val
+            return train, val
     held = ", ".join(sorted(os.listdir(root))[:5]) or "nothing"
     raise ValueError(f"{str(root)!r} holds no ImageNet; it holds {held}.\n{LAYOUTS}")
 
@@ -158,76 +166,52 @@ def _unique_names(wnids: Sequence[str], words: Mapping[str, str]) -> tuple[str, 
     return tuple(name if uses[name] == 1 else f"{name} ({wnid})" for name, wnid in zip(names, wnids, strict=True))
 
 
-def _class_folders(folder: Path) -> list[str]:
-    """The sub-folders by name; hidden ones (.snapshot, .ipynb_checkpoints) are no classes.
-
-    Raises:
-        ValueError: a sub-folder's name is no wnid.
-    """
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    if other := [name for name in names if not re.fullmatch(r"n\d{8}", name)]:
+def _classes(folder: Path, listing: Listing) -> list[str]:
+    """Raises ValueError where a sub-folder's name is no wnid."""
+    if other := [name for name in listing.classes if not re.fullmatch(r"n\d{8}", name)]:
         raise ValueError(
             f"{folder}: {len(other)} sub-folders are no ImageNet class such as n01440764, first {other[:3]}.\n"
             "Take them out, or use data=folder for classes of your own."
         )
-    return names
+    return listing.classes
 
 
-def _read_by_class(folder: Path, classes: Sequence[str], index_of: Mapping[str, int]) -> Index:
-    if unknown := [wnid for wnid in classes if wnid not in index_of]:
+def _by_class(folder: Path, listing: Listing, index_of: Mapping[str, int]) -> Index:
+    if unknown := [wnid for wnid in listing.classes if wnid not in index_of]:
         raise ValueError(
             f"{folder}: {len(unknown)} class folders are not among the {len(index_of)} classes of the devkit, Kaggle's"
             f" mapping or (without either) train, first {unknown[:3]}.\nTake them out, or check data.root."
         )
-    loose, others = _images(folder)
-    if loose:
+    if loose := int(listing.counts[0]):
         raise ValueError(
-            f"{folder} holds class folders and also {len(loose)} images outside them, first {loose[0]}.\n"
+            f"{folder} holds class folders and also {loose} images outside them, first {listing.images[0]}.\n"
             "Move them into their classes' folders, or keep the flat folder as it came."
         )
-    listings = [_images(folder / wnid) for wnid in classes]
-    paths = [path for images, _ in listings for path in images]
-    skipped = sorted(set(others) - {str(folder / wnid) for wnid in classes})
-    skipped += [path for _, rest in listings for path in rest]
-    counts = torch.tensor([len(images) for images, _ in listings], dtype=torch.int64)
-    labels = torch.tensor([index_of[wnid] for wnid in classes], dtype=torch.int64)
-    return _index(folder, paths, labels.repeat_interleave(counts), skipped)  # (N,)
+    return _index(folder, listing, listing.labels(index_of))
 
 
-def _read_flat(folder: Path, wnid_of: Mapping[str, str], index_of: Mapping[str, int]) -> Index:
-    paths, skipped = _images(folder)
-    if paths and not wnid_of:
+def _flat(folder: Path, listing: Listing, wnid_of: Mapping[str, str], index_of: Mapping[str, int]) -> Index:
+    if listing.images and not wnid_of:
         raise ValueError(
             f"{folder} is flat, and there is nothing to say which class an image is of.\nPut"
             f" {DEVKIT}/{{meta.mat,ILSVRC2012_validation_ground_truth.txt}} or LOC_val_solution.csv beside it."
         )
-    stems = [os.path.basename(path).partition(".")[0] for path in paths]
+    stems = [os.path.basename(path).partition(".")[0] for path in listing.images]
     if unknown := [stem for stem in stems if stem not in wnid_of]:
         raise ValueError(
             f"{folder}: {len(unknown)} images have no line in the ground truth, first {unknown[:3]}.\n"
             f"Names run from {min(wnid_of)} to {max(wnid_of)}."
         )
-    labels = torch.tensor([index_of[wnid_of[stem]] for stem in stems], dtype=torch.int64)  # (N,)
-    return _index(folder, paths, labels, skipped)
+    return _index(folder, listing, torch.tensor([index_of[wnid_of[stem]] for stem in stems], dtype=torch.int64))
 
 
-def _images(folder: Path) -> tuple[list[str], list[str]]:
-    """Paths of the images, sorted, and of all else. One listing, nothing per file: there are 1.3 million of them."""
-    prefix = f"{folder}{os.sep}"
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries)
-    is_image = [name.lower().endswith(SUFFIXES) and not name.startswith(".") for name in names]
-    pairs = list(zip(names, is_image, strict=True))
-    return [prefix + name for name, yes in pairs if yes], [prefix + name for name, yes in pairs if not yes]
-
-
-def _index(folder: Path, paths: list[str], labels: torch.Tensor, skipped: Sequence[str]) -> Index:
-    if not paths:
+def _index(folder: Path, listing: Listing, labels: torch.Tensor) -> Index:
+    if not listing.images:
         raise ValueError(f"{folder} holds no images.\n{LAYOUTS}")
-    if skipped:
-        log.warning("%s: %s entries are no images and are passed over, first %s", folder, len(skipped), skipped[0])
-    return Index(paths, labels)
+    if count := listing.passed_over:
+        first = folder / listing.some[0]
+        log.warning("%s: %s entries are no images and are passed over, first %s", folder, count, first)
+    return Index(listing.images, labels)
 
 
 def _say_what_is_missing(split: str, index: Index, classes: int, expected: int | None) -> None:

@@ -2,27 +2,66 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor
+
+from fovea.data.strings import Strings, join
 
 Task = Literal["multiclass", "multilabel"]
 
 
-@dataclass(frozen=True)
+class Store(Protocol):
+    """Images packed for fast reading."""
+
+    def read(self, row: int) -> Tensor:
+        """(L,) uint8, an image file's bytes; or (3, H, W) uint8, pixels."""
+
+
 class Index:
-    """The images of one split, in a fixed order.
+    """The images of one split, in a fixed order, as columns.
 
     Attributes:
-        paths: N files.
-        targets: (N,) int64 class indices, or (N, K) float: 1 present, 0 absent, -1 unknown.
+        paths: N files; in a store, their names there.
+        targets: (N,) int64 class indices, or (N, K) int8: 1 present, 0 absent, -1 unknown.
+        store: what the images are read from; None for the files themselves.
+        rows: (N,) int64, which of the store's images these are; empty without one.
     """
 
-    paths: Sequence[str]
-    targets: Tensor
+    def __init__(
+        self, paths: Sequence[str], targets: Tensor, store: Store | None = None, rows: Tensor | None = None
+    ) -> None:
+        """`targets` of several labels may have any type; `rows` are all of the store's where none are given."""
+        self.paths = paths if isinstance(paths, Strings) else Strings.of(paths)
+        self.targets = targets.to(torch.int8) if targets.ndim == 2 else targets
+        self.store = store
+        self.rows = torch.arange(len(paths) if store else 0) if rows is None else rows
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.targets)
+
+    def labels(self, places: Tensor) -> Tensor:
+        """What a batch of these images is compared with: (B,) int64 or (B, K) float."""
+        targets = self.targets[places]
+        return targets.float() if targets.ndim == 2 else targets
+
+    def take(self, places: Tensor) -> "Index":
+        """The images at `places` (n,) int64, in that order."""
+        rows = self.rows[places] if self.store else None
+        return Index(self.paths.take(places), self.targets[places], self.store, rows)
+
+    def with_targets(self, targets: Tensor) -> "Index":
+        """The same images, of which other things are known."""
+        return Index(self.paths, targets, self.store, self.rows if self.store else None)
+
+
+def concatenate(indices: Sequence[Index]) -> Index:
+    """One after the other; all from one store, or none."""
+    store = indices[0].store
+    assert all(index.store is store for index in indices)
+    rows = torch.cat([index.rows for index in indices]) if store else None
+    return Index(join([index.paths for index in indices]), torch.cat([i.targets for i in indices]), store, rows)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fovea.data.index import Index, Splits
+from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def read_multilabel_csv(
         names, labels = tuple(columns.header[k] for k in columns.labels), _from_marks(rows.labels)
     else:
         names, labels = _from_lists(file, [text.split(separator) for text in rows.labels])
-    indices = _split(rows, labels)
+    indices = _split(rows, labels, os.path.join(root, ""))
     if "train" not in indices:
         raise ValueError(f"{file}: no row's {split_column!r} is train, so there is nothing to train on.")
     _say_without_positive(file, indices["train"].targets, names)
@@ -186,7 +187,7 @@ def _check_paths(file: Path, rows: Rows) -> None:
 
 def _from_marks(marks: Sequence[str]) -> Tensor:
     codes = torch.frombuffer(bytearray("".join(marks), "ascii"), dtype=torch.uint8).view(len(marks), -1)  # (N, K)
-    return (codes == ord("1")).float() - (codes == ord("?")).float()
+    return (codes == ord("1")).to(torch.int8) - (codes == ord("?")).to(torch.int8)
 
 
 def _from_lists(file: Path, lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Tensor]:
@@ -195,17 +196,17 @@ def _from_lists(file: Path, lists: Sequence[Sequence[str]]) -> tuple[tuple[str, 
         raise ValueError(f"{file}: no row names a class.")
     index_of = {name: k for k, name in enumerate(names)}
     pairs = [(i, index_of[name.strip()]) for i, row in enumerate(lists) for name in row if name.strip()]
-    labels = torch.zeros(len(lists), len(names))
-    labels[tuple(torch.tensor(pairs).T)] = 1.0
+    labels = torch.zeros(len(lists), len(names), dtype=torch.int8)
+    labels[tuple(torch.tensor(pairs).T)] = 1
     return names, labels
 
 
-def _split(rows: Rows, labels: Tensor) -> dict[str, Index]:
+def _split(rows: Rows, labels: Tensor, prefix: str) -> dict[str, Index]:
     """The splits that have rows, each in the file's order."""
     places: dict[str, list[int]] = {}
     for i, name in enumerate(rows.splits):
         places.setdefault(name, []).append(i)
-    return {name: Index([rows.paths[i] for i in at], labels[at]) for name, at in places.items()}
+    return {name: Index(Strings.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
 
 
 def _say_without_positive(file: Path, targets: Tensor, names: Sequence[str]) -> None:

@@ -3,26 +3,27 @@
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
-from fovea.data.seeds import mix
+from fovea.data.orders import Order
 
-Key = tuple[int, int]  # (epoch, index): all that an image's augmentation depends on, beside the seed
+# (epoch, index, how often the index came before in the epoch): all that an image's augmentation depends on, beside
+# the seed.
+Key = tuple[int, int, int]
 
 
 class TrainBatches:
     """One epoch's batches of keys for one rank.
 
-    The epoch's order is a permutation drawn from (seed, epoch). Global batch b is its b-th slice of `batch_size`; rank
-    r takes every world_size-th of that slice. The rest that doesn't fill a batch is left out, another one each epoch.
+    The epoch's draws are the order's. Global batch b is their b-th slice of `batch_size`; rank r takes every
+    world_size-th of that slice. The rest that doesn't fill a batch is left out, another one each epoch.
     """
 
-    def __init__(
-        self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1, shuffle: bool = True
-    ) -> None:
+    def __init__(self, order: Order, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         """`batch_size` is the global one.
 
         Raises:
-            ValueError: the batch is larger than the data, or not a multiple of `world_size`.
+            ValueError: the batch is larger than the epoch, or not a multiple of `world_size`.
         """
         if batch_size % world_size:
             near = max(world_size, batch_size - batch_size % world_size)
@@ -30,30 +31,42 @@ class TrainBatches:
                 f"data.batch_size={batch_size} is the global batch and can't be shared evenly by {world_size} devices: "
                 f"make it a multiple, such as {near}"
             )
-        if batch_size > size:
-            raise ValueError(f"data.batch_size={batch_size} is more than the {size} training images: lower it")
-        self.size, self.batch_size, self.seed, self.shuffle = size, batch_size, seed, shuffle
+        if batch_size > len(order):
+            raise ValueError(f"data.batch_size={batch_size} is more than the {len(order)} training images: lower it")
+        self.order, self.size, self.batch_size, self.seed = order, len(order), batch_size, seed
         self.rank, self.world_size = rank, world_size
         self.epoch, self.first_batch = 0, 0
 
     def __len__(self) -> int:
         return self.size // self.batch_size
 
+    @property
+    def most(self) -> int:
+        """How many keys a batch of this rank holds."""
+        return self.batch_size // self.world_size
+
     def start_at(self, epoch: int, batch: int) -> None:
         """What the next iteration begins with."""
         self.epoch, self.first_batch = epoch, batch
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = self._order(self.epoch)
+        epoch, draws = self.epoch, self.order.draw(self.seed, self.epoch)
+        before = copies(draws)
         for batch in range(self.first_batch, len(self)):
             start = batch * self.batch_size
-            mine = order[start + self.rank : start + self.batch_size : self.world_size]
-            yield [(self.epoch, index) for index in mine.tolist()]
+            mine = slice(start + self.rank, start + self.batch_size, self.world_size)
+            pairs = zip(draws[mine].tolist(), before[mine].tolist(), strict=True)
+            yield [(epoch, index, copy) for index, copy in pairs]
 
-    def _order(self, epoch: int) -> torch.Tensor:
-        if not self.shuffle:
-            return torch.arange(self.size)
-        return torch.randperm(self.size, generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
+
+def copies(draws: Tensor) -> Tensor:
+    """(M,) int64: how often each value of `draws` (M,) came before its place."""
+    counts = torch.bincount(draws)
+    if counts.max() <= 1:  # a permutation: nothing to sort
+        return torch.zeros_like(draws)
+    places = draws.argsort(stable=True)  # each image's draws side by side, in their order
+    firsts = (counts.cumsum(0) - counts).repeat_interleave(counts)  # (M,) where in `places` the image's own begin
+    return torch.empty_like(draws).index_copy_(0, places, torch.arange(len(draws)) - firsts)
 
 
 class EvalBatches:
@@ -70,6 +83,11 @@ class EvalBatches:
     def __len__(self) -> int:
         return max(1, -(-len(self.mine) // self.batch_size))
 
+    @property
+    def most(self) -> int:
+        """How many keys a batch of this rank holds, or fewer in the last one."""
+        return min(self.batch_size, len(self.mine))
+
     def __iter__(self) -> Iterator[list[Key]]:
         for batch in range(len(self)):
-            yield [(0, index) for index in self.mine[batch * self.batch_size : (batch + 1) * self.batch_size]]
+            yield [(0, index, 0) for index in self.mine[batch * self.batch_size : (batch + 1) * self.batch_size]]

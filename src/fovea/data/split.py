@@ -28,7 +28,7 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
             f"a fraction of {fraction:g} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
             "Give more images or another fraction (single-label: a class's last image is never taken)."
         )
-    return _subset(index, ~taken), _subset(index, taken)
+    return index.take((~taken).nonzero().flatten()), index.take(taken.nonzero().flatten())
 
 
 def seats(counts: list[int], fraction: float) -> list[int]:
@@ -59,7 +59,3 @@ def _stratified(labels: Tensor, shuffled: Tensor, fraction: float) -> Tensor:
     label = labels[by_class]
     rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[label]  # (N,) place within the class
     return by_class[rank < quota[label]]
-
-
-def _subset(index: Index, keep: Tensor) -> Index:
-    return Index([index.paths[n] for n in keep.nonzero().flatten().tolist()], index.targets[keep])

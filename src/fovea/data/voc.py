@@ -5,6 +5,7 @@ marked difficult is not counted: a class with no other object in the image is un
 """
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from fovea.data.index import Index, Splits
 from fovea.data.multilabel_csv import missing_files
+from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,8 @@ def read_voc(
         lists["test"] = None
     ids = {split: _read_list(folder, name) for split, name in lists.items() if name is not None}
     _check_disjoint(folder, ids)
-    indices = {split: _read_split(folder, split, names) for split, names in ids.items()}
+    prefix = os.path.join(root, "")
+    indices = {split: _read_split(folder, split, names, prefix) for split, names in ids.items()}
     return Splits("multilabel", CLASS_NAMES, indices["train"], indices.get("val"), indices.get("test"))
 
 
@@ -109,7 +112,7 @@ def _check_disjoint(folder: Path, ids: Mapping[str, Sequence[str]]) -> None:
         seen.update(dict.fromkeys(names, split))
 
 
-def _read_split(folder: Path, split: str, ids: Sequence[str]) -> Index:
+def _read_split(folder: Path, split: str, ids: Sequence[str], prefix: str) -> Index:
     paths = [str(folder / "JPEGImages" / f"{name}.jpg") for name in ids]
     annotations = [str(folder / "Annotations" / f"{name}.xml") for name in ids]
     for files in (paths, annotations):
@@ -117,12 +120,13 @@ def _read_split(folder: Path, split: str, ids: Sequence[str]) -> Index:
             first = "".join(f"\n  {file}" for file in missing[:3])
             hint = "; data.read.test_list=null goes without" if split == "test" else ""
             raise ValueError(f"{split}: {len(missing)} of {len(files)} files are not there{hint}, first:{first}")
-    return Index(paths, torch.stack([_read_annotation(Path(file)) for file in annotations]))  # (N, 20)
+    targets = torch.stack([_read_annotation(Path(file)) for file in annotations])  # (N, 20)
+    return Index(Strings.of(paths, prefix), targets)
 
 
 def _read_annotation(file: Path) -> Tensor:
-    """(20,) float: 1 with an object that is not difficult, -1 with difficult ones alone, else 0."""
-    target = torch.zeros(len(CLASS_NAMES))
+    """(20,) int8: 1 with an object that is not difficult, -1 with difficult ones alone, else 0."""
+    target = torch.zeros(len(CLASS_NAMES), dtype=torch.int8)
     for item in _parse(file).findall("object"):
         name = item.findtext("name", "").strip()
         if name not in CLASS_NAMES:

@@ -1,0 +1,89 @@
+"""Columns of numbers in a file, in the safetensors format: data alone, which nothing runs when it is read.
+
+Format: https://github.com/huggingface/safetensors#format. The columns are read into memory of their own rather than
+mapped: pages of a mapped file are each worker's anew, and fail when the file goes away.
+"""
+
+import json
+import math
+import os
+import uuid
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+TYPES = {"I64": torch.int64, "U8": torch.uint8}
+
+
+def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None:
+    """Whole or not at all, even if several processes write at once; int64 and uint8 columns, and a text with them."""
+    ordered = sorted(columns.items(), key=lambda item: -item[1].element_size())  # so that all are aligned
+    content = [_raw(column) for _, column in ordered]
+    header: dict[str, Any] = {"__metadata__": {"facts": facts, "crc32": str(_checksum(facts, content))}}
+    end = 0
+    for (name, column), raw in zip(ordered, content, strict=True):
+        kind = next(kind for kind, dtype in TYPES.items() if dtype == column.dtype)
+        header[name] = {"dtype": kind, "shape": list(column.shape), "data_offsets": [end, end + len(raw)]}
+        end += len(raw)
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    beside = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
+    try:
+        with open(beside, "xb") as stream:
+            stream.write(len(text).to_bytes(8, "little") + text)
+            for raw in content:
+                stream.write(raw)
+        os.replace(beside, file)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def read_columns(file: Path) -> tuple[dict[str, Tensor], str]:
+    """What `write_columns` wrote.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, or of another kind.
+    """
+    with open(file, "rb") as stream:
+        try:
+            return _read(stream, os.fstat(stream.fileno()).st_size)
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:  # a header with other things in it
+            raise ValueError(f"its header is not understood ({error!r})") from error
+
+
+def _read(stream: BinaryIO, size: int) -> tuple[dict[str, Tensor], str]:
+    length = int.from_bytes(stream.read(8), "little")
+    if not 0 < length <= size - 8:
+        raise ValueError("it has no header")
+    header = json.loads(stream.read(length))
+    metadata = header.pop("__metadata__")
+    end = 8 + length
+    columns: dict[str, Tensor] = {}
+    for name, item in sorted(header.items(), key=lambda named: named[1]["data_offsets"]):
+        end += math.prod(item["shape"]) * TYPES[item["dtype"]].itemsize
+        if end > size:
+            raise ValueError("it ends too early")
+        columns[name] = torch.empty(item["shape"], dtype=TYPES[item["dtype"]])
+        stream.readinto(_raw(columns[name]))  # type: ignore[attr-defined]  # typeshed's BinaryIO lacks it
+    if end != size or str(_checksum(metadata["facts"], map(_raw, columns.values()))) != metadata["crc32"]:
+        raise ValueError("its checksum is wrong")
+    return columns, metadata["facts"]
+
+
+def _raw(column: Tensor) -> memoryview:
+    """Its bytes, not copied."""
+    return column.contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _checksum(facts: str, content: Iterable[memoryview]) -> int:
+    total = zlib.crc32(facts.encode())
+    for raw in content:
+        total = zlib.crc32(raw, total)
+    return total

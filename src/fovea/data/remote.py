@@ -1,0 +1,55 @@
+"""Files of a store that lies elsewhere (s3://, gs://, https://, ...), copied here when they are first needed.
+
+fsspec knows the places; s3:// and gs:// need `pip install 'fovea[remote]'`.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from filelock import FileLock
+
+
+def is_remote(location: str) -> bool:
+    """Whether fsspec is to open it."""
+    return "://" in location
+
+
+def read_remote(url: str) -> bytes:
+    """Raises ValueError where there is no such file, or no way to it."""
+    try:
+        return file_system(url).cat_file(url)
+    except Exception as error:  # each place's client has errors of its own
+        raise ValueError(f"{url} can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def fetch(url: str, file: Path, check: Callable[[Path], None]) -> None:
+    """Copy `url` to `file` unless it is there. It is there whole or not at all, and copied once by however many.
+
+    Args:
+        check: is given the copy before it gets its name; raises where it is not right.
+
+    Raises:
+        ValueError: it can't be copied.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{file}.lock"):
+        if file.exists():
+            return
+        beside = file.with_suffix(".tmp")
+        try:
+            file_system(url).get_file(url, str(beside))
+        except Exception as error:
+            raise ValueError(f"{url} can't be copied to {file}: {' '.join(str(error).split())}") from error
+        check(beside)
+        os.replace(beside, file)
+
+
+def file_system(url: str) -> Any:
+    """Raises ValueError where the package for it is missing."""
+    try:
+        return fsspec.core.url_to_fs(url)[0]
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{url}: {error}\n(s3:// and gs:// need: pip install 'fovea[remote]')") from error

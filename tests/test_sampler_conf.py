@@ -1,0 +1,100 @@
+"""The sampler group: it lands in the data, a resumed run keeps its own, and an evaluation has none."""
+
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from fovea.config import saved
+from fovea.config.check import check
+from fovea.config.resolvers import CONF, register_resolvers
+from fovea.data.index import Index
+from fovea.data.orders import Shuffled
+
+NEEDED = {"weighted": ["data.sampler.power=0.5"]}
+
+
+def composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def saved_run(*overrides: str) -> dict[str, Any]:
+    config = OmegaConf.to_container(composed(*overrides))
+    assert isinstance(config, dict)
+    return {str(key): value for key, value in config.items()}
+
+
+def order_of(*overrides: str) -> Any:
+    index = Index([f"{n}.png" for n in range(30)], torch.arange(30) % 3)
+    return instantiate(composed(*overrides).data.sampler, _convert_="all")(index, ["0", "1", "2"])
+
+
+@pytest.mark.parametrize("file", sorted((CONF / "sampler").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_sampler_makes_epochs(file: Path) -> None:
+    order = order_of(f"sampler={file.stem}", *NEEDED.get(file.stem, []))
+    assert len(order.draw(seed=0, epoch=0)) == len(order) == 30
+
+
+def test_the_default_is_shuffling() -> None:
+    assert isinstance(order_of(), Shuffled)
+
+
+def test_options_are_typed_below_data_sampler() -> None:
+    assert len(order_of("sampler=class_balanced", "data.sampler.samples=12")) == 12
+    never = order_of("sampler=weighted", "data.sampler.class_weights={0: 1, 1: 0, 2: 0.0}")
+    assert set((never.draw(0, 0) % 3).tolist()) == {0}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("data.sampler.samples=0", "data.sampler.samples=0"),
+        ("data.sampler.power=-1", "data.sampler.power=-1"),
+        ("data.sampler.class_weights={a: -1}", "data.sampler.class_weights.a=-1"),
+        ("data.sampler.file=not/there.csv", "data.sampler.file=not/there.csv: there is no such file"),
+    ],
+)
+def test_a_wrong_option_is_refused_before_anything_is_read(override: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check(composed("sampler=weighted", override))
+
+
+@pytest.mark.parametrize("key", ["sampler", "data.sampler.samples", "data.sampler"])
+def test_resume_refuses_another_sampler(key: str) -> None:
+    with pytest.raises(ValueError, match=f"{key} can't be changed by resume="):
+        saved.refuse_another_past([key])
+
+
+def test_resume_takes_other_keys_of_the_data() -> None:
+    saved.refuse_another_past(["data.num_workers", "data", "data.sampler_of_another_name"])
+
+
+def test_a_run_resumed_on_other_data_keeps_its_sampler() -> None:
+    base = saved_run("sampler=class_balanced", "data.sampler.samples=12")
+    other = saved.with_groups(base, OverridesParser.create().parse_overrides(["data=cifar10"]))
+    assert other["data"]["read"]["_target_"] == "fovea.data.folder.read_folder"
+    assert other["data"]["sampler"] == base["data"]["sampler"]
+
+
+@pytest.mark.parametrize("replaced", [[], ["data=cifar10"]])
+def test_an_evaluation_asks_for_nothing_that_the_sampler_needed(replaced: list[str]) -> None:
+    base = saved_run("sampler=weighted", "data.sampler.file=gone.csv")
+    saved.forget_limits(base)
+    config = saved.with_groups(base, OverridesParser.create().parse_overrides(replaced))
+    assert "gone.csv" not in yaml.safe_dump(config)
+    check(OmegaConf.create(config | {"run_dir": "run"}))
+
+
+def test_a_weights_file_is_found_from_any_folder_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg = composed("sampler=weighted", "data.sampler.file=weights.csv")
+    monkeypatch.chdir(tmp_path)
+    saved.make_absolute(cfg)
+    assert cfg.data.sampler.file == str(tmp_path / "weights.csv")
