@@ -1,0 +1,83 @@
+"""Pack a dataset for fast reading: `python scripts/pack.py data=folder data.root=<folder> output=<folder>`."""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
+from rich.text import Text
+
+from fovea.config.entry import entry
+
+log = logging.getLogger(__name__)
+
+
+@entry("pack")
+def main(cfg: DictConfig) -> None:
+    """Write the store and read it back, or say that it is there."""
+    from fovea import build
+    from fovea.data.encode import Format
+    from fovea.data.pack import Source, pack
+
+    if cfg.data.get("store"):
+        raise ValueError(f"data.store={cfg.data.store}: a store is packed from the image files, so data.store=null")
+    data = build.datamodule(cfg)
+    source = Source(data.task, data.class_names, data.splits, cfg.data.get("root"), cfg.data.on_error)
+    background = None if cfg.format == "files" else list(cfg.data.background)
+    options = Format(cfg.format, cfg.short_side, cfg.long_side, cfg.quality, background)
+    output = Path(cfg.output).expanduser().absolute()
+    log.info("packing %d images into %s", len(source), output)
+    with Bar() as bar:
+        about = pack(source, options, output, cfg.num_workers, bar.tell)
+    log.info(in_words(about, output))
+
+
+class Bar:
+    """How far it is; nothing where the output is no terminal."""
+
+    def __init__(self) -> None:
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
+        self.progress = Progress(*columns, disable=not sys.stdout.isatty())
+        self.stages: dict[str, Any] = {}
+
+    def __enter__(self) -> "Bar":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def tell(self, stage: str, done: int, total: int) -> None:
+        if stage not in self.stages:
+            self.stages[stage] = self.progress.add_task(stage, total=total)
+        self.progress.update(self.stages[stage], completed=done)
+
+
+class Speed(ProgressColumn):
+    """Images a second, over the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:,.0f} images/s" if speed else "")
+
+
+def in_words(about: dict[str, Any], output: Path) -> str:
+    """The log's last lines."""
+    splits = {bounds[0]: f"{bounds[1] - bounds[0]:,} {split}" for split, bounds in reversed(about["splits"].items())}
+    done = "packed before, and verified now" if about.get("packed_before") else "packed and verified"
+    lines = [f"{done}: {', '.join(reversed(splits.values()))} images, {about['bytes'] / 1e6:,.1f} MB, in {output}"]
+    unreadable = about["unreadable"]
+    if unreadable["count"]:
+        more = ", ..." if unreadable["count"] > len(unreadable["first"]) else ""
+        lines.append(f"{unreadable['count']} couldn't be read and are empty: {', '.join(unreadable['first'])}{more}")
+    return "\n".join([*lines, f"train with data.store={output}"])
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped: run this again to go on; what is packed so far is kept", file=sys.stderr)
+        raise SystemExit(130) from None
