@@ -37,11 +37,11 @@ from fovea.data.augment import Augment
 from fovea.data.crop import PaddedCrop, RandomResizedCrop
 from fovea.data.dataset import Batch, ImageDataset
 from fovea.data.decode import EXTENSIONS, read_image
-from fovea.data.encode import Format
 from fovea.data.index import Index
 from fovea.data.loader import BatchLoader
 from fovea.data.orders import Shuffled
-from fovea.data.pack import Source, pack
+from fovea.data.packing.encode import Format
+from fovea.data.packing.pack import Source, pack
 from fovea.data.resident import ResidentImages, ResidentLoader
 from fovea.data.sampler import Key, TrainBatches
 from fovea.data.seeds import mix, uniforms

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Write the store and read it back, or say that it is there."""
     from fovea import build
-    from fovea.data.encode import Format
-    from fovea.data.pack import Source, pack
+    from fovea.data.packing.encode import Format
+    from fovea.data.packing.pack import Source, pack
 
     if cfg.data.get("store"):
         raise ValueError(f"data.store={cfg.data.store}: a store is packed from the image files, so data.store=null")

@@ -20,7 +20,7 @@ from fovea.data.folder import read_folder
 from fovea.data.imagenet import read_imagenet
 from fovea.data.index import Splits
 from fovea.data.listing import list_images
-from fovea.data.scan import Listing, spread
+from fovea.data.scan import Listing, mapped
 
 NAMES = ["train/a/1.jpg", "train/a/deep/er/2.jpg", "train/b/3.jpg", "train/b/notes.txt", "val/a/4.jpg"]
 
@@ -311,7 +311,7 @@ def test_what_waits_is_spread_over_threads_and_what_works_is_not() -> None:
         return n, threading.get_ident()
 
     for function, threads in ((wait, range(3, 50)), (work, range(1, 2))):
-        results = list(spread(function, range(64)))
+        results = list(mapped(function, range(64)))
         assert [n for n, _ in results] == list(range(64))
         assert len({ident for _, ident in results}) in threads
 
@@ -324,7 +324,7 @@ def test_an_error_in_a_thread_is_the_callers() -> None:
         return n
 
     with pytest.raises(ValueError, match="thirty"):
-        list(spread(fail, range(64)))
+        list(mapped(fail, range(64)))
 
 
 def test_labels_go_by_the_class_folder_whatever_is_below_it(root: Path) -> None:

@@ -14,10 +14,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fovea.data import pack as packing
-from fovea.data.encode import Format
+from fovea.data.packing import pack as packing
 from fovea.data.index import Index
-from fovea.data.pack import Source, pack
+from fovea.data.packing.encode import Format
+from fovea.data.packing.pack import Source, pack
 from fovea.data.store import PackedImages, read_store
 
 RAW = Format("raw", background=[0, 0, 0])

@@ -33,9 +33,9 @@ class Crop(Protocol):
         size: the side of the result in pixels.
         draws: how many uniform draws an image takes.
         interpolation: "bilinear" or "bicubic", antialiased.
-        draft: 0 decodes JPEGs exactly. Else with the faster of libjpeg-turbo's transforms, and at a half, a quarter or
-            an eighth of the size where that leaves the box at least `draft` times as large as it is resized to. Of
-            photographs, pixels of the result change by 1 of 255 in the mean, and by 2 where they are decoded smaller.
+        draft: a JPEG is decoded at a half, a quarter or an eighth of its size where that leaves the box at least so
+            many times as large as it is resized to; 0: never. At 2 that changes the result's pixels by 1 to 2 of 255 in
+            the mean, of photographs, half of a decoded pixel's shift included.
     """
 
     size: int

@@ -71,7 +71,7 @@ def decode_view(image: Jpeg, view: View, draft: int) -> tuple[Tensor, View]:
         shorter[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
         data = shorter
     least = {"min_height": -(-rows // factor), "min_width": -(-frame.width // factor), "min_factor": factor}
-    stored = simplejpeg.decode_jpeg(data, strict=False, fastdct=draft > 0, **least)
+    stored = simplejpeg.decode_jpeg(data, strict=False, **least)
     pixels = np.ascontiguousarray(UPRIGHT[frame.orientation](stored))
     return torch.from_numpy(pixels).permute(2, 0, 1), smaller(view, factor) if factor > 1 else view  # (3, H', W')
 

@@ -1,14 +1,16 @@
 """From pixels and a `View` to the square that the network sees."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fovea.data.crop import View
 
-KERNELS = {  # what torch.nn.functional.interpolate calls, which has no `out`
-    "bilinear": torch.ops.aten._upsample_bilinear2d_aa.out,
-    "bicubic": torch.ops.aten._upsample_bicubic2d_aa.out,
+KERNELS: dict[str, Callable[..., Tensor]] = {  # what torch.nn.functional.interpolate calls; that has no `out`
+    "bilinear": torch._C._nn._upsample_bilinear2d_aa,
+    "bicubic": torch._C._nn._upsample_bicubic2d_aa,
 }
 
 
@@ -19,7 +21,7 @@ def render(pixels: Tensor, view: View, interpolation: str, out: Tensor) -> None:
     channels-last memory, which is what decoders give: the batch dimension and every copy keep it.
     """
     top, left, height, width, resized_height, resized_width, y, x, flip = view
-    box = pixels[None, :, top : top + height, left : left + width]  # (1, 3, h, w)
+    box = pixels.narrow(1, top, height).narrow(2, left, width).unsqueeze(0)  # (1, 3, h, w)
     if flip:
         box, x = box.flip(-1), resized_width - x - out.shape[-1]
     resized = (resized_height, resized_width)
@@ -35,15 +37,14 @@ def resize_into(images: Tensor, interpolation: str, out: Tensor) -> None:
     """The same as `resize`, written where it is to be: a tenth of the whole pipeline's time less."""
     if images.shape == out.shape:
         out.copy_(images)
-        return
-    size, images = list(out.shape[-2:]), images.contiguous(memory_format=torch.channels_last)
-    KERNELS[interpolation](images, size, False, None, None, out=out)
+    else:
+        KERNELS[interpolation](images, out.shape[-2:], False, None, out=out)
 
 
 def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
     """(B, 3, *size) uint8, antialiased. A GPU has no kernel for uint8: there the result may be 1 higher or lower."""
-    images = images.contiguous(memory_format=torch.channels_last)
     if images.device.type == "cpu":
+        images = images.contiguous(memory_format=torch.channels_last)
         return F.interpolate(images, size, mode=interpolation, antialias=True)
     return F.interpolate(images.float(), size, mode=interpolation, antialias=True).round_().clamp_(0, 255).byte()
 

@@ -97,11 +97,11 @@ def scan(search: Search) -> tuple[list[Listing], bool]:
 def stamps_of(search: Search, part: str, folders: Iterable[str]) -> Tensor:
     """(F, 2) int64, when the entries of each folder changed and when anything of it did, in ns; 0 if it isn't there."""
     paths = [_path(search, part, name) for name in folders]
-    stamps = list(spread(_stamp, paths))
+    stamps = list(mapped(_stamp, paths))
     return torch.tensor(stamps, dtype=torch.int64).view(-1, 2)
 
 
-def spread(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """`map`, in threads as soon as this one has waited for longer than it worked.
 
     Not from the start: what never waits is done three times as fast by one thread, to which no other's turn is due.
@@ -130,7 +130,7 @@ def _scan_part(search: Search, part: str) -> tuple[Listing, bool]:
     """What a class holds is found by one thread, and goes into the columns in its turn."""
     seen: dict[tuple[int, int], str] = {}
     top = _scan_folder(search, part, seen, "", True)
-    below = spread(partial(_scan_class, search, part, seen), sorted(top.below))
+    below = mapped(partial(_scan_class, search, part, seen), sorted(top.below))
     images, folders, counts, stamps = Growing(), [], [], []
     passed_over, some, settled = 0, list[str](), True
     for folder in chain([top], chain.from_iterable(below)):

@@ -1,4 +1,4 @@
-"""Images packed into a few large files (pack.py writes them), read by memory map.
+"""Images packed into a few large files (packing/ writes them), read by memory map.
 
 A store is a folder:
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fovea.data.spread import spread, step
+from fovea.data.packing.processes import spread, step
 
 
 def square(n: int) -> int:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 from torch import Tensor
 
-from fovea.data.spread import spread, step
+from fovea.data.packing.processes import spread, step
 from fovea.data.store import COLUMNS, first_damaged, open_store, part_name
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 from torchvision.transforms.v2.functional import resize
 
 from fovea.data.decode import UnreadableImage
-from fovea.data.encode import Format, encoded, shrunk, upright_size
+from fovea.data.packing.encode import Format, encoded, shrunk, upright_size
 
 RAW = Format("raw", background=[255, 0, 0])
 rng = np.random.default_rng(0)

@@ -14,13 +14,13 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from fovea.data import pack as packing
-from fovea.data import place
+from fovea.data.packing import pack as packing
 from fovea.data.decode import UnreadableImage
-from fovea.data.encode import Format
 from fovea.data.fingerprint import fingerprint
 from fovea.data.index import Index
-from fovea.data.pack import Source, pack
+from fovea.data.packing import place
+from fovea.data.packing.encode import Format
+from fovea.data.packing.pack import Source, pack
 from fovea.data.store import read_store
 from fovea.data.strings import Strings
 
@@ -128,7 +128,7 @@ def test_an_image_that_cannot_be_read_stops_it_or_becomes_an_empty_one(tmp_path:
 SLOWLY = """
 import sys, time
 from pathlib import Path
-from fovea.data import pack as packing
+from fovea.data.packing import pack as packing
 sys.path.insert(0, {tests!r})
 import test_pack
 at_once = packing.encoded

@@ -18,15 +18,15 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save, save_file
 
-from fovea.data import place
 from fovea.data.decode import UnreadableImage, read_file
-from fovea.data.encode import Format, encoded
 from fovea.data.fingerprint import fingerprint, relative
 from fovea.data.index import Index, Task
-from fovea.data.spread import spread, step
+from fovea.data.packing import place
+from fovea.data.packing.encode import Format, encoded
+from fovea.data.packing.processes import spread, step
+from fovea.data.packing.verify import verify
 from fovea.data.store import COLUMNS, STORE, VERSION, open_store, part_name, read_about
 from fovea.data.strings import join
-from fovea.data.verify import verify
 
 PART_SIZE = 1024
 SAMPLE = 256
