@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2 import ColorJitter
+from torchvision.transforms.v2 import CenterCrop, ColorJitter, Compose, PILToTensor, Resize
 
 from fovea.data.augment import Augment
+from fovea.data.crop import CenterCrop as Middle
 from fovea.data.crop import RandomResizedCrop
 from fovea.data.dataset import ImageDataset
 from fovea.data.decode import UnreadableImage
@@ -89,3 +90,18 @@ def test_normalize_is_to_tensor_and_normalize_of_torchvision() -> None:
     expected = Compose([ToDtype(torch.float32, scale=True), Normalize(mean, std)])(images)
     torch.testing.assert_close(Ours(mean, std)(images), expected)
     assert not Ours(mean, std).state_dict()
+
+
+@pytest.mark.parametrize("size", [(301, 203), (230, 500), (64, 48)])
+def test_evaluation_pixels_are_torchvisions_reference_within_2_of_255(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Its presets resize with PIL, so that their pixels and ours are rounded differently; the mean is within 0.1."""
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([128 + 100 * np.sin(x / (9 + k)) * np.cos(y / (13 - k)) for k in range(3)], axis=-1)
+    Image.fromarray(waves.astype(np.uint8)).save(tmp_path / "a.jpg", quality=90)
+    reference = Compose([Resize(64), CenterCrop(56), PILToTensor()])
+    expected = reference(Image.open(tmp_path / "a.jpg"))
+    ours, _ = ImageDataset(Index([str(tmp_path / "a.jpg")], torch.zeros(1)), Augment(Middle(56, 64)))[0]
+    difference = (ours.int() - expected.int()).abs()
+    assert difference.max() <= 2
+    assert difference.float().mean() < 0.1

@@ -32,7 +32,7 @@ def test_train_val_and_test_are_read_with_trains_classes(tmp_path: Path) -> None
     train = ["train/ant/3.jpg", "train/bee/deep/er/4.webp", "train/cat/1.png", "train/cat/2.jpg"]
     assert below(tmp_path, splits.train.paths) == train
     assert all(type(path) is str for path in splits.train.paths)
-    assert splits.train.targets.dtype == torch.int64
+    assert splits.train.targets.dtype == torch.int32
     assert splits.train.targets.tolist() == [0, 1, 2, 2]
     assert splits.val is not None
     assert splits.test is not None

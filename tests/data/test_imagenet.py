@@ -80,7 +80,7 @@ def test_the_original_layout_goes_from_line_to_ilsvrc_id_to_wnid_to_sorted_class
     assert splits.task == "multiclass"
     assert splits.class_names == NAMES
     assert (len(splits.train), len(splits.val)) == (8, 6)
-    assert splits.train.targets.dtype == splits.val.targets.dtype == torch.int64
+    assert splits.train.targets.dtype == splits.val.targets.dtype == torch.int32
     assert splits.train.targets.tolist() == expected_train(splits.train.paths)
     assert splits.val.targets.tolist() == expected_val(splits.val.paths)
     assert all(Path(path).is_file() for path in [*splits.train.paths, *splits.val.paths])

@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from fovea.data.packing import pack as packing
 from fovea.data.index import Index
+from fovea.data.packing import pack as packing
 from fovea.data.packing.encode import Format
 from fovea.data.packing.pack import Source, pack
 from fovea.data.store import PackedImages, read_store

@@ -16,11 +16,11 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-TYPES = {"I64": torch.int64, "U8": torch.uint8}
+TYPES = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8}
 
 
 def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None:
-    """Whole or not at all, even if several processes write at once; int64 and uint8 columns, and a text with them."""
+    """Whole or not at all, even if several processes write at once; columns of the TYPES, and a text with them."""
     ordered = sorted(columns.items(), key=lambda item: -item[1].element_size())  # so that all are aligned
     content = [_raw(column) for _, column in ordered]
     header: dict[str, Any] = {"__metadata__": {"facts": facts, "crc32": str(_checksum(facts, content))}}

@@ -204,7 +204,7 @@ def in_order(data: Splits, class_names: list[str]) -> Splits:
         if index is None:
             return None
         if data.task == "multiclass":
-            return index.with_targets(places[index.targets])
+            return index.with_targets(places[index.targets.long()])
         targets = torch.full((len(index), len(class_names)), -1, dtype=torch.int8)
         targets[:, places] = index.targets
         return index.with_targets(targets)

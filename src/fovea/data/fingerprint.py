@@ -44,5 +44,5 @@ def _text(names: Strings) -> bytes:
 def _lengths(names: Strings) -> bytes:
     digest = hashlib.sha256()
     for _, starts in names.chunks():
-        digest.update(np.diff(starts).tobytes())
+        digest.update(np.diff(starts).astype(np.int64).tobytes())
     return digest.digest()

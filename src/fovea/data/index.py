@@ -24,19 +24,19 @@ class Index:
 
     Attributes:
         paths: N files; in a store, their names there.
-        targets: (N,) int64 class indices, or (N, K) int8: 1 present, 0 absent, -1 unknown.
+        targets: (N,) int32 class indices, or (N, K) int8: 1 present, 0 absent, -1 unknown.
         store: what the images are read from; None for the files themselves.
-        rows: (N,) int64, which of the store's images these are; empty without one.
+        rows: (N,) int32, which of the store's images these are; empty without one.
     """
 
     def __init__(
         self, paths: Sequence[str], targets: Tensor, store: Store | None = None, rows: Tensor | None = None
     ) -> None:
-        """`targets` of several labels may have any type; `rows` are all of the store's where none are given."""
+        """`targets` and `rows` of any type of number; `rows` are all of the store's where none are given."""
         self.paths = paths if isinstance(paths, Strings) else Strings.of(paths)
-        self.targets = targets.to(torch.int8) if targets.ndim == 2 else targets
+        self.targets = targets.to(torch.int8 if targets.ndim == 2 else torch.int32)
         self.store = store
-        self.rows = torch.arange(len(paths) if store else 0) if rows is None else rows
+        self.rows = torch.arange(len(paths) if store else 0, dtype=torch.int32) if rows is None else rows.int()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -44,12 +44,12 @@ class Index:
     def labels(self, places: Tensor) -> Tensor:
         """What a batch of these images is compared with: (B,) int64 or (B, K) float."""
         targets = self.targets[places]
-        return targets.float() if targets.ndim == 2 else targets
+        return targets.float() if targets.ndim == 2 else targets.long()
 
     def take(self, places: Tensor) -> "Index":
         """The images at `places` (n,) int64, in that order."""
-        rows = self.rows[places] if self.store else None
-        return Index(self.paths.take(places), self.targets[places], self.store, rows)
+        rows = self.rows.index_select(0, places) if self.store else None
+        return Index(self.paths.take(places), self.targets.index_select(0, places), self.store, rows)
 
     def with_targets(self, targets: Tensor) -> "Index":
         """The same images, of which other things are known."""

@@ -27,7 +27,7 @@ class Order(Protocol):
         """M, the same for every epoch."""
 
     def draw(self, seed: int, epoch: int) -> Tensor:
-        """(M,) int64 places in the index; one may come several times."""
+        """(M,) int32 or int64 places in the index; one may come several times."""
 
 
 class InOrder:
@@ -40,14 +40,14 @@ class InOrder:
         return self.size
 
     def draw(self, seed: int, epoch: int) -> Tensor:
-        return torch.arange(self.size)
+        return torch.arange(self.size, dtype=torch.int32)
 
 
 class Shuffled(InOrder):
     """Every image once, in a random order."""
 
     def draw(self, seed: int, epoch: int) -> Tensor:
-        return torch.randperm(self.size, generator=generator(seed, epoch))
+        return torch.randperm(self.size, generator=generator(seed, epoch), dtype=torch.int32)
 
 
 class RepeatedAugmentation(InOrder):

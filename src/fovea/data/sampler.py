@@ -61,9 +61,11 @@ class TrainBatches:
 
 def copies(draws: Tensor) -> Tensor:
     """(M,) int64: how often each value of `draws` (M,) came before its place."""
+    seen = torch.zeros(int(draws.max()) + 1, dtype=torch.bool)
+    seen[draws] = True
+    if seen.sum() == len(draws):  # none comes twice: nothing to sort, and no memory
+        return torch.zeros(1, dtype=torch.long).expand(len(draws))
     counts = torch.bincount(draws)
-    if counts.max() <= 1:  # a permutation: nothing to sort
-        return torch.zeros_like(draws)
     places = draws.argsort(stable=True)  # each image's draws side by side, in their order
     firsts = (counts.cumsum(0) - counts).repeat_interleave(counts)  # (M,) where in `places` the image's own begin
     return torch.empty_like(draws).index_copy_(0, places, torch.arange(len(draws)) - firsts)

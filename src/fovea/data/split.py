@@ -1,9 +1,12 @@
 """Carving a validation or test split out of a split that has none."""
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fovea.data.index import Index
+
+CHUNK = 1 << 18
 
 
 def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
@@ -17,18 +20,27 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
     """
     if not 0 < fraction < 1:
         raise ValueError(f"a split's fraction has to lie between 0 and 1, not {fraction}")
-    shuffled = torch.randperm(len(index), generator=torch.Generator().manual_seed(seed))  # (N,)
-    taken = torch.zeros(len(index), dtype=torch.bool)
-    if index.targets.ndim == 2:
-        taken[shuffled[: round(len(index) * fraction)]] = True
-    else:
-        taken[_stratified(index.targets, shuffled, fraction)] = True
+    taken = _taken(index.targets, fraction, seed)
     if taken.all() or not taken.any():
         raise ValueError(
             f"a fraction of {fraction:g} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
             "Give more images or another fraction (single-label: a class's last image is never taken)."
         )
-    return index.take((~taken).nonzero().flatten()), index.take(taken.nonzero().flatten())
+    places = np.arange(len(index), dtype=np.int32)  # numpy, as torch would make an int64 of every mask
+    rest, part = (torch.from_numpy(places[mask.numpy()]) for mask in (~taken, taken))
+    return index.take(rest), index.take(part)
+
+
+def _taken(targets: Tensor, fraction: float, seed: int) -> Tensor:
+    """(N,) bool."""
+    generator = torch.Generator().manual_seed(seed)
+    shuffled = torch.randperm(len(targets), generator=generator, dtype=torch.int32)  # (N,)
+    taken = torch.zeros(len(targets), dtype=torch.bool)
+    if targets.ndim == 2:
+        taken[shuffled[: round(len(targets) * fraction)]] = True
+    else:
+        taken[_stratified(targets, shuffled, fraction)] = True
+    return taken
 
 
 def seats(counts: list[int], fraction: float) -> list[int]:
@@ -55,7 +67,11 @@ def _stratified(labels: Tensor, shuffled: Tensor, fraction: float) -> Tensor:
     """The images taken: in the shuffled order, each class's first `seats`."""
     counts = torch.bincount(labels)  # (K,)
     quota = torch.tensor(seats(counts.tolist(), fraction))  # (K,)
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]  # (N,) class 0's, 1's, ..., each shuffled
-    label = labels[by_class]
-    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[label]  # (N,) place within the class
-    return by_class[rank < quota[label]]
+    taken = []
+    for some in shuffled.split(CHUNK):  # of millions of images, not all at once
+        label, order = labels[some].sort(stable=True)  # class 0's, 1's, ..., each still shuffled
+        seen = torch.bincount(label, minlength=len(counts))
+        rank = torch.arange(len(some)) - (seen.cumsum(0) - seen)[label]  # place within the class
+        taken.append(some[order[rank < quota[label]]])
+        quota = (quota - seen).clamp(min=0)
+    return torch.cat(taken)

@@ -21,8 +21,8 @@ class Strings(Sequence[str]):
     Attributes:
         prefix: what all strings begin with.
         text: (T,) uint8.
-        starts: (M + 1,) int64, into `text`.
-        rows: (N,) int64, which of the M strings these are; None for all of them in order.
+        starts: (M + 1,) int32 or int64, into `text`.
+        rows: (N,) int32, which of the M strings these are; None for all of them in order.
     """
 
     def __init__(self, prefix: str, text: Tensor, starts: Tensor, rows: Tensor | None = None) -> None:
@@ -73,7 +73,8 @@ class Strings(Sequence[str]):
 
     def take(self, places: Tensor) -> "Strings":
         """Those at `places` (n,) int64, in that order; the text itself is shared."""
-        return Strings(self.prefix, self.text, self.starts, places if self.rows is None else self.rows[places])
+        rows = places.int() if self.rows is None else self.rows.index_select(0, places)
+        return Strings(self.prefix, self.text, self.starts, rows)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(text, starts) of up to CHUNK strings at a time, without the prefix, and without a string for each."""
@@ -119,7 +120,8 @@ class Growing:
     def strings(self, prefix: str) -> Strings:
         """All that were added; nothing can be added after this."""
         text = torch.frombuffer(self.text, dtype=torch.uint8) if self.text else torch.empty(0, dtype=torch.uint8)
-        return Strings(prefix, text, torch.frombuffer(self.starts, dtype=torch.int64))
+        starts = torch.frombuffer(self.starts, dtype=torch.int64)
+        return Strings(prefix, text, starts.int() if len(text) < 1 << 31 else starts)
 
 
 def encode(strings: Sequence[str], before: str = "") -> tuple[bytes, np.ndarray]:

@@ -14,10 +14,10 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
-from fovea.data.packing import pack as packing
 from fovea.data.decode import UnreadableImage
 from fovea.data.fingerprint import fingerprint
 from fovea.data.index import Index
+from fovea.data.packing import pack as packing
 from fovea.data.packing import place
 from fovea.data.packing.encode import Format
 from fovea.data.packing.pack import Source, pack
