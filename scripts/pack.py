@@ -21,17 +21,33 @@ def main(cfg: DictConfig) -> None:
     from fovea.data.packing.encode import Format
     from fovea.data.packing.pack import Source, pack
 
+    output = Path(cfg.output).expanduser().absolute()
+    if cfg.verify:
+        read_back(output, cfg.num_workers)
+        return
     if cfg.data.get("store"):
         raise ValueError(f"data.store={cfg.data.store}: a store is packed from the image files, so data.store=null")
     data = build.datamodule(cfg)
     source = Source(data.task, data.class_names, data.splits, cfg.data.get("root"), cfg.data.on_error)
     background = None if cfg.format == "files" else list(cfg.data.background)
     options = Format(cfg.format, cfg.short_side, cfg.long_side, cfg.quality, background)
-    output = Path(cfg.output).expanduser().absolute()
     log.info("packing %d images into %s", len(source), output)
     with Bar() as bar:
         about = pack(source, options, output, cfg.num_workers, bar.tell)
     log.info(in_words(about, output))
+
+
+def read_back(store: Path, processes: int) -> None:
+    """Raises ValueError where a part of a finished store doesn't hold what was put into it."""
+    from fovea.data.packing.verify import verify
+    from fovea.data.store import read_about
+
+    about = read_about(store)
+    with Bar() as bar:
+        damaged = verify(store, about, processes, lambda done: bar.tell("verifying", done, about["images"]))
+    if damaged is not None:
+        raise ValueError(f"{damaged} is damaged: copy it again, or pack again into another folder")
+    log.info("%d images, all as they were packed, in %s", about["images"], store)
 
 
 class Bar:

@@ -44,7 +44,9 @@ def main(cfg: DictConfig) -> None:
     log.info("%d predictions: %s", len(rows), output)
     if len(unreadable):
         listed = output.with_name(output.stem + ".unreadable.txt")
-        listed.write_text("".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8")
+        listed.write_text(
+            "".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8", errors="surrogateescape"
+        )
         log.warning("%d files could not be read and are not among them: %s", len(unreadable), listed)
 
 

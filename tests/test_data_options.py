@@ -89,7 +89,7 @@ def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
         ("data.resident=true data.decode=cuda", "nothing for data.decode=cuda"),
         ("data.decode=cuda", "take data.decode=cpu"),
         ("data.decode=gpu", "data.decode=gpu"),
-        ("data.store=/nowhere", "/nowhere: there is no such folder"),
+        ("data.store=/nowhere", "would not be read, as data.store=/nowhere is"),
         ("sampler=weighted", "power"),
         ("sampler=balanced", "class_balanced"),
     ],
@@ -99,3 +99,16 @@ def test_what_cannot_be_is_refused_in_a_few_lines(invoke: Invoke, folder: Path, 
     assert code == 2
     assert said in err
     assert len(err.splitlines()) <= 4
+
+
+def test_a_folder_that_would_not_be_read_is_refused(invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path) -> None:
+    data = ("data=folder", f"data.root={folder}")
+    assert invoke("../scripts/pack", *data, f"output={tmp_path / 'store'}", "num_workers=0")[0] == 0
+    assert invoke("train", "data=folder", f"data.store={tmp_path / 'store'}", *SMALL)[0] == 0
+    (run,) = runs()
+    code, _, err = invoke("evaluate", f"run={run}", f"data.root={folder}")
+    assert code == 2
+    assert "would not be read" in err
+    assert "data.store=null" in err
+    assert invoke("evaluate", f"run={run}", f"data.root={folder}", "data.store=null")[0] == 0
+    assert invoke("evaluate", f"run={run}", *data)[0] == 0

@@ -131,3 +131,24 @@ def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_p
     assert not (tmp_path / "out" / "store.json").exists()
     assert invoke(PACK, *words, "format=jpeg", "num_workers=0")[0] == 0
     assert len(read_store(f"{tmp_path}/out").train) == 1080
+
+
+def test_a_copy_is_verified_without_the_images_that_it_was_packed_from(
+    invoke: Invoke, tmp_path: Path, folder: Path
+) -> None:
+    output = tmp_path / "out"
+    assert invoke(PACK, "data=folder", f"data.root={folder}", f"output={output}", "num_workers=0")[0] == 0
+    assert {file.stat().st_mode & 0o777 for file in output.iterdir()} == {
+        (output / "store.json").stat().st_mode & 0o777
+    }
+    copy = output.rename(tmp_path / "copy")
+    code, out, _ = invoke(PACK, f"output={copy}", "verify=true", "num_workers=0")
+    assert code == 0
+    assert "60 images, all as they were packed" in out
+    part = copy / "part-00000.bin"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    code, _, err = invoke(PACK, f"output={copy}", "verify=true", "num_workers=0")
+    assert code == 2
+    assert "part-00000.bin is damaged" in err

@@ -225,7 +225,7 @@ def in_words(figures: Mapping[str, float]) -> str:
 
 def write_per_class(file: Path, class_names: Sequence[str], metrics: Mapping[str, Tensor]) -> None:
     """A CSV with a line for each class; what is not defined for a class is left empty."""
-    with file.open("w", newline="", encoding="utf-8") as out:
+    with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         writer = csv.writer(out)
         writer.writerow(["class", *metrics])
         columns = [column.tolist() for column in metrics.values()]

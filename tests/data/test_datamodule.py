@@ -82,3 +82,17 @@ def test_all_images_can_be_tested_each_once(tmp_path: Path) -> None:
     shared.splits["test"] = shared.splits["val"]
     shared.test_on("all")
     assert len(shared.splits["test"]) == 50
+
+
+def test_a_split_that_stands_in_for_another_still_does_so_in_a_trained_runs_order(tmp_path: Path) -> None:
+    """A store's, say: its images count once in "all"."""
+    val = index(10, start=40)
+
+    def read(root: Path | None) -> Splits:
+        return Splits("multiclass", ("a", "b"), index(40), val, val)
+
+    augment = {"train": AUGMENT, "eval": AUGMENT}
+    data = ImageDataModule(read, str(tmp_path), augment, 8, 8, class_names=["b", "a"])
+    assert data.splits["test"] is data.splits["val"]
+    data.test_on("all")
+    assert len(data.splits["test"]) == 50

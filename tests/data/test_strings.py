@@ -17,7 +17,7 @@ ODD = os.fsdecode(b"/d/n\xff\xfe.jpg")  # a name that is no UTF-8, as file syste
 NAMES = ["/d/a.jpg", "/d/été 1.jpg", "/d/", ODD, "/d/two\nlines.jpg", "/d/猫/b.png", "/d/a.jpg"]
 
 
-@pytest.fixture(params=["plain", "prefix", "taken", "sliced", "joined", "compact"])
+@pytest.fixture(params=["plain", "prefix", "taken", "sliced", "joined"])
 def strings(request: pytest.FixtureRequest) -> Strings:
     """NAMES, made in several ways."""
     mixed = Strings.of(["/d/x", *reversed(NAMES), "/d/y"], "/d/")
@@ -28,7 +28,6 @@ def strings(request: pytest.FixtureRequest) -> Strings:
         "taken": mixed.take(back),
         "sliced": Strings.of(["/d/x", *NAMES, "/d/y"], "/d/")[1:-1],
         "joined": join([Strings.of(NAMES[:2], "/d/"), Strings.of(NAMES[2:])]),
-        "compact": mixed.take(back).compact(),
     }[request.param]
 
 
@@ -62,7 +61,7 @@ def test_taking_from_what_was_taken_counts_in_what_was_taken(strings: Strings) -
 def test_no_strings_are_an_empty_list() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     for empty in (Strings.of([]), Strings.of(NAMES)[3:3], Strings.of(NAMES).take(nothing), join([Strings.of([])])):
-        assert list(empty) == list(empty.compact()) == []
+        assert list(empty) == []
         assert len(empty) == 0
         assert empty == []
 
@@ -89,15 +88,7 @@ def test_chunks_hold_everything_whatever_their_size(strings: Strings, monkeypatc
             assert 1 < len(starts) <= size + 1
             found += [os.fsdecode(text[a:b].tobytes()) for a, b in pairwise(starts)]
         assert [strings.prefix + name for name in found] == NAMES
-        assert list(strings) == list(strings.compact()) == list(Strings.of(NAMES, "/d/")) == NAMES
-
-
-def test_compact_strings_leave_the_others_behind() -> None:
-    many = Strings.of([f"/d/{n:060}" for n in range(1000)], "/d/")
-    few = many.take(torch.tensor([3, 1]))
-    assert few.text.data_ptr() == many.text.data_ptr()
-    assert len(few.compact().text) == 120
-    assert few.compact().rows is None
+        assert list(strings) == list(Strings.of(NAMES, "/d/")) == NAMES
 
 
 def test_neighbours_need_no_rows() -> None:

@@ -23,6 +23,7 @@ def check_plain_run(config_name: str, arguments: list[str]) -> None:
         cfg = hydra.compose(config_name, arguments)
         check(cfg)
         _check_kinds(cfg, config_name, arguments)
+        _check_one_source(cfg, arguments)
 
 
 def check(cfg: DictConfig) -> None:
@@ -83,6 +84,14 @@ def _check_data_root(cfg: DictConfig) -> None:
         variable = re.search(r"oc\.env:(\w+)", str(said["root"]))
         first = f"{variable[1]} is not set: put it into .env or the environment, or type" if variable else "type"
         raise ValueError(f"data.root is not set. {first[0].upper()}{first[1:]} data.root=<folder>")
+
+
+def _check_one_source(cfg: DictConfig, arguments: list[str]) -> None:
+    """Refuse a folder that would not be read."""
+    typed = {o.key_or_group: o.input_line for o in OverridesParser.create().parse_overrides(arguments)}
+    store = OmegaConf.select(cfg, "data.store")
+    if store and "data.root" in typed:
+        raise ValueError(f"{typed['data.root']} would not be read, as data.store={store} is: add data.store=null")
 
 
 def _check_kinds(cfg: DictConfig, config_name: str, arguments: list[str]) -> None:

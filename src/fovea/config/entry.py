@@ -10,6 +10,7 @@ import gc
 gc.disable()  # until the job runs: collecting while modules load is a sixth of the time that a typing error takes
 
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -61,6 +62,9 @@ def entry(
         @functools.wraps(job)
         def main() -> None:
             full_error = os.environ.get("HYDRA_FULL_ERROR")
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    stream.reconfigure(errors="backslashreplace")  # file names may be anything
             typed = [_quoted(word) for word in sys.argv[1:]]
 
             @functools.wraps(job)

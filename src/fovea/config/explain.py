@@ -47,7 +47,7 @@ def message(error: BaseException) -> str:
     if isinstance(error, InstantiationException) and error.__cause__ is not None:
         return message(error.__cause__)
     text = str(error).strip()
-    if text.startswith("Caught ") and " in DataLoader worker process " in text:
+    if re.match(r"Caught \w+ in (DataLoader worker process|pin memory thread)", text):
         text = text.splitlines()[-1].partition(": ")[2]
     return text or type(error).__name__
 

@@ -97,6 +97,7 @@ class Packing(Config):
     long_side: Positive | None = None
     quality: Annotated[int, Field(ge=1, le=100)] | None = None
     num_workers: NonNegative = 0
+    verify: bool = False
 
 
 def check_types(config: dict[str, Any]) -> None:

@@ -29,9 +29,12 @@ class Augment:
         """
         if not self.then:
             return
-        with torch.random.fork_rng(devices=[]):  # without workers this is the training process's own generator
+        devices = [images.device] if images.is_cuda else []
+        with torch.random.fork_rng(devices):  # without workers this is the training process's own generator
             for key, image in zip(keys.tolist(), images, strict=True):
                 torch.default_generator.manual_seed(mix(seed, *key))
+                if devices:
+                    torch.cuda.manual_seed(mix(seed, *key))
                 out = image
                 for step in self.then:
                     out = step(out)

@@ -84,9 +84,8 @@ class RandomResizedCrop:
         first, any_fits = fits.argmax(axis=1), fits.any(axis=1)
         height = np.where(any_fits, height[images, first], self._middle(heights, widths, widths / self.ratio[0]))
         width = np.where(any_fits, width[images, first], self._middle(widths, heights, heights * self.ratio[1]))
-        y, x = (np.where(any_fits, draws[:, at], 0.5) for at in (-3, -2))
-        top = np.where(any_fits, np.floor(y * (heights - height + 1)), (heights - height) // 2)
-        left = np.where(any_fits, np.floor(x * (widths - width + 1)), (widths - width) // 2)
+        top = np.where(any_fits, np.floor(draws[:, -3] * (heights - height + 1)), (heights - height) // 2)
+        left = np.where(any_fits, np.floor(draws[:, -2] * (widths - width + 1)), (widths - width) // 2)
         whole, zero = np.full(len(sizes), self.size), np.zeros(len(sizes))
         return stack(top, left, height, width, whole, whole, zero, zero, draws[:, -1] < self.flip)
 

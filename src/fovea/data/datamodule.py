@@ -53,6 +53,7 @@ class ImageDataModule(LightningDataModule):
         class_names: Sequence[str] | None = None,
         sampler: Sampler = Shuffled,
         store: str | None = None,
+        store_cache: str | None = None,
         decode: Literal["cpu", "cuda"] = "cpu",
         resident: bool = False,
     ) -> None:
@@ -67,6 +68,7 @@ class ImageDataModule(LightningDataModule):
             class_names: a trained run's; the data's classes take their places in it.
             sampler: (index, class names) -> the order of the training images.
             store: where scripts/pack.py put the data; it is read instead of the source.
+            store_cache: the folder that the files of a store elsewhere are copied to.
             decode: "cuda" decodes JPEGs on the GPU that trains.
             resident: keep all images on the device.
 
@@ -74,7 +76,11 @@ class ImageDataModule(LightningDataModule):
             ValueError: the data has classes that `class_names` lacks, or a split is empty.
         """
         super().__init__()
-        data = read_store(store) if store else read(Path(root).expanduser() if root else None)
+        if store:
+            log.info("the images are those of the store %s", store)
+        data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
+        if decode == "cuda" and data.train.store and not data.train.store.encoded:
+            raise ValueError(f"data.store={store} holds pixels: there is nothing for data.decode=cuda to decode")
         if class_names is not None:
             data = in_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
@@ -83,7 +89,7 @@ class ImageDataModule(LightningDataModule):
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
         self.decode, self.resident = decode, resident
-        self.resident_images: dict[int, ResidentImages] = {}  # by the identity of their index
+        self.resident_images: list[ResidentImages] = []
         self.unreadable: set[str] = set()
 
     @property
@@ -128,9 +134,11 @@ class ImageDataModule(LightningDataModule):
         dataset = ImageDataset(index, augment, self.seed, self.on_error, self.background)
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         if self.resident:
-            if id(index) not in self.resident_images:
-                self.resident_images[id(index)] = ResidentImages(dataset, device, self.num_workers)
-            return ResidentLoader(self.resident_images[id(index)], dataset, batches)
+            kept = next((images for images in self.resident_images if images.index is index), None)
+            if kept is None:
+                kept = ResidentImages(dataset, device, self.num_workers)
+                self.resident_images.append(kept)
+            return ResidentLoader(kept, dataset, batches)
         if self.decode == "cuda":
             return DeviceDecodeLoader(dataset, batches, self.num_workers, device, persistent)
         return BatchLoader(dataset, batches, self.num_workers, device.type == "cuda", persistent)
@@ -209,6 +217,7 @@ def in_order(data: Splits, class_names: list[str]) -> Splits:
         targets[:, places] = index.targets
         return index.with_targets(targets)
 
-    train = move(data.train)
+    train, val = move(data.train), move(data.val)
+    test = val if data.test is data.val else move(data.test)  # a store says so where it has no test images of its own
     assert train is not None
-    return Splits(data.task, tuple(class_names), train, move(data.val), move(data.test))
+    return Splits(data.task, tuple(class_names), train, val, test)

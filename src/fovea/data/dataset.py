@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from fovea.data.augment import Augment
 from fovea.data.crop import View
-from fovea.data.decode import WHITE, UnreadableImage, decode_image_bytes, is_bomb, read_file
+from fovea.data.decode import WHITE, UnreadableImage, decode_image_bytes, read_file, too_large
 from fovea.data.header import read_header
 from fovea.data.index import Index
 from fovea.data.jpeg import Jpeg, as_jpeg, decode_view
@@ -55,15 +55,16 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, key: int | Key) -> tuple[Tensor, Tensor]:
         """Raises UnreadableImage whatever `on_error` says: one item can't be left out."""
-        key = (0, key, 0) if isinstance(key, int) else key
+        key = key if isinstance(key, tuple) else (0, int(key), 0)
         image, squares = self._open(key[1]), empty_images(1, self.augment.crop.size)
         self.render(key[1], image, self.views([(key, image)])[0], squares[0])
-        self.augment.transform(self.seed, np.array([key]), squares)
+        self.transform([key], squares)
         return squares[0], self.index.labels(torch.tensor(key[1]))
 
-    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+    def __getitems__(self, keys: Sequence[int | Key]) -> Batch:
         """A whole batch at once; images that can't be read are left out where `on_error` is "skip"."""
-        return self.fill(keys, empty_images(len(keys), self.augment.crop.size))
+        whole = [key if isinstance(key, tuple) else (0, int(key), 0) for key in keys]
+        return self.fill(whole, empty_images(len(whole), self.augment.crop.size))
 
     def fill(self, keys: Sequence[Key], images: Tensor) -> Batch:
         """The same, in memory that is given: (B, 3, S, S) uint8, channels-last."""
@@ -71,24 +72,25 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         left_out: list[int] = []
         for first in range(0, len(keys), AT_ONCE):
             opened = self.open(keys[first : first + AT_ONCE], left_out)
-            for (key, image), view in zip(opened, self.views(opened), strict=True):
-                with self._leaving_out(key[1], left_out):
-                    self.render(key[1], image, view, images[len(kept)])
-                    kept.append(key)
-        images, done = images[: len(kept)], np.array(kept, np.int64).reshape(-1, 3)
-        self.augment.transform(self.seed, done, images)
-        return self.batch(images, done, left_out)
+            kept += self.render_all(opened, images[len(kept) :], left_out)
+        images = images[: len(kept)]
+        self.transform(kept, images)
+        return self.batch(images, kept, left_out)
 
-    def batch(self, images: Tensor, keys: np.ndarray, left_out: list[int]) -> Batch:
-        """Images (B, 3, S, S) with what is known of them, `keys` (B, 3)."""
-        indices = torch.from_numpy(keys[:, 1].copy())
+    def batch(self, images: Tensor, keys: Sequence[Key], left_out: list[int]) -> Batch:
+        """Images (B, 3, S, S) with what is known of them, `keys` (B)."""
+        indices = torch.tensor([index for _, index, _ in keys], dtype=torch.long)
         return Batch(images, self.index.labels(indices), indices, torch.tensor(left_out, dtype=torch.long))
+
+    def transform(self, keys: Sequence[Key], images: Tensor) -> None:
+        """What comes after the crop, in place."""
+        self.augment.transform(self.seed, np.array(keys, np.int64).reshape(-1, 3), images)
 
     def open(self, keys: Sequence[Key], left_out: list[int]) -> list[tuple[Key, Opened]]:
         """The images that can be read, each with its key; the indices of the others are added to `left_out`."""
         opened = []
         for key in keys:
-            with self._leaving_out(key[1], left_out):
+            with self.leaving_out(key[1], left_out):
                 opened.append((key, self._open(key[1])))
         return opened
 
@@ -100,15 +102,31 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         views = self.augment.views(self.seed, np.array([key for key, _ in opened]), np.array(sizes))
         return [View._make(view) for view in views.tolist()]
 
+    def render_all(self, opened: Sequence[tuple[Key, Opened]], images: Tensor, left_out: list[int]) -> list[Key]:
+        """Crop each into the next of `images`; the keys of those that can be decoded, the others' go to `left_out`."""
+        kept: list[Key] = []
+        for (key, image), view in zip(opened, self.views(opened), strict=True):
+            with self.leaving_out(key[1], left_out):
+                self.render(key[1], image, view, images[len(kept)])
+                kept.append(key)
+        return kept
+
     def render(self, index: int, image: Opened, view: View, out: Tensor) -> None:
-        """Write what `view` shows of `image` into `out` (3, S, S)."""
+        """Write what `view` shows of `image` into `out` (3, S, S).
+
+        Raises:
+            UnreadableImage: the file is damaged, or the image so thin that resizing it would take gigabytes.
+        """
+        if too_large(view.resized_height * view.resized_width):
+            name, height, width = self.index.paths[index], view.height, view.width
+            raise UnreadableImage(f"{name}: too thin, {height} x {width} pixels would become millions on the long side")
         if isinstance(image, Tensor):
             pixels = image
         else:
             try:
                 pixels, view = decode_view(image, view, self.augment.crop.draft)
             except ValueError:  # PIL reads some damaged ones, and names the fault of the rest
-                pixels = self._decode(index, image)
+                pixels = self.decode(index, image.data)
         render(pixels, view, self.augment.crop.interpolation, out)
 
     def pixels(self, index: int) -> Tensor:
@@ -118,7 +136,7 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             UnreadableImage: whatever `on_error` says.
         """
         image = self._open(index)
-        return self._decode(index, image) if isinstance(image, Jpeg) else image
+        return self.decode(index, image.data) if isinstance(image, Jpeg) else image
 
     def _open(self, index: int) -> Opened:
         store = self.index.store
@@ -127,14 +145,16 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
             return held
         data = read_file(self.index.paths[index]) if held is None else memoryview(held.numpy())  # type: ignore[arg-type]
         header = read_header(data)
-        jpeg = as_jpeg(data, header) if header and not is_bomb(header) else None
-        return jpeg or decode_image_bytes(data, self.background, self.index.paths[index])
+        jpeg = as_jpeg(data, header) if header and not too_large(header.pixels) else None
+        return jpeg or self.decode(index, data)
 
-    def _decode(self, index: int, image: Jpeg) -> Tensor:
-        return decode_image_bytes(image.data, self.background, self.index.paths[index])
+    def decode(self, index: int, data: bytes | memoryview) -> Tensor:
+        """(3, H, W) uint8 of a whole file's bytes; `index` is named where it can't be read."""
+        return decode_image_bytes(data, self.background, self.index.paths[index])
 
     @contextmanager
-    def _leaving_out(self, index: int, left_out: list[int]) -> Iterator[None]:
+    def leaving_out(self, index: int, left_out: list[int]) -> Iterator[None]:
+        """Of an image that can't be read: raise, or note its index."""
         try:
             yield
         except UnreadableImage:

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, TiffImageFile
 from torch import Tensor
 
-from fovea.data.header import Header, read_header
+from fovea.data.header import read_header
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def decode_image_bytes(data: bytes | memoryview, background: Sequence[int] = WHI
             (2 * PIL.Image.MAX_IMAGE_PIXELS), or values without a known range (float, 32-bit). Names `name`.
     """
     header = read_header(data)
-    if header and not is_bomb(header):
+    if header and not too_large(header.pixels):
         # bytearray: torch warns of memory it may not write to, and this copy is cheaper than silencing that.
         encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
         try:
@@ -99,9 +99,9 @@ def decode_image_bytes(data: bytes | memoryview, background: Sequence[int] = WHI
     return _to_rgb(_decode_with_pil(data, name), background)
 
 
-def is_bomb(header: Header) -> bool:
-    """Whether there are more pixels than PIL would decode."""
-    return header.pixels > 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
+def too_large(pixels: int) -> bool:
+    """Whether these are more pixels than PIL would decode."""
+    return pixels > 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
 
 
 def _to_rgb(pixels: Tensor, background: Sequence[int]) -> Tensor:

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,14 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.crop import View
-from fovea.data.dataset import Batch, ImageDataset, empty_images
+from fovea.data.dataset import AT_ONCE, Batch, ImageDataset, empty_images
 from fovea.data.jpeg import Jpeg
-from fovea.data.loader import PREFETCH, as_it_is, from_workers
+from fovea.data.loader import PREFETCH, as_it_is, from_workers, leave_ctrl_c
 from fovea.data.render import render
 from fovea.data.sampler import EvalBatches, Key, TrainBatches
 
 log = logging.getLogger(__name__)
+NOT_OF_A_FILE = (torch.OutOfMemoryError, torch.AcceleratorError)  # the device's own faults
 PROBE = simplejpeg.encode_jpeg(np.zeros((16, 16, 3), np.uint8))
 Decoder = Callable[[list[Tensor]], list[Tensor]]  # JPEGs as (L,) uint8 -> (3, H, W) uint8 on the device
 
@@ -31,27 +33,27 @@ class Encoded:
 
     Attributes:
         asked: the keys of the whole batch.
+        keys: of the J JPEGs.
         files: (T,) uint8, the JPEGs one after the other.
-        lengths: of each of the J JPEGs.
+        lengths: of each of them.
         views: theirs.
-        keys: of the JPEGs.
-        rest: the other images, all done.
-        order: (B,), the JPEGs and then the others in the order of the batch.
+        other_keys: of the other images.
+        squares: (B - J, 3, S, S) uint8, those images, all done.
         left_out: indices of what can't be read.
     """
 
     asked: Sequence[Key]
+    keys: list[Key]
     files: Tensor
     lengths: list[int]
     views: list[View]
-    keys: list[Key]
-    rest: Batch
-    order: list[int]
+    other_keys: list[Key]
+    squares: Tensor
     left_out: list[int]
 
     def pin_memory(self) -> "Encoded":
         """Called by DataLoader's thread that pins: only the squares go to the device as they are."""
-        self.rest = self.rest._replace(images=self.rest.images.pin_memory())
+        self.squares = self.squares.pin_memory()
         return self
 
 
@@ -62,29 +64,25 @@ class Reader(Dataset[Any]):
         self.dataset = dataset
 
     def __getitems__(self, keys: Sequence[Key]) -> Encoded:
+        data = self.dataset
         left_out: list[int] = []
-        opened = self.dataset.open(keys, left_out)
-        jpegs = [
-            (key, image.data, view)
-            for (key, image), view in zip(opened, self.dataset.views(opened), strict=True)
-            if isinstance(image, Jpeg) and image.frame.orientation == 1
-        ]
-        of_jpegs = [key for key, _, _ in jpegs]
-        others = [key for key, _ in opened if key not in set(of_jpegs)]
-        rest = self.dataset.fill(others, empty_images(len(others), self.dataset.augment.crop.size))
-        unreadable = set(rest.unreadable.tolist())
-        place = {key: n for n, key in enumerate(keys)}
-        places = [place[key] for key in [*of_jpegs, *(key for key in others if key[1] not in unreadable)]]
-        files = bytearray().join(data for _, data, _ in jpegs)
+        opened = data.open(keys, left_out)
+        jpegs = [(key, image) for key, image in opened if isinstance(image, Jpeg) and image.frame.orientation == 1]
+        of_jpegs = [key for key, _ in jpegs]
+        others = [(key, image) for key, image in opened if key not in set(of_jpegs)]
+        squares = empty_images(len(others), data.augment.crop.size)
+        kept = data.render_all(others, squares, left_out)
+        squares = squares[: len(kept)]
+        data.transform(kept, squares)
         return Encoded(
             asked=keys,
-            files=torch.frombuffer(files, dtype=torch.uint8) if files else torch.empty(0, dtype=torch.uint8),
-            lengths=[len(data) for _, data, _ in jpegs],
-            views=[view for _, _, view in jpegs],
             keys=of_jpegs,
-            rest=rest,
-            order=np.argsort(places).tolist(),
-            left_out=left_out + sorted(unreadable),
+            files=torch.tensor(np.frombuffer(b"".join(image.data for _, image in jpegs), np.uint8)),
+            lengths=[len(image.data) for _, image in jpegs],
+            views=data.views(jpegs),
+            other_keys=kept,
+            squares=squares,
+            left_out=left_out,
         )
 
 
@@ -103,10 +101,12 @@ class DeviceDecodeLoader:
         """`decode` is nvJPEG's unless given."""
         self.dataset, self.batches, self.device = dataset, batches, device
         self.decode = decode or nvjpeg(device)
+        self.refused = 0
         self.workers: DataLoader[Encoded] = DataLoader(
             Reader(dataset),
             batch_sampler=batches,
             collate_fn=as_it_is,
+            worker_init_fn=leave_ctrl_c,
             num_workers=num_workers,
             prefetch_factor=PREFETCH if num_workers else None,
             pin_memory=device.type == "cuda",
@@ -122,47 +122,56 @@ class DeviceDecodeLoader:
             yield self._batch(encoded)
 
     def _batch(self, encoded: Encoded) -> Batch:
-        data = self.dataset
+        data, left_out = self.dataset, list(encoded.left_out)
         squares = empty_images(len(encoded.keys), data.augment.crop.size, self.device)
-        files = list(encoded.files.split(encoded.lengths))
+        kept: list[Key] = []
+        jpegs = zip(encoded.keys, encoded.files.split(encoded.lengths), encoded.views, strict=True)
+        for some in iter(lambda: list(islice(jpegs, AT_ONCE)), []):
+            decoded = self._decoded([file for _, file, _ in some])
+            for (key, file, view), pixels in zip(some, decoded, strict=True):
+                with data.leaving_out(key[1], left_out):
+                    image = pixels if pixels is not None else data.decode(key[1], file.numpy().tobytes())
+                    render(image.to(self.device), view, data.augment.crop.interpolation, squares[len(kept)])
+                    kept.append(key)
+        squares = squares[: len(kept)]
+        data.transform(kept, squares)
+        images = torch.cat([squares, encoded.squares.to(self.device, non_blocking=True)])
+        keys, place = [*kept, *encoded.other_keys], {key: n for n, key in enumerate(encoded.asked)}
+        order = sorted(range(len(keys)), key=lambda n: place[keys[n]])
+        images = images[order].contiguous(memory_format=torch.channels_last)
+        batch = data.batch(images, [keys[n] for n in order], left_out)
+        return batch._replace(targets=batch.targets.to(self.device, non_blocking=True))
+
+    def _decoded(self, files: list[Tensor]) -> list[Tensor | None]:
+        """(3, H, W) uint8 of each file on the device; None of what it refuses."""
         try:
-            decoded = self.decode(files) if files else []
-        except RuntimeError as error:  # one file spoils them all: the CPU says which, and what is to become of it
-            return self._on_cpu(encoded.asked, error)
-        for image, view, square in zip(decoded, encoded.views, squares, strict=True):
-            render(image, view, data.augment.crop.interpolation, square)
-        keys = np.array(encoded.keys, np.int64).reshape(-1, 3)
-        data.augment.transform(data.seed, keys, squares)
-        images = torch.cat([squares, encoded.rest.images.to(self.device, non_blocking=True)])[encoded.order]
-        indices = torch.cat([torch.from_numpy(keys[:, 1].copy()), encoded.rest.indices])[encoded.order]
-        return self._moved(images, indices, torch.tensor(encoded.left_out, dtype=torch.long))
-
-    def _on_cpu(self, keys: Sequence[Key], error: RuntimeError) -> Batch:
-        images, _, indices, unreadable = self.dataset.__getitems__(keys)
-        log.warning("a batch was decoded on the CPU, for the GPU refused a file of it: %s", str(error).splitlines()[0])
-        return self._moved(images, indices, unreadable)
-
-    def _moved(self, images: Tensor, indices: Tensor, unreadable: Tensor) -> Batch:
-        images = images.to(self.device, memory_format=torch.channels_last)
-        return Batch(images, self.dataset.index.labels(indices).to(self.device), indices, unreadable)
+            return [*self.decode(files)]
+        except NOT_OF_A_FILE:
+            raise
+        except RuntimeError as error:  # one spoils them all
+            if len(files) > 1:
+                return [self._decoded([file])[0] for file in files]
+            self.refused += 1
+            if self.refused == 1:
+                log.warning("the GPU refuses a file, and any more like it: the CPU has the last word (%s)", error)
+            return [None]
 
 
 def nvjpeg(device: torch.device) -> Decoder:
-    """TorchCodec's, or torchvision's where TorchCodec doesn't go with this torch.
+    """TorchCodec's, or torchvision's where TorchCodec doesn't go with this torch, or has none.
 
     Raises:
         ValueError: the device is no GPU, or neither library was built with nvJPEG.
     """
     if device.type != "cuda":
         raise ValueError(f"data.decode=cuda: the training runs on {device}: take data.decode=cpu, or trainer=gpu")
-    try:
-        library: Any = importlib.import_module("torchcodec.decoders")
-    except (ImportError, OSError, RuntimeError):
-        library = importlib.import_module("torchvision.io")
-    decode = partial(library.decode_jpeg, mode="RGB", device=device)
-    try:
-        decode([torch.frombuffer(bytearray(PROBE), dtype=torch.uint8)])
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(f"data.decode=cuda: no JPEG can be decoded on {device} ({reason}): data.decode=cpu") from error
-    return decode
+    probe, reasons = torch.frombuffer(bytearray(PROBE), dtype=torch.uint8), []
+    for library in ("torchcodec.decoders", "torchvision.io"):
+        try:
+            decode: Decoder = partial(importlib.import_module(library).decode_jpeg, mode="RGB", device=device)
+            decode([probe])
+            return decode
+        except (ImportError, AttributeError, OSError, RuntimeError) as error:
+            reasons.append(f"{library}: {' '.join(str(error).split())[:200]}")
+    said = f"data.decode=cuda: no JPEG can be decoded on {device}: take data.decode=cpu"
+    raise ValueError("\n".join([said, *reasons]))

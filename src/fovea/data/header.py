@@ -54,7 +54,9 @@ def _jpeg(data: bytes | memoryview) -> Header | None:
             place += 1
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width, components = struct.unpack_from(">HHB", data, place + 5)
-            unit = 8 * max(data[place + 11 + 3 * k] & 15 for k in range(components))
+            unit = 8 * max((data[place + 11 + 3 * k] & 15 for k in range(components)), default=0)
+            if not height * width * unit:
+                return None
             frame = Frame(height, width, components, marker in (0xC0, 0xC1), unit, place + 5, orientation)
             return Header(height * width, alpha=False, frame=frame)
         else:

@@ -15,6 +15,10 @@ Task = Literal["multiclass", "multilabel"]
 class Store(Protocol):
     """Images packed for fast reading."""
 
+    @property
+    def encoded(self) -> bool:
+        """Whether files are held, and not pixels."""
+
     def read(self, row: int) -> Tensor:
         """(L,) uint8, an image file's bytes; or (3, H, W) uint8, pixels."""
 

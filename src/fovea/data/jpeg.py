@@ -48,7 +48,7 @@ def as_jpeg(data: bytes | memoryview, header: Header | None) -> Jpeg | None:
     nothing else would tell that it is truncated.
     """
     frame = header.frame if header else None
-    if frame is None or frame.components not in (1, 3) or not frame.height or data[-2:] != b"\xff\xd9":
+    if frame is None or frame.components not in (1, 3) or data[-2:] != b"\xff\xd9":
         return None
     return Jpeg(data, frame)
 
@@ -57,7 +57,7 @@ def decode_view(image: Jpeg, view: View, draft: int) -> tuple[Tensor, View]:
     """(3, H', W') uint8, upright, with all that `view` needs, and the view into it; `draft` is the crop's.
 
     Raises:
-        ValueError: the file is damaged beyond what libjpeg-turbo mends.
+        ValueError: the file is damaged; where a part of it is left out, beyond what libjpeg-turbo mends.
     """
     data: bytes | bytearray | memoryview = image.data
     frame = image.frame
@@ -71,7 +71,8 @@ def decode_view(image: Jpeg, view: View, draft: int) -> tuple[Tensor, View]:
         shorter[frame.height_at : frame.height_at + 2] = rows.to_bytes(2, "big")
         data = shorter
     least = {"min_height": -(-rows // factor), "min_width": -(-frame.width // factor), "min_factor": factor}
-    stored = simplejpeg.decode_jpeg(data, strict=False, **least)
+    # That the rest of the file is left over is as good as damage to the decoder, so then it can't be strict.
+    stored = simplejpeg.decode_jpeg(data, strict=rows == frame.height, **least)
     pixels = np.ascontiguousarray(UPRIGHT[frame.orientation](stored))
     return torch.from_numpy(pixels).permute(2, 0, 1), smaller(view, factor) if factor > 1 else view  # (3, H', W')
 

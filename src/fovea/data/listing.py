@@ -67,7 +67,7 @@ def _unchanged(search: Search, file: Path) -> list[Listing] | None:
         listings = _read(search, file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, LookupError, TypeError) as error:
         log.info("%s: listed again, as %s cannot be read: %s", search.root, file, error)
         return None
     for part, listing in zip(search.parts, listings, strict=True):

@@ -1,6 +1,7 @@
 """Workers that fill whole batches, and the training loader that knows where an interrupted epoch stopped."""
 
 import os
+import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -137,12 +138,14 @@ class BatchLoader:
         """`persistent` workers live on from epoch to epoch."""
         self.dataset, self.batches, self.pin = dataset, batches, pin_memory
         self.workers: DataLoader[Batch] | None = None
+        self.open = 0  # iterations that haven't ended
         if num_workers:
             self.slots = Slots(PREFETCH * num_workers + SPARE, max(1, batches.most), dataset.augment.crop.size)
             self.workers = DataLoader(
                 Work(dataset, self.slots),
                 batch_sampler=Slotted(batches, self.slots),  # type: ignore[arg-type]
                 collate_fn=as_it_is,
+                worker_init_fn=leave_ctrl_c,
                 num_workers=num_workers,
                 prefetch_factor=PREFETCH,
                 pin_memory=pin_memory,
@@ -159,9 +162,14 @@ class BatchLoader:
                 batch = self.dataset.__getitems__(keys)
                 yield pinned(batch) if self.pin else batch
             return
-        self.slots.renew()
-        for filled in from_workers(self.workers):
-            yield filled.unpack() if isinstance(filled, Filled) else filled
+        if not self.open:  # else another iteration's workers write to the slots that it has been given
+            self.slots.renew()
+        self.open += 1
+        try:
+            for filled in from_workers(self.workers):
+                yield filled.unpack() if isinstance(filled, Filled) else filled
+        finally:
+            self.open -= 1
 
 
 class TrainLoader:
@@ -191,7 +199,13 @@ def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
     except Exception:
         if workers.num_workers:
             made._shutdown_workers()  # type: ignore[attr-defined]
+            workers._iterator = None  # persistent ones would be asked again
         raise
+
+
+def leave_ctrl_c(worker: int) -> None:
+    """To the main process, which ends its workers: it gets the signal too."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -1,6 +1,7 @@
 """A whole split of decoded images on the device: nothing is read, decoded or copied while training."""
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fovea.data.crop import View
+from fovea.data.crop import Crop, View
 from fovea.data.dataset import Batch, ImageDataset, empty_images
 from fovea.data.decode import UnreadableImage
 from fovea.data.render import render
@@ -28,6 +29,7 @@ class ResidentImages:
     Attributes:
         pixels: (N, H + 2M, W + 2M) int32, a pixel of red, green, blue and 0 in each: a pixel is fetched at once, and
             a crop that reaches over the edge finds a black margin of M pixels there.
+        index: the split's.
         sizes: (N, 2) int64, heights and widths; 0, 0 for what can't be read.
         targets: the split's.
     """
@@ -39,7 +41,7 @@ class ResidentImages:
             ValueError: the device has less memory.
             UnreadableImage: where the dataset's `on_error` is "raise".
         """
-        self.device, self.margin = device, 0
+        self.index, self.device = dataset.index, device
         with ThreadPoolExecutor(max(1, threads)) as pool:
 
             def decode(indices: Sequence[int]) -> list[Tensor]:
@@ -48,13 +50,17 @@ class ResidentImages:
             first = decode(range(min(SAMPLE, len(dataset))))
             expected = sum(image[0].numel() for image in first) * PIXEL * len(dataset) // len(first)
             check_memory(expected, device, len(dataset))
+            check_memory(2 * expected, torch.device("cpu"), len(dataset))  # decoded, and in their places
             images = first + decode(range(len(first), len(dataset)))
         self.sizes = np.array([image.shape[1:] for image in images])  # (N, 2)
         height, width = self.sizes.max(axis=0).tolist()
-        check_memory(len(images) * height * width * PIXEL, device, len(images))
-        pixels = torch.zeros((len(images), height, width, PIXEL), dtype=torch.uint8)
+        self.margin = self._reach(dataset.augment.crop)
+        shape = (len(images), height + 2 * self.margin, width + 2 * self.margin, PIXEL)
+        check_memory(math.prod(shape), device, len(images))
+        pixels = torch.zeros(shape, dtype=torch.uint8)
         for place, image in zip(pixels, images, strict=True):
-            place[: image.shape[1], : image.shape[2], :3] = image.permute(1, 2, 0)
+            inside = place[self.margin :, self.margin :]
+            inside[: image.shape[1], : image.shape[2], :3] = image.permute(1, 2, 0)
         self.pixels = pixels.view(torch.int32)[..., 0].to(device)
         self.targets = dataset.index.labels(torch.arange(len(images))).to(device)
         log.info("%d images, %d MB, are kept on %s", len(images), pixels.numel() >> 20, device)
@@ -72,9 +78,7 @@ class ResidentImages:
     def _windows(self, rows: np.ndarray, views: np.ndarray, size: int) -> Tensor:
         """All images at once: every window that there is, as a view of the memory, and one index into it."""
         y, x = (views[:, :2] + views[:, 6:8]).T  # what is not resized and not whole is not moved
-        self._make_room(
-            int(max(-y.min(), -x.min(), (y + size - self.sizes[rows, 0]).max(), (x + size - self.sizes[rows, 1]).max()))
-        )
+        self._make_room(over_the_edge(views, self.sizes[rows], size))
         images, (n, height, width) = self.pixels.stride(), self.pixels.shape
         windows = self.pixels.as_strided((n, height - size + 1, width - size + 1, size, size), (*images, *images[1:]))
         squares = windows[
@@ -84,11 +88,25 @@ class ResidentImages:
         squares[mirrored] = squares[mirrored].flip(2)
         return colours(squares).permute(0, 3, 1, 2)
 
+    def _reach(self, crop: Crop) -> int:
+        """How many pixels the least and the greatest draws lead over an edge, where nothing is resized."""
+        readable = self.sizes[self.sizes[:, 0] > 0]
+        views = [crop(readable, np.full((len(readable), crop.draws), draw)) for draw in (0.0, 1 - 2**-53)]
+        return max(0, *(over_the_edge(view, readable, crop.size) for view in views if len(view)), 0)
+
     def _make_room(self, margin: int) -> None:
         """A black margin of at least `margin` pixels around all images."""
         if margin > self.margin:
             self.pixels = F.pad(self.pixels, [margin - self.margin] * 4)
             self.margin = margin
+
+
+def over_the_edge(views: np.ndarray, sizes: np.ndarray, size: int) -> int:
+    """By how many pixels a window of `views` (B, 9) that isn't resized lies outside its image of `sizes` (B, 2)."""
+    of_whole = views[(views[:, 2:4] == views[:, 4:6]).all(axis=1)]
+    sizes = sizes[(views[:, 2:4] == views[:, 4:6]).all(axis=1)]
+    start = of_whole[:, :2] + of_whole[:, 6:8]
+    return int(max(0, (-start).max(initial=0), (start + size - sizes).max(initial=0)))
 
 
 def colours(pixels: Tensor) -> Tensor:

@@ -51,6 +51,11 @@ class PackedImages:
         self.starts, self.sizes, self.part_size = starts, sizes, part_size
         self._maps: dict[int, tuple[Tensor, int]] = {}
 
+    @property
+    def encoded(self) -> bool:
+        """Whether files are held, and not pixels."""
+        return self.sizes is None
+
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}
 
@@ -85,6 +90,7 @@ class PackedImages:
         file = self.folder / part_name(part)
         if self.remote is not None and not file.exists():
             fetch(f"{self.remote}/{file.name}", file, lambda copy: self.check_part(copy, part))
+        self._check_length(file, part)
         first, length = self._extent(part)
         self._maps[part] = torch.from_file(str(file), shared=False, size=length, dtype=torch.uint8), first
         return self._maps[part]

@@ -89,13 +89,6 @@ class Strings(Sequence[str]):
             ends = np.concatenate([[0], lengths.cumsum()])
             yield text[np.repeat(starts[rows] - ends[:-1], lengths) + np.arange(ends[-1])], ends
 
-    def compact(self) -> "Strings":
-        """The same strings with a text of their own, that holds no others."""
-        grown = Growing()
-        for text, starts in self.chunks():
-            grown.add(text.data, np.diff(starts))
-        return grown.strings(self.prefix)
-
     def _slice(self, start: int, stop: int, step: int) -> "Strings":
         """Neighbours need no rows of their own: only where their text starts."""
         if self.rows is None and step == 1:

@@ -74,14 +74,14 @@ def with_all(rows: list[dict[str, Any]], probabilities: Tensor, class_names: Seq
 def write(file: Path, rows: list[dict[str, Any]]) -> None:
     """All rows have the same columns."""
     if file.suffix == ".json":
-        file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "surrogateescape")
     elif file.suffix == ".parquet":
         import pyarrow
         import pyarrow.parquet
 
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     else:
-        with file.open("w", newline="", encoding="utf-8") as out:
+        with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
             writer = csv.DictWriter(out, list(rows[0]) if rows else ["path"])
             writer.writeheader()
             writer.writerows(rows)

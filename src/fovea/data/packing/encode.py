@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F
 
 from fovea.data.decode import PIL_FORMATS, UnreadableImage, decode_image_bytes
+from fovea.data.render import resize
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def shrunk(pixels: Tensor, short_side: int | None, long_side: int | None) -> Ten
     if to >= side:
         return pixels
     size = max(1, height * to // side), max(1, width * to // side)
-    return F.interpolate(pixels[None], size, mode="bilinear", antialias=True)[0]
+    return resize(pixels[None], size, "bilinear")[0]
 
 
 def upright_size(data: bytes, name: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ there.
 import hashlib
 import json
 import os
+import shutil
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -227,6 +228,7 @@ def _write_columns(source: Source, output: Path, parts: Sequence[Path]) -> None:
             files.append(one.metadata()["files"])
     with place.beside(output / COLUMNS) as file:
         save_file(columns, file, {"files": json.dumps(files)})
+        shutil.copymode(parts[0], file)  # safetensors lets nobody else read it
 
 
 def _totals(output: Path, about: dict[str, Any]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def spread(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(steps,))
     try:
-        yield from _all_of(pool, work, iter(jobs), 2 * processes, lambda: tell(steps.value))
+        yield from _all_of(pool, work, iter(jobs), 2 * processes, lambda: tell(steps.get_obj().value))
     except BrokenProcessPool as error:
         raise ValueError(
             "one of the processes was killed, perhaps for want of memory: run this again, with a smaller num_workers"
