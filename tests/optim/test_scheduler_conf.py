@@ -13,6 +13,8 @@ from omegaconf import OmegaConf
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
+from fovea.config.resolvers import register_resolvers
+
 CONF = Path(__file__).resolve().parents[2] / "conf" / "scheduler"
 YAMLS = sorted(file.stem for file in CONF.glob("*.yaml"))
 LR, N = 0.8, 10
@@ -30,6 +32,7 @@ def sgd() -> SGD:
 
 def build(name: str, **changes: Any) -> LRScheduler:
     """As the config does it: `interval` is not the scheduler's own."""
+    register_resolvers()
     config = OmegaConf.merge(ROOT, {"scheduler": OmegaConf.load(CONF / f"{name}.yaml")}, {"scheduler": changes})
     assert config.scheduler.pop("interval") in ("epoch", "step")
     return instantiate(config.scheduler)(sgd())
