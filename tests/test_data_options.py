@@ -54,7 +54,14 @@ def test_resident_images_train_as_files_do_bit_for_bit(invoke: Invoke, runs: Run
     assert same_weights(runs())
 
 
-@pytest.mark.parametrize("sampler", ["class_balanced", "repeated_augmentation", "weighted data.sampler.power=0.5"])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        "class_balanced",
+        pytest.param("repeated_augmentation", marks=pytest.mark.slow),
+        pytest.param("weighted data.sampler.power=0.5", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_with_another_sampler_stopped_and_resumed_equals_one_that_was_not(
     invoke: Invoke, runs: Runs, folder: Path, sampler: str
 ) -> None:

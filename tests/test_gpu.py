@@ -2,9 +2,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers import SMALL
+from PIL import Image
+
+from fovea.data.augment import Augment
+from fovea.data.crop import PaddedCrop, RandomResizedCrop
+from fovea.data.dataset import ImageDataset
+from fovea.data.device_decode import DeviceDecodeLoader
+from fovea.data.index import Index
+from fovea.data.loader import BatchLoader
+from fovea.data.orders import Shuffled
+from fovea.data.resident import ResidentImages, ResidentLoader
+from fovea.data.sampler import TrainBatches
 
 pytestmark = [
     pytest.mark.gpu,
@@ -26,3 +38,61 @@ def test_a_gpu_trains_and_measures_as_the_cpu_does(
         )
     gpu, cpu = (json.loads(file.read_text())["test"] for file in sorted(run.glob("evaluate/*/results.json")))
     assert gpu["loss"] == pytest.approx(cpu["loss"], rel=1e-2)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Index:
+    """16 smooth JPEGs of different sizes, and two PNGs."""
+    y, x = np.mgrid[:300, :300]
+    paths = [str(tmp_path / f"{i}.{'png' if i % 9 == 8 else 'jpg'}") for i in range(18)]
+    for i, path in enumerate(paths):
+        waves = np.stack([128 + 100 * np.sin(x / (9 + k)) * np.cos((y + i) / (13 - k)) for k in range(3)], axis=-1)
+        Image.fromarray(waves[: 200 + i, : 300 - i].astype(np.uint8)).save(path)
+    return Index(paths, torch.arange(18) % 3)
+
+
+GPU = torch.device("cuda")
+
+
+def test_a_gpu_decodes_what_the_cpu_decodes_within_3_of_255_in_the_mean(photos: Index) -> None:
+    """nvJPEG and libjpeg-turbo round differently, and interpolate chroma differently."""
+    dataset = ImageDataset(photos, Augment(RandomResizedCrop(64, draft=0)), seed=5)
+    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    ours = list(DeviceDecodeLoader(dataset, batches, 2, GPU))
+    for on_gpu, on_cpu in zip(ours, BatchLoader(dataset, batches, 0), strict=True):
+        assert on_gpu.images.device.type == on_gpu.targets.device.type == "cuda"
+        assert torch.equal(on_gpu.indices, on_cpu.indices)
+        assert torch.equal(on_gpu.targets.cpu(), on_cpu.targets)
+        assert (on_gpu.images.cpu().int() - on_cpu.images.int()).abs().float().mean() < 3
+
+
+@pytest.mark.parametrize("crop", [PaddedCrop(32), RandomResizedCrop(32)], ids=["padded", "resized"])
+def test_images_resident_on_a_gpu_are_those_of_the_files_within_1_of_255(
+    photos: Index, crop: PaddedCrop | RandomResizedCrop
+) -> None:
+    dataset = ImageDataset(photos, Augment(crop), seed=5)
+    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    resident = ResidentLoader(ResidentImages(dataset, GPU), dataset, batches)
+    for on_gpu, on_cpu in zip(resident, BatchLoader(dataset, batches, 0), strict=True):
+        assert on_gpu.images.device.type == "cuda"
+        assert (on_gpu.images.cpu().int() - on_cpu.images.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_batches_for_a_gpu_are_pinned_and_their_slots_come_back(photos: Index, num_workers: int) -> None:
+    dataset = ImageDataset(photos, Augment(RandomResizedCrop(32)), seed=5)
+    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    loader = BatchLoader(dataset, batches, num_workers, pin_memory=True, persistent=num_workers > 0)
+    for epoch in range(3):
+        batches.start_at(epoch, 0)
+        for pinned, plain in zip(loader, BatchLoader(dataset, batches, 0), strict=True):
+            assert pinned.images.is_pinned()
+            assert torch.equal(pinned.images, plain.images)
+
+
+@pytest.mark.parametrize("option", ["data.decode=cuda", "data.resident=true"])
+def test_it_trains_with_each_way_to_a_gpu(
+    invoke: Callable[..., tuple[int, str, str]], folder: Path, option: str
+) -> None:
+    code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, "trainer=gpu", option)
+    assert code == 0, err
