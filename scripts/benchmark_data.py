@@ -104,13 +104,14 @@ def stock(dataset: Dataset[Any], workers: int) -> DataLoader[Any]:
     return DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0)
 
 
-def timm_loader(paths: list[str], size: int, workers: int) -> Loader:
-    """timm's create_loader, with its prefetcher, and no more augmentation than the others."""
+def timm_loader(paths: list[str], size: int, workers: int, prefetcher: bool = True) -> Loader:
+    """timm's create_loader, with no more augmentation than the others; without its prefetcher workers make floats."""
     from timm.data import create_loader
 
     dataset: Any = Files(paths, lambda image: image)
     options = {"color_jitter": None, "num_workers": workers, "device": torch.device("cpu"), "persistent_workers": True}
-    return forever(create_loader(dataset, (3, size, size), BATCH, is_training=True, **options))
+    size3 = (3, size, size)
+    return forever(create_loader(dataset, size3, BATCH, is_training=True, use_prefetcher=prefetcher, **options))
 
 
 class Fovea:
@@ -248,8 +249,11 @@ def of_small(paths: list[str], workers: int) -> dict[str, Loader]:
 
 def others(timm: Any, reference: Any, paths: list[str], size: int, workers: int) -> dict[str, Loader]:
     """What there is to compare with."""
-    known = {"timm": timm(paths, size, workers)} if importlib.util.find_spec("timm") else {}
-    return known | {"torchvision": reference(paths, size, workers)}
+    known = {"torchvision": reference(paths, size, workers)}
+    if not importlib.util.find_spec("timm"):
+        return known
+    plain = partial(timm, prefetcher=False)
+    return {"timm": timm(paths, size, workers), "timm, no prefetcher": plain(paths, size, workers)} | known
 
 
 def main() -> None:
