@@ -91,6 +91,7 @@ def test_wrong_input_is_named_in_a_few_lines(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_each_format_has_its_usual_options(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     usual = {"files": (None, None, None), "jpeg": (256, None, 90), "raw": (None, 400, None)}
     for format, expected in usual.items():
@@ -108,6 +109,7 @@ def test_help_shows_the_keys(invoke: Invoke) -> None:
     assert "long_side: ${usual.${format}.long_side}" in out
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "in", images=400)
     words = ["data=folder", f"data.root={root}", f"output={tmp_path}/out"]

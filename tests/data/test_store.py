@@ -97,7 +97,7 @@ class Reads(Dataset[Tensor]):
         return self.index.store.read(int(self.index.rows[n])).clone()
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
 def test_workers_read_the_same(folder: Path, pixels: list[np.ndarray], method: str) -> None:
     index = read_store(str(folder)).train
     assert index.store is not None
