@@ -1,8 +1,11 @@
 """What several test files share."""
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 SMALL = (
@@ -23,3 +26,15 @@ def make_folder(root: Path, classes: tuple[str, ...] = ("cat", "dog", "owl"), im
             pixels = rng.integers(0, 60, (20, 24, 3)) + 80 * k
             Image.fromarray(pixels.astype(np.uint8)).save(root / name / f"{i}.png")
     return root
+
+
+def deny_listing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """No folder of that name can be listed; root may list everything, so taking its mode away would not do."""
+    scandir = os.scandir
+
+    def deny(path: str) -> Iterator[os.DirEntry[str]]:
+        if str(path).endswith(name):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", deny)

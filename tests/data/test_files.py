@@ -1,9 +1,9 @@
 """Images to predict."""
 
-import os
 from pathlib import Path
 
 import pytest
+from helpers import deny_listing
 
 from fovea.data.files import read_files
 
@@ -42,13 +42,6 @@ def test_nothing_and_no_image_are_refused(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "a.jpg", "secret/b.jpg")
-    scandir = os.scandir
-
-    def deny(path: str) -> object:
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", deny)
+    deny_listing(monkeypatch, "secret")
     with pytest.raises(ValueError, match="secret cannot be listed: Permission denied"):
         read_files(tmp_path)

@@ -1,12 +1,11 @@
 """Folders of class folders, in every shape people have them."""
 
 import logging
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from helpers import deny_listing
 
 from fovea.data.decode import EXTENSIONS
 from fovea.data.folder import read_folder
@@ -149,14 +148,7 @@ def test_a_folder_that_cannot_be_a_dataset_is_refused_with_what_was_expected(tmp
 
 def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/b/secret/3.jpg")
-    scandir = os.scandir
-
-    def deny(path: str) -> Iterator[os.DirEntry[str]]:  # root may list everything, so the mode would not do
-        if str(path).endswith("secret"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", deny)
+    deny_listing(monkeypatch, "secret")
     with pytest.raises(ValueError, match="secret cannot be listed: Permission denied"):
         read_folder(tmp_path)
 

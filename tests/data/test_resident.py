@@ -71,3 +71,14 @@ def test_data_that_does_not_fit_is_refused_with_the_remedy(tmp_path: Path, monke
 def test_free_memory_is_told_where_the_system_tells_it() -> None:
     free = resident.free_memory(CPU)
     assert free is None or free > 1 << 20
+
+
+def test_another_crop_that_reaches_further_finds_black_there_too(tmp_path: Path) -> None:
+    images = index(tmp_path, same_size=True)
+    whole = ImageDataset(images, Augment(CenterCrop(16, 16)))
+    padded = ImageDataset(images, Augment(PaddedCrop(16, 4)))
+    kept, batches = ResidentImages(whole, CPU), TrainBatches(Shuffled(images), 13, seed=0)
+    assert kept.margin == 0
+    (batch,), (read,) = ResidentLoader(kept, padded, batches), BatchLoader(padded, batches, 0)
+    assert kept.margin > 0
+    assert torch.equal(batch.images, read.images)

@@ -68,15 +68,15 @@ class Reader(Dataset[Any]):
         left_out: list[int] = []
         opened = data.open(keys, left_out)
         jpegs = [(key, image) for key, image in opened if isinstance(image, Jpeg) and image.frame.orientation == 1]
-        of_jpegs = [key for key, _ in jpegs]
-        others = [(key, image) for key, image in opened if key not in set(of_jpegs)]
+        of_jpegs = dict(jpegs)
+        others = [(key, image) for key, image in opened if key not in of_jpegs]
         squares = empty_images(len(others), data.augment.crop.size)
         kept = data.render_all(others, squares, left_out)
         squares = squares[: len(kept)]
         data.transform(kept, squares)
         return Encoded(
             asked=keys,
-            keys=of_jpegs,
+            keys=[*of_jpegs],
             files=torch.tensor(np.frombuffer(b"".join(image.data for _, image in jpegs), np.uint8)),
             lengths=[len(image.data) for _, image in jpegs],
             views=data.views(jpegs),
