@@ -1,5 +1,6 @@
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,15 @@ def test_weights_may_be_a_file_and_the_head_is_fresh(
     assert "left fresh     2  fc.weight, fc.bias" in caplog.text
 
 
-def test_default_weights_are_loaded_by_timm(timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_default_weights_are_loaded_by_timm(
+    timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state = timm.create_model("test_resnet").state_dict()
     torch.save(state, tmp_path / "w.pth")
     instead_of_download = {"file": str(tmp_path / "w.pth")}
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=instead_of_download))
     with caplog.at_level(logging.INFO):
-        network: Any = build_timm("test_resnet", 7, weights="DEFAULT", pretrained_cfg_overlay=instead_of_download)
+        network: Any = build_timm("test_resnet", 7, weights="DEFAULT")
     assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     assert "(160, 160) pixels with mean (0.5, 0.5, 0.5)" in caplog.text
@@ -66,6 +70,12 @@ def test_a_failed_download_names_the_network_and_the_way_out(timm: Any, monkeypa
     monkeypatch.setattr(timm, "create_model", create_model)
     with pytest.raises(ValueError, match=r"test_resnet \(cannot reach the hub\)[^$]*model.weights"):
         build_timm("test_resnet", num_classes=3, weights="DEFAULT")
+
+
+@pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
+def test_an_option_by_which_timm_would_load_another_file_is_refused(timm: Any, option: str) -> None:
+    with pytest.raises(ValueError, match=rf"model\.{option}: .* use model\.weights"):
+        build_timm("test_resnet", num_classes=3, **{option: "x"})
 
 
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

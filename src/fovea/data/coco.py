@@ -12,11 +12,16 @@ from typing import Any
 import torch
 
 from fovea.data.index import Index, Splits
-from fovea.data.multilabel_csv import missing_files
+from fovea.data.multilabel_csv import leads_out, missing_files
 from fovea.data.strings import Strings
 
 Json = dict[str, Any]
 Categories = tuple[tuple[int, str], ...]
+ITEMS: dict[str, dict[str, type]] = {
+    "images": {"id": int, "file_name": str},
+    "annotations": {"image_id": int, "category_id": int},
+    "categories": {"id": int, "name": str},
+}
 KEPT = ("images", "annotations", "categories", "id", "file_name", "image_id", "category_id", "name")
 
 
@@ -61,6 +66,7 @@ def read_coco(
 def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, Index]:
     file = root / annotations
     content = _read_json(file)
+    _check_items(file, content)
     categories = tuple(sorted((item["id"], item["name"]) for item in content["categories"]))
     paths = [os.path.join(root, folder, item["file_name"]) for item in content["images"]]
     if not paths:
@@ -77,11 +83,30 @@ def _read_json(file: Path) -> Json:
     with open(file, encoding="utf-8") as stream:
         try:
             content = json.load(stream, object_hook=_without_shapes)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{file} is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is no instances file of COCO's: it holds {type(content).__name__}.")
     if absent := [key for key in KEPT[:3] if key not in content]:
         raise ValueError(f"{file} has no {absent[0]!r}: it is no instances file of COCO's.")
     return content
+
+
+def _check_items(file: Path, content: Json) -> None:
+    """Raises ValueError where an item has no number or name, or an image's name leads out of its folder."""
+    for part, names in ITEMS.items():
+        items = content[part]
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise ValueError(f"{file}: {part!r} is no list of objects.")
+        for item in items:
+            for name, kind in names.items():
+                if not isinstance(item.get(name), kind):
+                    raise ValueError(
+                        f"{file}: of {part} one has {name!r} {item.get(name)!r}: {kind.__name__} expected."
+                    )
+    for item in content["images"]:
+        if leads_out(item["file_name"]):
+            raise ValueError(f"{file}: file_name {item['file_name']!r} leads out of the images' folder.")
 
 
 def _without_shapes(item: Json) -> Json:

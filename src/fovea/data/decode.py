@@ -6,6 +6,8 @@ PIL reads everything else, and what those refuse. Colour profiles (ICC, gamma) a
 
 import io
 import logging
+import os
+import stat
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,8 @@ log = logging.getLogger(__name__)
 PIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 WHITE = (255, 255, 255)
+MOST_BYTES = 1 << 30  # of an encoded file; an image of as many pixels as PIL decodes takes half of it uncompressed
+AT_ONCE = 1 << 24  # pixels that are scaled or laid on the background at a time, for that takes 50 bytes a pixel
 
 
 class UnreadableImage(ValueError):  # noqa: N818
@@ -65,12 +69,29 @@ _decode = best_decoder()
 
 
 def read_file(path: str | Path) -> bytes:
-    """Raises UnreadableImage where there is no such file, or it can't be read."""
+    """The bytes of a regular file: a pipe would be waited for, and a device may have no end.
+
+    Raises:
+        UnreadableImage: there is no such file, it can't be read, or it is of another kind or larger than MOST_BYTES.
+    """
     try:
-        with open(path, "rb", buffering=0) as file:
-            return file.read()
-    except OSError as error:
-        raise UnreadableImage(f"{path}: {error.strerror or error}") from error
+        with open(path, "rb", buffering=0, opener=_without_waiting) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise UnreadableImage(f"{path}: no regular file, but a folder, pipe or device")
+            if status.st_size > MOST_BYTES:
+                raise UnreadableImage(f"{path}: {status.st_size:,} bytes are more than any image that is read has")
+            data: bytes = file.read(status.st_size)
+            return data if len(data) == status.st_size else data + file.readall()
+    except (OSError, ValueError) as error:  # ValueError: a name with a null character
+        if isinstance(error, UnreadableImage):
+            raise
+        raise UnreadableImage(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opening a pipe waits for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def read_image(path: str | Path, background: Sequence[int] = WHITE) -> Tensor:
@@ -106,6 +127,9 @@ def too_large(pixels: int) -> bool:
 
 def _to_rgb(pixels: Tensor, background: Sequence[int]) -> Tensor:
     """(3, H, W) uint8 of (3 or 4, H, W) uint8 or uint16. The divisors are odd, so no value is halfway."""
+    if pixels[0].numel() > AT_ONCE and (len(pixels) == 4 or pixels.dtype != torch.uint8):
+        rows = max(1, AT_ONCE // pixels.shape[2])
+        return torch.cat([_to_rgb(part, background) for part in pixels.split(rows, dim=1)], dim=1)
     wide = pixels.dtype == torch.uint16
     scale, top = (257, 65535) if wide else (1, 255)
     if pixels.shape[0] == 4:

@@ -23,7 +23,8 @@ def read_files(source: Path) -> Index:
     if source.is_dir():
         paths = sorted(_images_below(source))
     elif source.suffix == ".txt" and source.is_file():
-        lines = [line.strip() for line in source.read_text("utf-8-sig").splitlines()]
+        text = source.read_text("utf-8-sig", errors="surrogateescape")  # a file's name may be anything
+        lines = [line.strip() for line in text.split("\n")]
         paths = [str(source.parent / line) for line in lines if line]
     elif source.is_file():
         paths = [str(source)]

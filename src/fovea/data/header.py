@@ -52,6 +52,8 @@ def _jpeg(data: bytes | memoryview) -> Header | None:
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
             place += 1
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # no length follows: behind it decoders see another size
+            return None
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width, components = struct.unpack_from(">HHB", data, place + 5)
             unit = 8 * max((data[place + 11 + 3 * k] & 15 for k in range(components)), default=0)

@@ -49,7 +49,7 @@ def read_image_weights(file: Path, paths: Strings) -> Tensor:
 def _rows(file: Path, prefix: str) -> Iterator[tuple[int, float]]:
     """(hash of the whole path, weight) of each row."""
     with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
-        rows = csv.reader(lines)
+        rows = _parsed(file, csv.reader(lines))
         header = next(rows, [])
         if header != ["path", "weight"]:
             raise ValueError(f"{file}: its first line is {','.join(header)!r}: path,weight is expected")
@@ -59,6 +59,13 @@ def _rows(file: Path, prefix: str) -> Iterator[tuple[int, float]]:
                     f"{file}: row {number} is {','.join(row)!r}: a path and a number from 0 on are expected"
                 )
             yield hash(row[0] if row[0].startswith(prefix) else prefix + row[0]), weight
+
+
+def _parsed(file: Path, rows: Iterator[list[str]]) -> Iterator[list[str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise ValueError(f"{file} is not CSV: {error}") from error
 
 
 def _number(text: str) -> float:

@@ -120,8 +120,12 @@ def _annotations(root: Path) -> Annotations:
 def _read_devkit(folder: Path) -> Annotations:
     import scipy.io  # here, since only the devkit needs it
 
-    synsets = scipy.io.loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
-    leaves = [row for row in synsets if int(row["ILSVRC2012_ID"]) <= 1000]  # the others are inner nodes
+    try:
+        synsets = scipy.io.loadmat(folder / "meta.mat", squeeze_me=True)["synsets"]
+        leaves = [row for row in synsets if int(row["ILSVRC2012_ID"]) <= 1000]  # the others are inner nodes
+    except Exception as error:  # scipy raises anything on a damaged file
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{folder / 'meta.mat'} is not the devkit's: {type(error).__name__} {reason}") from error
     wnid_of = {int(leaf["ILSVRC2012_ID"]): str(leaf["WNID"]) for leaf in leaves}
     words = {str(leaf["WNID"]): _first_synonym(str(leaf["words"])) for leaf in leaves}
     val = _read_ground_truth(folder / "ILSVRC2012_validation_ground_truth.txt", wnid_of)

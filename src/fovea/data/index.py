@@ -22,6 +22,9 @@ class Store(Protocol):
     def read(self, row: int) -> Tensor:
         """(L,) uint8, an image file's bytes; or (3, H, W) uint8, pixels."""
 
+    def sums(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) lengths in bytes and (N,) CRC-32s of the images as they were packed."""
+
 
 class Index:
     """The images of one split, in a fixed order, as columns.

@@ -84,6 +84,11 @@ def read_multilabel_csv(
     return Splits("multilabel", names, indices["train"], indices.get("val"), indices.get("test"))
 
 
+def leads_out(path: str) -> bool:
+    """Whether a path, relative to some folder, is absolute or goes above that folder."""
+    return os.path.isabs(path) or os.path.normpath(path).split(os.sep, 1)[0] == ".."
+
+
 def missing_files(paths: Sequence[str]) -> list[str]:
     """Those of `paths` that are not there, by one listing per folder and not one question per file."""
     held = {folder: frozenset[str]() for folder in {os.path.dirname(path) for path in paths}}
@@ -152,7 +157,7 @@ def _read_rows(file: Path, table: Iterator[tuple[int, list[str]]], columns: Colu
 
 def _resolve(path: str, root: Path, place: str) -> str:
     plain = os.path.normpath(path)
-    if plain.split(os.sep, 1)[0] == "..":
+    if not os.path.isabs(path) and leads_out(path):
         raise ValueError(f"{place}: {path!r} leads out of {root}. Give an absolute path, or a wider data.root.")
     return os.path.join(root, plain)
 

@@ -11,16 +11,27 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
+SCHEMES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss")
+
 
 def is_remote(location: str) -> bool:
     """Whether fsspec is to open it."""
     return "://" in location
 
 
+def check_place(url: str) -> None:
+    """Raises ValueError where fsspec would do more for a URL than fetch a file: run a command, unpack, chain."""
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES or "::" in url:
+        known = ", ".join(f"{scheme}://" for scheme in SCHEMES)
+        raise ValueError(f"{url} is no place for a store: it begins with one of {known}")
+
+
 def read_remote(url: str) -> bytes:
     """Raises ValueError where there is no such file, or no way to it."""
+    places = file_system(url)
     try:
-        return file_system(url).cat_file(url)
+        return places.cat_file(url)
     except Exception as error:  # each place's client has errors of its own
         raise ValueError(f"{url} can't be read: {' '.join(str(error).split()) or type(error).__name__}") from error
 
@@ -48,7 +59,8 @@ def fetch(url: str, file: Path, check: Callable[[Path], None]) -> None:
 
 
 def file_system(url: str) -> Any:
-    """Raises ValueError where the package for it is missing."""
+    """Raises ValueError where the package for it is missing, or it is none of SCHEMES."""
+    check_place(url)
     try:
         return fsspec.core.url_to_fs(url)[0]
     except (ImportError, ValueError) as error:

@@ -23,6 +23,7 @@ from torch import Tensor
 from fovea.data.decode import UnreadableImage
 from fovea.data.index import Index, Splits
 from fovea.data.remote import fetch, is_remote, read_remote
+from fovea.data.store_check import check_about, check_columns
 from fovea.data.strings import Strings
 
 VERSION = 1
@@ -74,6 +75,12 @@ class PackedImages:
             return data[start - first : end - first]
         height, width = self.sizes[row].tolist()
         return data.as_strided((3, height, width), (1, 3 * width, 3), start - first)
+
+    def sums(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """(N,) lengths in bytes and (N,) CRC-32s of the images as they were packed."""
+        with safe_open(self.folder / COLUMNS, "pt") as columns:
+            checksums = columns.get_tensor("checksums")
+        return self.starts.diff()[rows.long()], checksums[rows.long()]
 
     def bounds(self, part: int) -> tuple[int, int]:
         """The numbers of a part's first image and of the one after its last."""
@@ -147,7 +154,9 @@ def read_store(location: str, cache: str | Path | None = None) -> Splits:
     """
     folder, remote = _localized(location, cache) if is_remote(location) else (Path(location).expanduser(), None)
     about = read_about(folder)
+    check_about(folder / STORE, about)
     store, targets = open_store(folder, about, remote)
+    check_columns(folder / COLUMNS, about, store.starts, store.names, store.sizes, targets)
     store.check()
     parts = {split: _part(store, targets, *bounds) for split, bounds in about["splits"].items()}
     if about["splits"]["test"] == about["splits"]["val"]:

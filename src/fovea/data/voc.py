@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fovea.data.index import Index, Splits
-from fovea.data.multilabel_csv import missing_files
+from fovea.data.multilabel_csv import leads_out, missing_files
 from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
@@ -96,8 +96,14 @@ def _read_list(folder: Path, name: str) -> list[str]:
     file = _list_file(folder, name)
     if not file.is_file():
         raise ValueError(f"{file} is not there. Name another list with data.read.train_list, val_list or test_list.")
-    if not (ids := file.read_text().split()):
+    try:
+        ids = file.read_text("utf-8").split()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no list of names: {error}.") from error
+    if not ids:
         raise ValueError(f"{file} names no images.")
+    if strange := [name for name in ids if leads_out(name)]:
+        raise ValueError(f"{file}: {strange[0]!r} leads out of JPEGImages.")
     return ids
 
 

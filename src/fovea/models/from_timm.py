@@ -13,6 +13,8 @@ from fovea.models.weights import load_weights
 
 log = logging.getLogger(__name__)
 
+FROM_ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+
 
 def build_timm(
     name: str, num_classes: int, image_size: int = 224, weights: str | None = None, **options: Any
@@ -29,6 +31,11 @@ def build_timm(
     Raises:
         ValueError: timm is not installed; no such name, weights or file; a download that failed.
     """
+    unsafe = [option for option in FROM_ELSEWHERE if option in options]
+    if unsafe:
+        raise ValueError(
+            f"model.{unsafe[0]}: timm would load what that names, maybe running code in it; use model.weights"
+        )
     timm = _timm()
     names = timm.list_models(include_tags="." in name)
     if name not in names:
