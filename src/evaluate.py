@@ -5,25 +5,37 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from fovea.config import saved
+from fovea.config import past, saved
 from fovea.config.entry import entry
 
 log = logging.getLogger(__name__)
 
 
-@entry("evaluate", saved_run="run")
+@entry("evaluate", "run")
 def main(cfg: DictConfig) -> None:
     """Test a checkpoint, and keep the figures in a folder of their own below the run's."""
-    from fovea import build, run
+    from fovea import ranks
 
-    checkpoint = Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run))
+    with ranks.together(Path(cfg.output_dir)):
+        evaluate(cfg)
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """One process's part of it."""
+    from lightning.pytorch.utilities import rank_zero_only
+
+    from fovea import build, provenance, ranks, run
+
+    checkpoint = run.of_plain_data(Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run)))
     data = build.datamodule(cfg)
+    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+        provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
     data.test_on(cfg.split)
     task = build.task(cfg)
     trainer = build.trainer(cfg, alone=True)
     log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), cfg.split)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
-    unreadable = run.everyones(data.unreadable)
+    unreadable = ranks.everyones(data.unreadable)
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
         saved.save(cfg, folder / "config.yaml")

@@ -10,18 +10,26 @@ from fovea.config.entry import entry
 log = logging.getLogger(__name__)
 
 
-@entry("predict", saved_run="run")
+@entry("predict", "run")
 def main(cfg: DictConfig) -> None:
     """Write the predictions of a checkpoint as a table, and list the files that could not be read."""
     if not cfg.source:
         raise ValueError("source=<an image, a folder, or a .txt list> is missing")
+    from fovea import ranks
+
+    with ranks.together(Path(cfg.output_dir)):
+        predict(cfg)
+
+
+def predict(cfg: DictConfig) -> None:
+    """One process's part of it."""
     from fovea import build, run
     from fovea.data.files import read_files
     from fovea.report import predictions
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
     predictions.check_output(output)
-    checkpoint = Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run))
+    checkpoint = run.of_plain_data(Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run)))
     index = read_files(Path(cfg.source).expanduser())
     trainer = build.trainer(cfg, alone=True)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)

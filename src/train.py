@@ -3,29 +3,32 @@
 import logging
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from fovea.config import saved
+from fovea.config import past, saved
 from fovea.config.entry import entry
 
 log = logging.getLogger(__name__)
 
 
-@entry("train", saved_run="resume")
+@entry("train", "resume", "rerun")
 def main(cfg: DictConfig) -> None:
     """Fit, test, and keep what came of it in the run's folder."""
     # Importing torch takes seconds: only now that the config is known to be good.
     from lightning.pytorch.utilities import rank_zero_only
 
-    from fovea import build, run
+    from fovea import build, provenance, ranks, rerun, run
+    from fovea.callbacks.stop_signals import StopSignals
+    from fovea.checkpoint import last_good
+    from fovea.memory import smaller_batch_proposed
     from fovea.models.weights import load_weights
 
     folder, resumed = Path(cfg.run_dir), cfg.resume
     cfg.resume = None
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     results = run.Results(folder, cfg.monitor, writes=first)
-    with run.own_processes(), results.status():
-        checkpoint = run.last_checkpoint(folder) if resumed else cfg.ckpt_path
+    with StopSignals(), results.status(), ranks.together(folder, results.failed):
+        checkpoint = last_good(folder) if resumed else cfg.ckpt_path and run.of_plain_data(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)
         if cfg.weights:
@@ -33,22 +36,30 @@ def main(cfg: DictConfig) -> None:
         trainer = build.trainer(cfg)
         log.info("%s\nrun folder: %s", build.summary(cfg, data, task, trainer), folder)
         if first:
+            start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
+            if resumed:
+                start = provenance.go_on(folder, start, cfg.forced, cfg.force)
+            elif cfg.rerun:
+                rerun.say_beforehand(Path(cfg.rerun), start, past.other_values(cfg, Path(cfg.rerun)))
             saved.save(cfg, folder / "config.yaml")
-            run.write_provenance(folder, cfg.seed, data.fingerprint())
+            provenance.add(folder, start)
         results.update()
-        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
+            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         results.update(**run.fitted(trainer))
         best = folder / "checkpoints" / "best.ckpt"
         if not best.exists():
             log.info("there is no best checkpoint: testing the weights as they are")
         tested = str(best) if best.exists() else None
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
-        unreadable = run.everyones(data.unreadable | set(results.content.get("unreadable", [])))
+        unreadable = ranks.everyones(data.unreadable | set(results.content.get("unreadable", [])))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
         if first:
             run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
             log.info("test: %s", run.in_words(results.content["test"]))
+    if first and OmegaConf.select(cfg, "rerun"):
+        rerun.say_whether_identical(Path(cfg.rerun), folder)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from fovea.callbacks.progress import Progress
+from fovea.checkpoint import SafeCheckpointIO
 from fovea.config import saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
@@ -22,6 +23,9 @@ from fovea.data.dataset import ImageDataset
 from fovea.data.index import Index
 from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
+from fovea.ranks import check_world
+from fovea.report.metrics_csv import MetricsCsv
+from fovea.report.tolerant import tolerant
 from fovea.task import ClassificationTask
 
 # Lightning's news of its set-up; `summary` says what matters of it.
@@ -36,6 +40,7 @@ for message in (
     "You are using a custom batch sampler",
     "You're resuming from a checkpoint that ended before the epoch",  # TrainLoader knows its place
     "could not find the monitored key",  # where max_steps ends before a validation; a wrong name is refused before
+    "`training_step` returned `None`",  # on_nan=skip, and a batch without a readable image: both are said
     "was called before the ``update``",  # on a rank that has no image left
 ):
     warnings.filterwarnings("ignore", message=f".*{message}")
@@ -80,7 +85,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
-    check_monitor(cfg.monitor, [*metrics, "loss"])
+    check_monitor(cfg.monitor, [*metrics, "loss"], averaged="ema" in cfg.callbacks)
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     interval = scheduler.pop("interval")
@@ -88,6 +93,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
         task=cfg.task,
         network=_network(cfg),
         preprocess=instantiate(cfg.preprocess),
+        mixing=instantiate(cfg.mixing, _convert_="all"),
         loss=loss,
         metrics=metrics,
         per_class_metrics=instantiate(cfg.per_class_metrics),
@@ -108,18 +114,22 @@ def _network(cfg: DictConfig) -> nn.Module:
 
 
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
-    """Lightning's Trainer with the run's callbacks and loggers; `alone`, without them, to look at a finished run."""
-    callbacks = [Progress()] if alone else [instantiate(node) for node in cfg.callbacks.values()]
+    """Lightning's Trainer with the run's callbacks and loggers; `alone`, with its averaged weights, if any, only."""
+    nodes = {name: node for name, node in cfg.callbacks.items() if name == "ema" or not alone}
+    callbacks = [Progress()] * alone + [instantiate(node) for node in nodes.values()]
     loggers = [] if alone else [instantiate(node) for node in cfg.logger.values()]
+    loggers = [logger if isinstance(logger, MetricsCsv) else tolerant(logger) for logger in loggers]
     keys = cfg.trainer
     unwanted: list[type[Callback]] = [ProgressBar] * (not keys.enable_progress_bar) + [LearningRateMonitor] * (
         not loggers
     )
     unwanted += [Checkpoint] * (not keys.enable_checkpointing)
     callbacks = [callback for callback in callbacks if not isinstance(callback, tuple(unwanted))]
+    plugins = [*(instantiate(keys.plugins, _convert_="all") or []), SafeCheckpointIO()]
     saves = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning adds a saver of its own
     try:
-        return instantiate(keys, callbacks=callbacks, logger=loggers, enable_checkpointing=saves, _convert_="all")
+        parts = {"callbacks": callbacks, "logger": loggers, "plugins": plugins}
+        built: Trainer = instantiate(keys, **parts, enable_checkpointing=saves, _convert_="all")
     except InstantiationException as error:
         if not isinstance(error.__cause__, MisconfigurationException):
             raise
@@ -127,6 +137,8 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
         raise ValueError(
             f"{typed}: {error.__cause__}\nGPUs here: {torch.cuda.device_count()}; trainer=cpu does without"
         ) from error
+    check_world(built.world_size)
+    return built
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:

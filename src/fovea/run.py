@@ -2,14 +2,12 @@
 
 import csv
 import json
+import logging
 import os
-import platform
-import subprocess
-import sys
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,10 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from fovea.config.explain import message
-from fovea.config.saved import SECRET
+from fovea.config import explain
+from fovea.config.secrets import everywhere, secret_values, without_values
 
-PACKAGES = ("torch", "torchvision", "torchcodec", "lightning", "hydra-core", "omegaconf", "torchmetrics", "pillow")
+log = logging.getLogger(__name__)
 
 
 def best_or_last(folder: Path) -> Path:
@@ -36,30 +34,45 @@ def best_or_last(folder: Path) -> Path:
     raise ValueError(f"{folder}: the run has no checkpoint yet (checkpoints/best.ckpt or last.ckpt)")
 
 
-def last_checkpoint(folder: Path) -> Path:
-    """Where a resumed run goes on.
+def of_plain_data(checkpoint: Path) -> Path:
+    """The checkpoint, once it is known that loading it runs no code.
+
+    Only what it names is read, no tensor. Some of Lightning's strategies load without asking for plain data alone.
 
     Raises:
-        ValueError: there is no such checkpoint, or it is damaged.
+        ValueError: it holds an object, or is damaged.
     """
-    file = folder / "checkpoints" / "last.ckpt"
     try:
-        torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except FileNotFoundError:
-        raise ValueError(f"resume={folder}: there is no {file}: start the run again without resume=") from None
-    except Exception as error:  # a damaged file makes an unpickler raise anything
-        raise ValueError(
-            f"{file} is damaged ({str(error).splitlines()[0]})\n"
-            "Start a new run from the best one: ckpt_path=<run folder>/checkpoints/best.ckpt"
-        ) from error
-    return file
+        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of a damaged file an unpickler raises anything
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        if named:
+            raise ValueError(
+                f"{checkpoint} holds an object, {named[1]}, and building it would run code named in the file"
+            ) from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{checkpoint} is damaged, or no checkpoint ({reason}): copy it again") from error
+    return checkpoint
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Written beside and renamed: whoever reads it sees the old one or the new one, whole."""
+    """Written beside and renamed: whoever reads it sees the old one or the new one, whole. Secrets are left out."""
+    values = secret_values()
+    content = everywhere(content, lambda text: without_values(text, values))
     beside = file.with_suffix(".tmp")
     beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(beside, file)
+
+
+def _read_results(file: Path) -> dict[str, Any]:
+    """Raises ValueError where it is not what a run writes."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        content["seconds"] = float(content["seconds"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file} is damaged ({error}): take it away to go on without it") from error
+    assert isinstance(content, dict)
+    return content
 
 
 class Results:
@@ -67,7 +80,7 @@ class Results:
 
     def __init__(self, folder: Path, monitor: str, writes: bool) -> None:
         self.file, self.writes = folder / "results.json", writes
-        before = json.loads(self.file.read_text("utf-8")) if self.file.exists() else {}
+        before = _read_results(self.file) if self.file.exists() else {}
         self.content: dict[str, Any] = before | {"status": "running", "monitor": monitor}
         self.content.pop("error", None)
         self.seconds_before, self.started = before.get("seconds", 0.0), time.monotonic()
@@ -80,6 +93,13 @@ class Results:
         self.content |= values | {"seconds": seconds}
         if self.writes:
             write_json(self.file, self.content)
+
+    def failed(self, line: str) -> None:
+        """Note the error; that it can't be noted, on a full disk, must not hide it."""
+        try:
+            self.update(status="failed", error=line)
+        except OSError as error:
+            log.error("%s can't be written: %s", self.file, error.strerror)
 
     @contextmanager
     def status(self) -> Iterator[None]:
@@ -94,94 +114,13 @@ class Results:
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.begun:
                 self.update(status="interrupted")
-            raise SystemExit(130) from stop
+            raise (stop if isinstance(stop, SystemExit) else SystemExit(130)) from None
         except BaseException as error:
             if not self.begun:
                 raise
-            self.update(status="failed", error=f"{type(error).__name__}: {message(error).splitlines()[0]}")
+            self.failed(explain.line(error))
             raise
         self.update(status="finished")
-
-
-@contextmanager
-def own_processes() -> Iterator[None]:
-    """Take down the processes' group and its variables after a job: a sweep's next job starts processes of its own."""
-    before = dict(os.environ)
-    try:
-        yield
-    finally:
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        os.environ.clear()
-        os.environ.update(before)
-
-
-def everyones(files: set[str]) -> list[str]:
-    """The files of all ranks together."""
-    sets = [files]
-    if torch.distributed.is_initialized():
-        sets = [set()] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(sets, files)
-    return sorted(set.union(*sets))
-
-
-def write_provenance(folder: Path, seed: int, fingerprint: str) -> None:
-    """Add this start to provenance.json: one entry for the run, one for each time it was resumed."""
-    file = folder / "provenance.json"
-    starts = json.loads(file.read_text("utf-8"))["starts"] if file.exists() else []
-    starts.append(
-        {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-            "argv": [_masked(word) for word in sys.argv],
-            "seed": seed,
-            "data_fingerprint": fingerprint,
-            "git": git_state(Path(__file__).parent),
-            "versions": {"python": platform.python_version()} | {name: version_of(name) for name in PACKAGES},
-            "hardware": hardware(),
-        }
-    )
-    write_json(file, {"starts": starts})
-
-
-def _masked(word: str) -> str:
-    key, equals, _ = word.partition("=")
-    return f"{key}=***" if equals and SECRET.search(key) else word
-
-
-def version_of(package: str) -> str | None:
-    """None where it isn't installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def git_state(folder: Path) -> dict[str, str] | None:
-    """{"commit", "status", "diff"} of the tree that the code runs from, or None outside of one; .env is in no diff.
-
-    The status names new files that git does not know yet; the diff can't show them.
-    """
-
-    def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, check=True)
-        return done.stdout.decode(errors="replace")
-
-    try:
-        commit, status = git("rev-parse", "HEAD").strip(), git("status", "--porcelain")
-        return {"commit": commit, "status": status, "diff": git("diff", "HEAD", "--", ":!.env")}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def hardware() -> dict[str, Any]:
-    """What the run ran on."""
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return {
-        "machine": platform.machine(),
-        "cpu_count": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpus": gpus,
-    }
 
 
 def fitted(trainer: Trainer) -> dict[str, Any]:

@@ -10,7 +10,10 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import Metric, MetricCollection
+
+from fovea import running
+from fovea.mean_loss import MeanLoss
 
 Split = Literal["train", "val", "test"]
 
@@ -23,6 +26,8 @@ class ClassificationTask(LightningModule):
 
     Attributes:
         per_class: after a test, {metric: (K,) tensor} of the metrics that say something of each class.
+        rejects: asked for each training loss, on all ranks; where it says True, the batch counts for nothing. The
+            callback that puts its own in place sees to it that the step is not taken.
     """
 
     def __init__(
@@ -30,6 +35,7 @@ class ClassificationTask(LightningModule):
         task: Literal["multiclass", "multilabel"],
         network: nn.Module,
         preprocess: nn.Module,
+        mixing: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
         loss: Callable[[Tensor, Tensor], Tensor],
         metrics: Mapping[str, Metric],
         per_class_metrics: Mapping[str, Metric],
@@ -46,6 +52,7 @@ class ClassificationTask(LightningModule):
         Args:
             network: (B, 3, H, W) float -> (B, K) logits.
             preprocess: (B, 3, H, W) uint8 -> the network's float input.
+            mixing: (the network's input, target) -> the same of a mixed training batch, target (B, K) float.
             loss: (logits, target) -> scalar, the mean over what is known.
             metrics: updated with (probabilities (B, K), integer target); each gives a scalar.
             per_class_metrics: the same, each gives (K,); for test alone.
@@ -58,17 +65,20 @@ class ClassificationTask(LightningModule):
         """
         super().__init__()
         self.task: Literal["multiclass", "multilabel"] = task
-        self.network, self.preprocess, self.loss = network, preprocess, loss
+        self.network, self.preprocess, self.mixing, self.loss = network, preprocess, mixing, loss
         self.build_optimizer, self.build_scheduler = optimizer, scheduler
         self.parameter_groups, self.interval, self.monitor = parameter_groups, interval, monitor
         self.seed, self.config = seed, config
         self.schedule_settings: dict[str, Any] = {}
+        self.validated = False  # since a plateau schedule was told last
+        self.resumed: dict[str, Any] | None = None
         # no compute groups: torchmetrics would merge metrics whose sums happen to agree on the first batch
         scalars = MetricCollection(dict(metrics), compute_groups=False)
         self.metrics = nn.ModuleDict({f"{s}_": scalars.clone(prefix=f"{s}/") for s in ("train", "val", "test")})
-        self.losses = nn.ModuleDict({f"{s}_": MeanMetric() for s in ("train", "val", "test")})
+        self.losses = nn.ModuleDict({f"{s}_": MeanLoss() for s in ("train", "val", "test")})
         self.test_per_class = MetricCollection(dict(per_class_metrics), compute_groups=False)
         self.per_class: dict[str, Tensor] = {}
+        self.rejects: Callable[[Tensor], bool] = lambda loss: False
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, K) logits."""
@@ -83,6 +93,20 @@ class ClassificationTask(LightningModule):
         """A checkpoint's schedule brings its settings along: put this config's back, so that a run can be prolonged."""
         for schedule in self.trainer.lr_scheduler_configs:
             put_back(schedule.scheduler, self.schedule_settings)
+        if self.resumed is not None:
+            self._go_on(self.resumed)
+            self.resumed = None
+
+    def on_validation_end(self) -> None:
+        self.validated = True
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """A plateau schedule takes each validation into account once; Lightning shows it the last one again."""
+        if metric is None:
+            scheduler.step()
+        elif self.validated or not self.monitor.startswith("val/"):
+            scheduler.step(metric)
+            self.validated = False
 
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """What the step draws (dropout) follows from (seed, batch counter, rank), so a restart changes nothing."""
@@ -90,21 +114,41 @@ class ClassificationTask(LightningModule):
         mixed = np.random.SeedSequence([self.seed, counter, self.global_rank]).generate_state(1, np.uint64)
         torch.manual_seed(int(mixed[0]))
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Any:
         if not len(batch[0]):
             if self.trainer.world_size == 1:
                 return None  # no step
             raise ValueError("not one image of a rank's batch could be read, and the others can't step without it")
-        loss, _, _ = self._measure(batch, "train")
+        images, target = self.mix(self.preprocess(batch[0]), batch[1])
+        logits = self.network(images)  # (B, K)
+        loss = self.loss(logits, target)
+        if self.rejects(loss):  # several devices must have gradients to bring together: zeros
+            return {"loss": sum((p * 0).sum() for p in self.network.parameters() if p.requires_grad), "left_out": True}
+        self._measure(loss, logits, target, "train")
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        self._measure(batch, "val")
+        self._evaluate(batch, "val")
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        _, probabilities, labels = self._measure(batch, "test")
+        probabilities, labels = self._evaluate(batch, "test")
         feed(self.test_per_class.values(), probabilities, labels)
+
+    def on_validation_start(self) -> None:
+        self.as_on_rank_0(self.network)
+
+    def on_test_start(self) -> None:
+        self.as_on_rank_0(self.network)
+
+    def as_on_rank_0(self, network: nn.Module) -> None:
+        """Take over rank 0's buffers, which are what a checkpoint has.
+
+        Each rank's BatchNorm sees its own images, and DDP makes the ranks agree at the next training step only.
+        """
+        if self.trainer.world_size > 1:
+            for buffer in network.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def on_test_epoch_end(self) -> None:
         self.per_class = self.test_per_class.compute()
@@ -115,27 +159,53 @@ class ClassificationTask(LightningModule):
         images, _, indices, unreadable = batch
         return self.probabilities(self(images)), indices, unreadable
 
-    def _measure(self, batch: tuple[Tensor, ...], split: Split) -> tuple[Tensor, Tensor, Tensor]:
-        """The loss, with its graph; probabilities (B, K) and integer labels, without; the split's metrics are fed."""
+    def mix(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """`mixing`, where a label mixed with an unknown one is unknown."""
+        if self.task == "multiclass":
+            return self.mixing(images, target)
+        images, target = self.mixing(images, target.masked_fill(target == -1, torch.nan))
+        return images, target.nan_to_num(nan=-1.0)
+
+    def _evaluate(self, batch: tuple[Tensor, ...], split: Split) -> tuple[Tensor, Tensor]:
         images, target = batch[:2]
         logits = self(images)  # (B, K)
-        loss = self.loss(logits, target)
+        return self._measure(self.loss(logits, target), logits, target, split)
+
+    def count(
+        self, loss: Tensor, logits: Tensor, target: Tensor, losses: MeanLoss, metrics: Iterable[Metric]
+    ) -> tuple[Tensor, Tensor]:
+        """Feed a batch to its split's metrics; probabilities (B, K) and integer labels."""
         probabilities, labels = self.probabilities(logits.detach()), self._labels(target)
+        if len(target):  # a rank with no image left has nothing to say of the loss
+            losses.update(loss.detach(), (target != -1).sum())
+        feed(metrics, probabilities, labels)
+        return probabilities, labels
+
+    def _measure(self, loss: Tensor, logits: Tensor, target: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+        """`count`, and what is logged of it at the epoch's end."""
         losses, metrics = self.losses[f"{split}_"], self.metrics[f"{split}_"]
-        assert isinstance(losses, MeanMetric) and isinstance(metrics, MetricCollection)
-        if len(images):  # a rank with no image left has nothing to say of the loss
-            losses.update(loss.detach(), weight=(target != -1).sum())
-        feed(metrics.values(), probabilities, labels)
+        assert isinstance(losses, MeanLoss) and isinstance(metrics, MetricCollection)
+        counted = self.count(loss, logits, target, losses, metrics.values())
+        if split != "train":
+            self._log_figures(split)
+        return counted
+
+    def on_train_epoch_end(self) -> None:
+        """Here, for an epoch whose last batch was trained on before the run was resumed has no step to log them in."""
+        self._log_figures("train")
+
+    def _log_figures(self, split: Split) -> None:
+        losses, metrics = self.losses[f"{split}_"], self.metrics[f"{split}_"]
+        assert isinstance(losses, MeanLoss) and isinstance(metrics, MetricCollection)
         self.log(f"{split}/loss", losses, on_step=False, on_epoch=True)
         for name, metric in metrics.items(keep_base=False, copy_state=False):
             self.log(name, metric, on_step=False, on_epoch=True, prog_bar=name == self.monitor)
-        return loss, probabilities, labels
 
     def _labels(self, target: Tensor) -> Tensor:
-        """What the metrics compare with: (B,) or (B, K) int64; of mixed labels the heaviest."""
+        """What the metrics compare with: (B,) or (B, K) int64; of mixed labels the heaviest, or those above a half."""
         if self.task == "multiclass" and target.ndim == 2:
             return target.argmax(dim=1)
-        return target.long()
+        return target.round().long()
 
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer(self.parameter_groups(self.network))
@@ -147,6 +217,25 @@ class ClassificationTask(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
+        checkpoint["running"] = {
+            "metrics": running.states_of(self._running()),
+            "logged": {name: value.item() for name, value in self.trainer._logger_connector._callback_metrics.items()},
+            "validated": self.validated,
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.resumed = checkpoint["running"] if self.trainer.state.fn == "fit" else None
+
+    def _go_on(self, was: dict[str, Any]) -> None:
+        """The epoch's figures so far, and the last validation's, which a plateau schedule may still look at."""
+        running.put_back(self._running(), was["metrics"], self.global_rank, self.trainer.world_size)
+        logged = {name: torch.tensor(value, device=self.device) for name, value in was["logged"].items()}
+        self.trainer._logger_connector._callback_metrics.update(logged)
+        self.validated = was["validated"]
+
+    def _running(self) -> nn.ModuleList:
+        """What gathers figures over an epoch of training."""
+        return nn.ModuleList([self.metrics["train_"], self.losses["train_"]])
 
 
 def settings(scheduler: Any) -> dict[str, Any]:

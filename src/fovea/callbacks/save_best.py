@@ -20,3 +20,4 @@ class SaveBest(ModelCheckpoint):
         paths = {"dirpath": str(self.dirpath), "best_model_path": str(here), "kth_best_model_path": str(here)}
         best = {str(here): score for score in state_dict["best_k_models"].values()}
         super().load_state_dict(state_dict | paths | {"best_k_models": best})
+        self.current_score = state_dict["current_score"]

@@ -10,23 +10,25 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fovea.config.allowed import check_strategy, check_targets
+from fovea.config.past import refuse_hidden
 from fovea.config.resolvers import CONF
 from fovea.config.saved import plain
 from fovea.config.schema import check_monitor, check_types
 
 
-def check_plain_run(config_name: str, arguments: list[str]) -> None:
+def check_plain_run(config_name: str, arguments: list[str], from_a_run: bool = False) -> None:
     """Refuse a wrong config before Hydra makes a folder for it (and before it composes it twice)."""
     if any(word.startswith("-") for word in arguments):
         return  # --help, --cfg job, -m: its jobs are checked one by one
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(config_name, arguments)
-        check(cfg)
+        check(cfg, from_a_run)
         _check_kinds(cfg, config_name, arguments)
         _check_one_source(cfg, arguments)
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, from_a_run: bool = False) -> None:
     """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there."""
     cfg = cfg.copy()
     for key in {"run_dir", "output_dir"} & set(cfg):
@@ -35,10 +37,16 @@ def check(cfg: DictConfig) -> None:
         missing = sorted(OmegaConf.missing_keys(cfg))
         config = {} if missing else plain(cfg)
     except OmegaConfBaseException:  # a resolver's word is "'>' not supported": first ask for what was typed wrong
-        check_types(_typed(cfg))
+        check_types(_typed(cfg), complete=False)
         raise
     if missing:
         raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
+    if from_a_run:
+        check_targets(cfg)
+        if "run" not in cfg:  # evaluating asks no logger
+            refuse_hidden(cfg)
+    elif cfg.ckpt_path:
+        check_strategy(cfg)
     _check_data_root(cfg)
     check_types(config)
     if "usual" in cfg:  # conf/pack.yaml
@@ -51,7 +59,7 @@ def check(cfg: DictConfig) -> None:
         raise ValueError(f"data.resident=true keeps decoded images: there is nothing for data.decode={cfg.data.decode}")
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
-    check_monitor(cfg.monitor, [*cfg.metrics, "loss"])
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged="ema" in cfg.callbacks)
     if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
         raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
 

@@ -9,6 +9,7 @@ import gc
 
 gc.disable()  # until the job runs: collecting while modules load is a sixth of the time that a typing error takes
 
+import errno
 import functools
 import io
 import os
@@ -27,15 +28,17 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from fovea.config import saved
+from fovea.config import past, saved, untrusted
 from fovea.config.check import check, check_plain_run
 from fovea.config.explain import few_lines
 from fovea.config.resolvers import CONF, load_environment, register_resolvers
+from fovea.config.sweep import Sweep, command_of, in_folder, is_sweep
 
 USAGE = """fovea: image classification, single-label and multi-label
 
   python src/train.py [overrides]                        train, then test the best checkpoint
   python src/train.py resume=<run folder> [overrides]    go on where a run stopped
+  python src/train.py rerun=<run folder>                 train it again, and say whether the result is identical
   python src/train.py -m seed=0,1,2 model=a,b            a sweep
   python src/evaluate.py run=<run folder> [overrides]    test a run again, or on other data
   python src/predict.py run=<run folder> source=<images> output=<.csv|.json|.parquet>
@@ -46,16 +49,14 @@ group=option takes conf/<group>/<option>.yaml; key.subkey=value sets a value; +k
 """
 
 
-def entry(
-    config_name: str, saved_run: str | None = None
-) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry(config_name: str, *saved_run: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
     """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
         config_name: the yaml in conf/.
-        saved_run: the key that names a run folder, `resume` or `run`, if the program has one. Where it is typed, the
-            run's own config.yaml is what the overrides apply to: resume.yaml, evaluate.yaml and predict.yaml take it in
-            as `run_config`.
+        saved_run: the keys that name a run folder, `resume`, `rerun` or `run`, if the program has any. Where one is
+            typed, the run's own config.yaml is what the overrides apply to: resume.yaml, rerun.yaml, evaluate.yaml and
+            predict.yaml take it in as `run_config`.
     """
 
     def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
@@ -65,36 +66,55 @@ def entry(
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")  # file names may be anything
-            typed = [_quoted(word) for word in sys.argv[1:]]
+            typed = [_quoted(word) for word in without_dashes(sys.argv[1:])]
+
+            def run(cfg: DictConfig) -> None:
+                _check_writable(HydraConfig.get().runtime.output_dir)
+                check(cfg, from_a_run or bool(cfg.get("resume")))
+                saved.make_absolute(cfg)
+                job(cfg)
 
             @functools.wraps(job)
-            def checked(cfg: DictConfig) -> None:
+            def checked(cfg: DictConfig) -> float | None:
                 gc.enable()
                 _hand_on(full_error, typed)
                 try:
-                    # A sweep's other jobs go on after an error, so it must reach Hydra; a plain run's is told at once.
+                    if sweep is not None:
+                        return sweep.run_job(cfg, run, _resumed, full_error == "1")
+                    # Evaluating or predicting several times makes no folders of runs: the errors are for Hydra.
                     with nullcontext() if HydraConfig.get().mode == RunMode.MULTIRUN else few_lines(full_error == "1"):
-                        check(cfg)
-                        saved.make_absolute(cfg)
-                        job(cfg)
+                        run(cfg)
+                    return None
                 finally:
                     os.environ["HYDRA_FULL_ERROR"] = "1"
 
             load_environment()
             register_resolvers()
             with few_lines(full_error == "1"):
+                typed = command_of(typed, saved_run)
                 name, arguments = _with_saved_run(config_name, saved_run, typed)
                 if {"--help", "-h"} & set(arguments):
                     print(help_text(name, arguments))
                     return
-                check_plain_run(name, arguments)
-                sys.argv[1:] = arguments
+                from_a_run = bool(ConfigStore.instance().load("run_config.yaml").node)
+                check_plain_run(name, arguments, from_a_run)
+                sweep = Sweep(name, arguments) if is_sweep(arguments) and "resume" in saved_run else None
+                sys.argv[1:] = in_folder(arguments, sweep.folder) if sweep else arguments
                 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to few_lines, not to Hydra's own printing
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(checked)()
+                with sweep.told() if sweep else nullcontext():
+                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(checked)()
 
         return main
 
     return decorate
+
+
+def without_dashes(words: list[str]) -> list[str]:
+    """`--rerun <folder>` and `--rerun=<folder>` are rerun=<folder>."""
+    if "--rerun" in words[:-1]:
+        n = words.index("--rerun")
+        words = [*words[:n], f"--rerun={words[n + 1]}", *words[n + 2 :]]
+    return [word.removeprefix("--") if word.startswith("--rerun=") else word for word in words]
 
 
 def _quoted(word: str) -> str:
@@ -132,24 +152,48 @@ def _hand_on(full_error: str | None, typed: list[str]) -> None:
     sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if one_of_many else typed
 
 
-def _with_saved_run(config_name: str, key: str | None, typed: list[str]) -> tuple[str, list[str]]:
+def _resumed(folder: Path) -> DictConfig:
+    """The config to go on with in a run's folder, and the command for its other processes."""
+    name, words = _with_saved_run("train", ("resume",), [_quoted(f"resume={folder}")])
+    sys.argv[1:] = words
+    return hydra.compose(name, words)
+
+
+def _check_writable(folder: str) -> None:
+    """Hydra has made it, or found it."""
+    if not os.access(folder, os.W_OK):
+        raise OSError(errno.EACCES, "this folder can't be written to", folder)
+
+
+def _with_saved_run(config_name: str, keys: tuple[str, ...], typed: list[str]) -> tuple[str, list[str]]:
     """The yaml to compose and the overrides for it, with a saved run's config put where the yaml finds it."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         typed = [*typed, "hydra/job_logging=disabled"]
-    words = [word for word in typed if not word.startswith("-") and "=" in word]
+    words = [word for word in typed if word.startswith("~") or (not word.startswith("-") and "=" in word)]
     overrides = OverridesParser.create().parse_overrides(words)
-    folder = next((o.value() for o in overrides if o.key_or_group == key), None)
+    named = {o.key_or_group: o.value() for o in overrides if o.key_or_group in keys}
+    if len(named) > 1:
+        raise ValueError(" and ".join(f"{key}=" for key in named) + " both name a run: keep one of them")
+    key, folder = next(((key, Path(str(value))) for key, value in named.items() if value is not None), ("", None))
     base: dict[str, Any] = {}
     if folder is not None:
-        base = saved.load(f"{key}={folder}", Path(str(folder)))
-        replaced = [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
+        base = saved.load(f"{key}={folder}", folder, from_its_start=key == "rerun")
+        untrusted.check(folder / "config.yaml", base, folder, {o.key_or_group for o in overrides})
+        groups = [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
         if key == "resume":
-            saved.refuse_another_past(o.key_or_group for o in overrides)
+            as_it_was = past.as_they_were(folder, groups, overrides)
+            base = saved.with_groups(base, [o for o in groups if o not in as_it_was])
+            force = any(o.key_or_group == "force" and o.value() is True for o in overrides)
+            others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in as_it_was]
+            base["forced"] = past.forced(folder, base, others, force)
+        elif key == "rerun":
+            past.refuse_unfinished(f"rerun={folder}", folder)
+            base = saved.with_groups(base, groups)
         else:
             saved.forget_limits(base)
-        base = saved.with_groups(base, replaced)
-        typed = [word for word in typed if word not in {o.input_line for o in replaced}]
-    elif key == "run" and not any(word.startswith("-") for word in typed):
+            base = saved.with_groups(base, groups)
+        typed = [word for word in typed if word not in {o.input_line for o in groups}]
+    elif keys == ("run",) and not any(word.startswith("-") for word in typed):
         raise ValueError("run=<run folder> is missing: which run is it about?")
     ConfigStore.instance().store(name="run_config", node=base)
-    return ("resume" if key == "resume" and folder is not None else config_name), typed
+    return (key if key in ("resume", "rerun") else config_name), typed

@@ -3,6 +3,7 @@
 import difflib
 import errno
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,17 +16,32 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config.resolvers import CONF
+from fovea.config.secrets import secret_values, without_values
 
 REASONS = {  # options that people ask for and that can't be there
+    "hydra/sweeper/optuna": 'hydra/sweeper=optimize needs a plugin: pip install -e ".[optuna]"',
     "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
 }
 MOST_LINES = 8
-UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EEXIST")}
+LOADER_DIED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
+UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")}
+FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
+
+
+class Elsewhere(Exception):  # noqa: N818
+    """What ended another process of the same run, and therefore this one."""
+
+    def __init__(self, line: str, text: str, code: int) -> None:
+        """`line` is for results.json, `text` for the screen, `code` to exit with."""
+        super().__init__(line)
+        self.line, self.text, self.code = line, text, code
 
 
 @contextmanager
 def few_lines(show_traceback: bool = False) -> Iterator[None]:
     """Print a user's error in at most ten lines and exit with 2; anything else passes through as it is.
+
+    A fault that needs no traceback to be understood, such as a killed process, exits with 1.
 
     Args:
         show_traceback: let the user's errors through too (HYDRA_FULL_ERROR=1).
@@ -33,13 +49,38 @@ def few_lines(show_traceback: bool = False) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        text = None if show_traceback else explain(error)
+        if show_traceback and not isinstance(error, Elsewhere):
+            raise
+        text = shown(error)
         if text is None:
             raise
-        lines = (text.strip() or type(error).__name__).splitlines()[:MOST_LINES]
-        print("\n".join(["error: " + lines[0], *lines[1:]]), file=sys.stderr)
-        print("(HYDRA_FULL_ERROR=1 shows the traceback)", file=sys.stderr)
-        raise SystemExit(2) from None
+        print(text, file=sys.stderr)
+        raise SystemExit(exit_code(error)) from None
+
+
+def shown(error: Exception) -> str | None:
+    """What is printed of an error; None where it is a fault of the program, which a traceback explains."""
+    if isinstance(error, Elsewhere):
+        return error.text
+    text = explain(error)
+    if text is None:
+        return None
+    lines = (text.strip() or type(error).__name__).splitlines()[:MOST_LINES]
+    return "\n".join(["error: " + lines[0], *lines[1:], "(HYDRA_FULL_ERROR=1 shows the traceback)"])
+
+
+def exit_code(error: Exception) -> int:
+    """2 where the user can mend it, 1 where something broke."""
+    if isinstance(error, Elsewhere):
+        return error.code
+    return 1 if explain(error) is None or LOADER_DIED.search(str(error)) else 2
+
+
+def line(error: BaseException) -> str:
+    """For results.json, without secrets."""
+    if isinstance(error, Elsewhere):
+        return error.line
+    return without_values(f"{type(error).__name__}: {message(error).splitlines()[0]}", secret_values())
 
 
 def message(error: BaseException) -> str:
@@ -48,14 +89,30 @@ def message(error: BaseException) -> str:
         return message(error.__cause__)
     text = str(error).strip()
     if re.match(r"Caught \w+ in (DataLoader worker process|pin memory thread)", text):
-        text = text.splitlines()[-1].partition(": ")[2]
+        lines = text.splitlines()
+        last_frame = max(n for n, line in enumerate(lines) if line.startswith(" "))
+        text = "\n".join(lines[last_frame + 1 :]).partition(": ")[2]
+    died = LOADER_DIED.search(text)
+    if died:
+        text = f"a loader process {_how(died['signal'])} lower data.num_workers or data.batch_size"
     return text or type(error).__name__
+
+
+def _how(signal_name: str | None) -> str:
+    """torch's word for a signal, such as `Killed`, as a number."""
+    number = next((n for n in signal.Signals if signal.strsignal(n) == signal_name), None)
+    if number is None:
+        return "ended unexpectedly: out of memory?"
+    reason = "out of shared memory, or a store's file cut short" if number.name == "SIGBUS" else "out of memory"
+    return f"was killed (signal {number.value}): {reason}?"
 
 
 def explain(error: Exception) -> str | None:
     """The error's few lines, or None where it is no user's error but a fault of the program."""
     if "Got NoneType" in str(error) and isinstance(error, HydraException | ValueError):
         return _null_for_a_group()
+    if "Config group override must be a string or a list" in str(error):
+        return _no_name_for_a_group()
     if isinstance(error, MissingConfigException):
         return _unknown_option(error)
     if isinstance(error, ConfigCompositionException):
@@ -71,6 +128,8 @@ def explain(error: Exception) -> str | None:
         return "\n".join(line for line in str(error).splitlines() if "object_type" not in line)
     if isinstance(error, OSError):
         return _from_system(error)
+    if LOADER_DIED.search(str(error)):
+        return message(error)
     # Lightning's own word for a user's error; by name, for importing it would cost seconds
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
         return message(error)
@@ -94,8 +153,13 @@ def _null_for_a_group() -> str:
     return f"{word}: a group takes a name or a list of names; none of it: {word.removesuffix('null')}[]"
 
 
+def _no_name_for_a_group() -> str:
+    words = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir()]
+    return f"{' '.join(words)}: a group takes the name of one of its yamls, which is text, or a list of names"
+
+
 def _unknown_key(error: ConfigCompositionException) -> str:
-    found = re.search(r"Could not (?:override|append|delete) '?([\w./@-]+)", str(error))
+    found = re.search(r"Could not (?:override|delete from config\.) '?([\w./@-]+)", str(error))
     if not found:
         return str(error.__cause__ or error) if "Error merging override" not in str(error) else _merging(error)
     key = found[1]
@@ -134,5 +198,14 @@ def _meant(near: list[str]) -> str:
 
 def _from_system(error: OSError) -> str:
     where = f": {error.filename}" if error.filename else ""
-    hint = "\nRun folders go to RUNS_DIR, made data to DATA_DIR: both must be writable"
-    return f"{error.strerror or error}{where}" + (hint if error.errno in UNWRITABLE else "")
+    return f"{error.strerror or error}{where}" + _remedy(error.errno)
+
+
+def _remedy(number: int | None) -> str:
+    if number in FULL:
+        return "\nMake room there; a training then goes on from its last checkpoint with resume=<run folder>"
+    if number not in UNWRITABLE:
+        return ""
+    if any(word.startswith("run=") for word in sys.argv):
+        return "\nA run that can't be written to: hydra.run.dir=<a folder elsewhere> takes what comes of this"
+    return "\nRun folders go to RUNS_DIR, made data to DATA_DIR: both must be writable"

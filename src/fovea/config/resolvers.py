@@ -1,6 +1,7 @@
 """What yamls may call and read: the resolvers, and the environment with .env's variables."""
 
 import datetime
+import hashlib
 import os
 import uuid
 from collections.abc import Callable
@@ -16,8 +17,30 @@ SMALL_IMAGES = 64  # pixels up to which a network takes its stem for small image
 
 
 def _stamp() -> str:
-    """`2026-11-22_14-03-59_1f3a9c`: never the same twice, even within a second."""
-    return f"{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}_{uuid.uuid4().hex[:6]}"
+    """`2026-11-22_14-03-59_1f3a9c`: never the same twice, even within a second.
+
+    But for the ranks that torchrun starts: all of one start derive the same one, and share a run folder.
+    """
+    now, own = datetime.datetime.now(), uuid.uuid4().hex
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE") != "1":
+        now, own = _of_launcher()
+    return f"{now:%Y-%m-%d_%H-%M-%S}_{own[:6]}"
+
+
+def _of_launcher() -> tuple[datetime.datetime, str]:
+    """When the process that started the ranks began, and a digest of which one it is.
+
+    Raises:
+        ValueError: the ranks can't tell, for they are on several nodes or the system doesn't say it.
+    """
+    stat, boot = Path(f"/proc/{os.getppid()}/stat"), Path("/proc/stat")
+    if os.environ.get("GROUP_WORLD_SIZE", "1") != "1" or not stat.is_file():
+        raise ValueError("the ranks can't agree on a folder: type hydra.run.dir=<run folder>, the same for all of them")
+    ticks = int(stat.read_text().rpartition(")")[2].split()[19])  # from boot to the process's start; see proc(5)
+    booted = next(int(line.split()[1]) for line in boot.read_text().splitlines() if line.startswith("btime"))
+    start = booted + ticks / os.sysconf("SC_CLK_TCK")
+    which = f"{os.getppid()} {start} {os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    return datetime.datetime.fromtimestamp(start), hashlib.sha256(which.encode()).hexdigest()
 
 
 def _cpu_count(most: int) -> int:
@@ -26,17 +49,20 @@ def _cpu_count(most: int) -> int:
     return min(cores, most)
 
 
+RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same config; `stamp` does not
+    "project_dir": lambda: str(PROJECT),
+    "cpu_count": _cpu_count,
+    "mode_for": lambda monitor: "min" if "loss" in monitor else "max",
+    "direction_for": lambda mode: {"min": "minimize", "max": "maximize"}[mode],
+    "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
+    "resize_for": lambda size: round(size / 0.875),
+    "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,
+}
+
+
 def register_resolvers() -> None:
     """What a yaml may call: `${stem_for:${data.image_size}}` and so on."""
-    resolvers: dict[str, Callable[..., Any]] = {
-        "project_dir": lambda: str(PROJECT),
-        "cpu_count": _cpu_count,
-        "mode_for": lambda monitor: "min" if "loss" in monitor else "max",
-        "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
-        "resize_for": lambda size: round(size / 0.875),
-        "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,
-    }
-    for name, function in resolvers.items():
+    for name, function in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
 

@@ -1,7 +1,7 @@
 """A config as a file: resolved and masked when a run begins, and taken up again to resume, evaluate or predict."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +10,12 @@ import yaml
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config import untrusted
 from fovea.config.resolvers import CONF
+from fovea.config.secrets import HIDDEN, SECRET, SHORTEST, secret_values, without_values
 
 OUTSIDE = re.compile(r"\$\{(oc\.env|hydra|now|stamp|project_dir|cpu_count)\b")  # resolvers that look beyond the config
-PAST = (
-    "model",
-    "optimizer",
-    "parameter_groups",
-    "scheduler",
-    "sampler",
-    "data.sampler",
-    "seed",
-    "weights",
-    "ckpt_path",
-    "preprocess",
-)
+STARTS = ("weights", "ckpt_path", "model.weights", "model.ckpt_path")  # what a training may begin with
 REPLACEABLE = {  # group -> the root keys it brings
     "data": ["data"],
     "augment": ["augment"],
@@ -34,29 +25,39 @@ REPLACEABLE = {  # group -> the root keys it brings
     "logger": ["logger"],
 }
 AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error", "sampler")
-SECRET = re.compile(r"(?i)api_?key|token|secret|passw|credential")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The config as resolved plain containers, secrets masked."""
     raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
-    masked = _masked(resolved, raw)
+    masked = _masked(resolved, raw, [*secret_values(), *_secrets(resolved)])
     assert isinstance(masked, dict)
     return masked
 
 
-def _masked(value: Any, raw: Any, key: str = "") -> Any:
+def _secrets(node: Any, key: str = "") -> Iterator[str]:
+    """The texts under names of secrets, which other values may repeat."""
+    if isinstance(node, dict | list):
+        items = node.items() if isinstance(node, dict) else ((key, value) for value in node)
+        for name, value in items:
+            yield from _secrets(value, str(name))
+    elif isinstance(node, str | int) and SECRET.search(key) and len(str(node)) >= SHORTEST:
+        yield str(node)
+
+
+def _masked(value: Any, raw: Any, secrets: Sequence[str], key: str = "") -> Any:
     """Secrets become ***; one that the yaml takes from the environment stays the reference that it is."""
     if isinstance(value, dict):
-        return {str(k): _masked(v, raw[k] if isinstance(raw, dict) else v, str(k)) for k, v in value.items()}
+        return {str(k): _masked(v, raw[k] if isinstance(raw, dict) else v, secrets, str(k)) for k, v in value.items()}
     if isinstance(value, list):
         raws = raw if isinstance(raw, list) else value
-        return [_masked(v, r, key) for v, r in zip(value, raws, strict=True)]
+        return [_masked(v, r, secrets, key) for v, r in zip(value, raws, strict=True)]
+    if isinstance(value, int) and SECRET.search(key) and len(str(value)) >= SHORTEST:  # a number, but True is none
+        return HIDDEN
     if not isinstance(value, str):
         return value
-    if SECRET.search(key):
-        return raw if isinstance(raw, str) and "${" in raw else "***"
-    return re.sub(r"(\w+://[^/:@\s]+):[^/@\s]+@", r"\1:***@", value)  # user:password@host
+    text = HIDDEN if SECRET.search(key) else without_values(value, secrets)
+    return without_values(raw, secrets) if text != value and isinstance(raw, str) and "${" in raw else text
 
 
 def save(cfg: DictConfig, file: Path) -> None:
@@ -65,6 +66,7 @@ def save(cfg: DictConfig, file: Path) -> None:
     With those put back (`load`), an override of a saved config moves what follows from it, as it did at first.
     """
     references = dict(_references(OmegaConf.to_container(cfg)))
+    references = {path: without_values(raw, secret_values()) for path, raw in references.items()}
     text = yaml.safe_dump(plain(cfg) | {"references": references}, sort_keys=False, allow_unicode=True, width=120)
     file.write_text(text, encoding="utf-8")
 
@@ -84,8 +86,11 @@ def _references(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, raw
 
 
-def load(said: str, folder: Path) -> dict[str, Any]:
+def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any]:
     """A run's config with its references put back, for its folder as it is called now.
+
+    What the run began with (STARTS) moves to `started_from`, for its checkpoints have the weights; with
+    `from_its_start` it is put where the run had it.
 
     Raises:
         ValueError: `said`, what the user typed, names no run folder.
@@ -93,32 +98,18 @@ def load(said: str, folder: Path) -> dict[str, Any]:
     file = folder / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{said}: no run folder, for there is no {file}")
-    content = yaml.safe_load(file.read_text("utf-8"))
+    content = untrusted.read(file)
     references = content.pop("references", {})
-    saved = DictConfig(content)
-    for path, expression in references.items():
-        OmegaConf.update(saved, path, expression)
+    saved = untrusted.put_back(file, content, references)
     saved.run_dir = str(folder.resolve())
-    for place in (saved, saved.model):  # its checkpoints have the weights
-        for key in {"weights", "ckpt_path"} & set(place):
-            place[key] = None
+    there = [path for path in STARTS if path.rpartition(".")[2] in (saved.model if "." in path else saved)]
+    started_from = content.pop("started_from", {}) or {p: v for p in there if (v := OmegaConf.select(saved, p))}
+    saved.started_from = {} if from_its_start else started_from
+    for path in there:
+        OmegaConf.update(saved, path, started_from.get(path) if from_its_start else None)
     base = OmegaConf.to_container(saved)
     assert isinstance(base, dict)
     return {str(key): value for key, value in base.items()}
-
-
-def refuse_another_past(keys: Iterable[str]) -> None:
-    """A resumed run takes these from its checkpoint: another value would be recorded and not used.
-
-    Raises:
-        ValueError: one of the keys typed is, or lies in, one of PAST.
-    """
-    for key in keys:
-        if any(f"{key}.".startswith(f"{past}.") for past in PAST):
-            raise ValueError(
-                f"{key} can't be changed by resume=: the run goes on with what it began with\n"
-                "To begin a new run from its weights: weights=<run folder>/checkpoints/last.ckpt"
-            )
 
 
 def forget_limits(base: dict[str, Any]) -> None:
@@ -142,7 +133,7 @@ def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, An
         raise ValueError(f"{strange[0]}= can't be chosen for a trained run; these can: {', '.join(REPLACEABLE)}")
     if not overrides:
         return base
-    chosen, default = _composed([o.input_line or "" for o in overrides]), _composed([])
+    chosen, default = composed([o.input_line or "" for o in overrides]), composed([])
     nodes = {key: chosen[key] for o in overrides for key in REPLACEABLE[o.key_or_group]}
     if "data" in nodes:
         nodes["data"] |= {key: base["data"][key] for key in AS_TRAINED if key in base["data"]}
@@ -152,7 +143,8 @@ def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, An
     return base | nodes
 
 
-def _composed(overrides: list[str]) -> dict[str, Any]:
+def composed(overrides: list[str]) -> dict[str, Any]:
+    """train.yaml with these, nothing of it resolved."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("train", overrides))
     assert isinstance(config, dict)
@@ -161,7 +153,7 @@ def _composed(overrides: list[str]) -> dict[str, Any]:
 
 def make_absolute(cfg: DictConfig) -> None:
     """Paths that were typed relative to this folder must hold when the run is resumed from another one."""
-    for key in ("data.root", "data.store", "data.sampler.file", "weights", "ckpt_path"):
+    for key in ("data.root", "data.store", "data.sampler.file", "weights", "ckpt_path", "rerun"):
         value = OmegaConf.select(cfg, key)
         if value and "://" not in value:
             OmegaConf.update(cfg, key, str(Path(value).expanduser().absolute()))

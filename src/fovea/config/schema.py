@@ -13,7 +13,7 @@ Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=())
+    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 class Sampler(Section):
@@ -76,6 +76,7 @@ class Config(Section):
 
     task_name: Annotated[str, Field(min_length=1)] = "train"
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    on_nan: Literal["stop", "skip"] = "stop"
     mode: Literal["min", "max"] = "max"
     data: Data
     loss: Loss
@@ -100,20 +101,28 @@ class Packing(Config):
     verify: bool = False
 
 
-def check_types(config: dict[str, Any]) -> None:
-    """Raises ValueError naming up to three keys whose value has a wrong type or range."""
+def check_types(config: dict[str, Any], complete: bool = True) -> None:
+    """Raises ValueError naming up to three keys whose value has a wrong type or range, or that are missing.
+
+    `complete` says whether a key may be called missing.
+    """
     try:
         (Packing if "usual" in config else Config).model_validate(config)
     except ValidationError as error:
-        raise ValueError("\n".join(_lines(error)[:3])) from None
+        lines = _lines(error, complete)
+        if lines:
+            raise ValueError("\n".join(lines[:3])) from None
 
 
-def _lines(error: ValidationError) -> list[str]:
+def _lines(error: ValidationError, complete: bool) -> list[str]:
     """One line a key: a union's branches each complain, the first one speaks."""
     lines: dict[str, str] = {}
     for one in error.errors(include_url=False):
         key = ".".join(str(part) for part in one["loc"] if _is_key(part))
-        lines.setdefault(key, f"{key}={one['input']}: {one['msg'][0].lower()}{one['msg'][1:]}")
+        if one["type"] != "missing":
+            lines.setdefault(key, f"{key}={one['input']}: {one['msg'][0].lower()}{one['msg'][1:]}")
+        elif complete:
+            lines.setdefault(key, f"{key} is missing")
     return list(lines.values())
 
 
@@ -122,9 +131,16 @@ def _is_key(part: int | str) -> bool:
     return isinstance(part, int) or (part.isidentifier() and part not in ("int", "float", "str"))
 
 
-def check_monitor(monitor: str, metrics: Iterable[str]) -> None:
-    """Raises ValueError where `monitor` is not `train/` or `val/` and one of the metrics' names."""
-    names = [f"{split}/{name}" for split in ("val", "train") for name in metrics]
+def check_monitor(monitor: str, metrics: Iterable[str], averaged: bool) -> None:
+    """Raises ValueError where `monitor` is not `train/` or `val/` and one of the metrics' names.
+
+    With `averaged` weights there are `val/ema_<name>` too.
+    """
+    splits = ("val/", "train/", "val/ema_") if averaged else ("val/", "train/")
+    metrics = list(metrics)
+    names = [f"{split}{name}" for split in splits for name in metrics]
+    if monitor not in names and monitor in [f"val/ema_{name}" for name in metrics]:
+        raise ValueError(f"monitor={monitor} is not logged without averaged weights: callbacks=[default,ema]")
     if monitor not in names:
         near = difflib.get_close_matches(monitor, names, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}? " if near else ""

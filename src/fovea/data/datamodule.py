@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from fovea.data.augment import Augment
 from fovea.data.dataset import Batch, ImageDataset
 from fovea.data.device_decode import DeviceDecodeLoader
-from fovea.data.fingerprint import fingerprint
+from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
 from fovea.data.loader import BatchLoader, TrainLoader
 from fovea.data.orders import InOrder, Order, Shuffled
@@ -163,9 +163,9 @@ class ImageDataModule(LightningDataModule):
             self.unreadable |= files
         return batch
 
-    def fingerprint(self) -> str:
-        """A digest of which images each split holds and of what is known of them; not of their pixels."""
-        return fingerprint(self.class_names, self.splits, self.root)
+    def fingerprint(self) -> dict[str, Any]:
+        """Which images each split holds, what is known of them, and their files: see fingerprint.py."""
+        return record(self.class_names, self.splits, self.root)
 
     def _place(self) -> tuple[int, int]:
         assert self.trainer is not None
@@ -204,7 +204,8 @@ def in_order(data: Splits, class_names: list[str]) -> Splits:
     if strange:
         raise ValueError(
             f"the data has {len(strange)} classes that the run was not trained on: {', '.join(strange[:3])}\n"
-            f"The run's: {', '.join(class_names[:10])}"
+            f"The run's: {', '.join(class_names[:10])}\n"
+            "A new run can start from its weights: weights=<run folder>/checkpoints/last.ckpt"
         )
     places = torch.tensor([class_names.index(name) for name in data.class_names])
 

@@ -1,5 +1,6 @@
 """The dataset: an index of images, read, cropped, transformed and handed out in whole batches."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -154,13 +155,29 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
 
     @contextmanager
     def leaving_out(self, index: int, left_out: list[int]) -> Iterator[None]:
-        """Of an image that can't be read: raise, or note its index."""
+        """Of an image that can't be read: raise, or note its index.
+
+        Raises:
+            ValueError: its folder is gone too, whatever `on_error` says: image by image, all would be left out.
+        """
         try:
             yield
-        except UnreadableImage:
+        except UnreadableImage as error:
+            if isinstance(error.__cause__, OSError):
+                check_folder(self.index.paths[index], error)
             if not self.skip:
                 raise
             left_out.append(index)
+
+
+def check_folder(path: str, error: UnreadableImage) -> None:
+    """Raises ValueError where the folder of an image that can't be read isn't there any more."""
+    folder = missing = os.path.dirname(os.path.abspath(path))
+    while not os.path.isdir(os.path.dirname(missing)):
+        missing = os.path.dirname(missing)
+    if not os.path.isdir(folder):
+        reason = f"The folder {missing} is gone: removed, renamed, or a disk that came off?"
+        raise ValueError(f"{error}\n{reason}") from error
 
 
 def empty_images(count: int, size: int, device: torch.device | None = None) -> Tensor:

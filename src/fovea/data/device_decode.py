@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from fovea.data.crop import View
 from fovea.data.dataset import AT_ONCE, Batch, ImageDataset, empty_images
 from fovea.data.jpeg import Jpeg
-from fovea.data.loader import PREFETCH, as_it_is, from_workers, leave_ctrl_c
+from fovea.data.loader import PREFETCH, as_it_is, from_workers, leave_signals
 from fovea.data.render import render
 from fovea.data.sampler import EvalBatches, Key, TrainBatches
 
@@ -106,7 +106,7 @@ class DeviceDecodeLoader:
             Reader(dataset),
             batch_sampler=batches,
             collate_fn=as_it_is,
-            worker_init_fn=leave_ctrl_c,
+            worker_init_fn=leave_signals,
             num_workers=num_workers,
             prefetch_factor=PREFETCH if num_workers else None,
             pin_memory=device.type == "cuda",

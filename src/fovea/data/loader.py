@@ -145,7 +145,7 @@ class BatchLoader:
                 Work(dataset, self.slots),
                 batch_sampler=Slotted(batches, self.slots),  # type: ignore[arg-type]
                 collate_fn=as_it_is,
-                worker_init_fn=leave_ctrl_c,
+                worker_init_fn=leave_signals,
                 num_workers=num_workers,
                 prefetch_factor=PREFETCH,
                 pin_memory=pin_memory,
@@ -187,8 +187,18 @@ class TrainLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        self.batches.start_at(*self.place())
-        yield from self.loader
+        """Raises ValueError where images were left out until not one of the epoch was there: nothing was learnt."""
+        epoch, first = self.place()
+        self.batches.start_at(epoch, first)
+        images = left_out = 0
+        for done, batch in enumerate(self.loader, start=first + 1):
+            images, left_out = images + len(batch.images), left_out + len(batch.unreadable)
+            if done == len(self) and left_out and not images:  # Lightning asks for no more than that
+                raise ValueError(
+                    f"epoch {epoch}: none of the {left_out} images could be read\n"
+                    "Is the data what it was? data.on_error=raise stops at the first one and says why"
+                )
+            yield batch
 
 
 def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
@@ -203,9 +213,11 @@ def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
         raise
 
 
-def leave_ctrl_c(worker: int) -> None:
-    """To the main process, which ends its workers: it gets the signal too."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def leave_signals(worker: int) -> None:
+    """To the main process, which is sent them too, finishes its step, and ends its workers."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

@@ -1,6 +1,8 @@
 """metrics.csv: one row for each logged step or epoch, in the run's folder; a resumed run goes on in it."""
 
 import csv
+import io
+import os
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,8 +15,8 @@ from lightning.pytorch.utilities import rank_zero_only
 class MetricsCsv(Logger):
     """A Lightning logger with columns `step`, `epoch` and each metric's name, in the order they first came.
 
-    Lightning's own CSVLogger deletes the file that a resumed run finds. Rows are kept until something new is logged for
-    another step, so that what is logged together stands in one row, and each is on disk as soon as it is complete.
+    What is logged for one step stands in one row. Everything is in the file as soon as it is logged, and the file is
+    always whole: Lightning's own CSVLogger keeps rows back, and deletes the file that a resumed run finds.
     """
 
     def __init__(self, folder: str) -> None:
@@ -22,7 +24,8 @@ class MetricsCsv(Logger):
         self.file = Path(folder) / "metrics.csv"
         self.columns = ["step", "epoch"]
         self.row: dict[str, Any] = {}
-        self.begun = False
+        self.start_of_row = 0  # in bytes
+        self.last_step: int | None = -1  # of the rows that are there already and stay; None: they have been dealt with
 
     @property
     def name(self) -> str:
@@ -35,32 +38,32 @@ class MetricsCsv(Logger):
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
         """config.yaml has them."""
 
+    def go_on_after(self, step: int) -> None:
+        """Rows of later steps, which an interrupted run had logged, come again."""
+        self.last_step = step
+
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        if self.row and step != self.row["step"]:
-            self._write()
-        self.row |= {"step": step} | dict(metrics)
-
-    def _write(self) -> None:
-        if not self.row:
-            return
-        if not self.begun:
-            self._take_up(self.row["step"])
+        if self.last_step is not None:
+            self._take_up(self.last_step)
+        again = step == self.row.get("step")
+        self.row = (self.row if again else {"step": step}) | dict(metrics)
         new = [name for name in self.row if name not in self.columns]
         if new:
-            self._write_all([*self.columns, *new], self._rows())
-        with self.file.open("a", newline="", encoding="utf-8") as out:
-            csv.DictWriter(out, self.columns).writerow(self.row)
-        self.row = {}
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        self._write()
+            rows = self._rows()
+            self._write_all([*self.columns, *new], [*(rows[:-1] if again else rows), self.row])
+            return
+        with self.file.open("r+b") as out:
+            self.start_of_row = out.seek(self.start_of_row) if again else out.seek(0, os.SEEK_END)
+            out.write(self._lines(self.row))
+            out.truncate()
 
     def _take_up(self, step: int) -> None:
-        """Keep an earlier run's rows up to where this one goes on."""
-        self.begun = True
-        rows = [row for row in self._rows() if int(row["step"]) < step]
+        """Keep an earlier run's rows up to that step; the last of them may get more columns."""
+        rows = [row for row in self._rows() if int(row["step"]) <= step]
+        self.row = {name: value for name, value in rows[-1].items() if value} if rows else {}
+        self.row |= {"step": int(self.row["step"])} if rows else {}
+        self.last_step = None
         self._write_all(list(rows[0]) if rows else self.columns, rows)
 
     def _rows(self) -> list[dict[str, Any]]:
@@ -71,7 +74,14 @@ class MetricsCsv(Logger):
 
     def _write_all(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self.columns = columns
-        with self.file.open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        header = self._lines({name: name for name in columns})
+        before, last = self._lines(*rows[:-1]), self._lines(*rows[-1:])
+        self.start_of_row = len(header) + len(before)
+        beside = self.file.with_suffix(".tmp")
+        beside.write_bytes(header + before + last)
+        os.replace(beside, self.file)
+
+    def _lines(self, *rows: dict[str, Any]) -> bytes:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self.columns).writerows(rows)
+        return text.getvalue().encode("utf-8")

@@ -1,0 +1,84 @@
+"""Passwords and keys: told by the name of what holds them, and kept out of every file of a run."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+
+from dotenv import dotenv_values
+
+from fovea.config.resolvers import PROJECT
+
+WORDS = r"api[_-]?key|access[_-]?key|private[_-]?key|token|secret|passw|credential"
+SECRET = re.compile(WORDS, re.IGNORECASE)
+HIDDEN = "***"
+SHORTEST = 6  # characters of a value that is looked for everywhere; shorter ones would hide common words
+
+URL = re.compile(r"(\w+://)(?:([^/@\s:'\"]+):)?[^/@\s:'\"]+@")  # scheme://user:password@host, scheme://token@host
+QUOTED = r'[fbruFBRU]*(?:"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\')'
+HARMLESS = r"(?:\d{1,5}|true|false|null|none|\$\{[^}]*\}|\*\*\*)\s*(?:[,}\])#].*)?$"
+NAMED = rf"""(?P<name>[\w.\-]*(?:{WORDS})[\w.\-]*[\\"'\])]*(?:\s*[:=]+\s*|,\s*(?=[fbruFBRU]*["']))
+    |--[\w\-]*(?:{WORDS})[\w\-]*\s+ | \bbearer\s+)"""
+IN_TEXT = re.compile(rf"{NAMED}(?!{HARMLESS})(?P<value>{QUOTED}|\S.*)", re.IGNORECASE | re.VERBOSE)
+IN_CODE = re.compile(rf"{NAMED}(?:[\w.\[\]|, ]+=\s*)?(?P<value>{QUOTED})", re.IGNORECASE | re.VERBOSE)
+BLOCK = re.compile(rf"(?:{WORDS})[\w.\-]*[\"']?\s*[:=]\s*(?:[|>][-+]?|\(|\\|\"\"\"|''')\s*$", re.IGNORECASE)
+
+
+def secret_values() -> list[str]:
+    """What the environment, .env and the command line hold under the names of secrets; the longest first.
+
+    Line by line, of SHORTEST characters or more. What is there as a file is where a secret lies, and none itself.
+    """
+    known = [value for name, value in [*os.environ.items(), *_of_dotenv()] if SECRET.search(name)]
+    known += [found["value"].strip("'\"{}, ") for word in sys.argv for found in IN_TEXT.finditer(word)]
+    lines = {line.strip() for value in known for line in value.splitlines()}
+    return sorted((x for x in lines if len(x) >= SHORTEST and not os.path.exists(x)), key=len, reverse=True)
+
+
+def without_values(text: str, values: Sequence[str]) -> str:
+    """`text` without these, and without the passwords in its URLs."""
+    for value in values:
+        text = text.replace(value, HIDDEN)
+    return URL.sub(lambda url: f"{url[1]}{url[2] + ':' if url[2] else ''}{HIDDEN}@", text)
+
+
+def without_secrets(text: str, values: Sequence[str]) -> str:
+    """The same, and without what stands behind a name such as a secret has: in a command's word, or in a diff.
+
+    In a diff of Python code only text in quotes is: what else stands there is no secret, but `cls_token = zeros(1)`.
+    """
+    return "\n".join(_lines(without_values(text, values).split("\n")))
+
+
+def _lines(lines: Sequence[str]) -> Iterator[str]:
+    pattern, block = IN_TEXT, None
+    for line in lines:
+        indent = len(line) - len(line[1:].lstrip())
+        if block is not None and (indent > block or not line[1:].strip()):
+            yield f"{line[:1]}{HIDDEN}"
+            continue
+        block = indent if BLOCK.search(line) else None
+        if line.startswith("+++ "):
+            pattern = IN_CODE if line.endswith(".py") else IN_TEXT
+        yield pattern.sub(lambda found: f"{found['name']}{HIDDEN}", line)
+
+
+def everywhere(content: object, change: Callable[[str], str]) -> object:
+    """Plain containers with every text in them changed."""
+    if isinstance(content, dict):
+        return {key: everywhere(value, change) for key, value in content.items()}
+    if isinstance(content, list):
+        return [everywhere(value, change) for value in content]
+    return change(content) if isinstance(content, str) else content
+
+
+class Formatter(logging.Formatter):
+    """What the log says, without secrets' values: libraries name them in their errors."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_values(super().format(record), secret_values())
+
+
+def _of_dotenv() -> list[tuple[str, str]]:
+    return [(name, value) for name, value in dotenv_values(PROJECT / ".env").items() if value]

@@ -1,0 +1,198 @@
+"""A sweep's folder: its command, and what became of each job; run again, a sweep does only what is missing.
+
+sweep.json         the command; multirun.yaml beside it is Hydra's
+0/ 1/ ...          a run's folder for each job, with its overrides in job.json
+"""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fovea.config.explain import line, shown
+from fovea.config.resolvers import CONF
+from fovea.config.secrets import HIDDEN, secret_values, without_secrets
+
+SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
+COMMAND, JOB = "sweep.json", "job.json"
+Run = Callable[[DictConfig], None]
+
+
+class Sweep:
+    """A sweep that is about to run, in its folder."""
+
+    def __init__(self, config_name: str, arguments: list[str]) -> None:
+        """Composes the sweep's own config, for its folder."""
+        words = [word for word in arguments if word not in SWITCHES and not word.startswith("-")]
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            composer = GlobalHydra.instance().hydra
+            assert composer is not None
+            cfg = composer.compose_config(config_name, words, run_mode=RunMode.MULTIRUN, from_shell=False)
+        self.folder = Path(str(cfg.hydra.sweep.dir)).absolute()
+        self.command = [masked(word) for word in words if not word.startswith("hydra.sweep.dir=")]
+        self.failed: list[int] = []
+        self.refused = False
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Keep the command; at the end a table of all jobs. Exits with 1 where one isn't finished."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not (self.folder / COMMAND).exists():
+            self._keep_command()
+        try:
+            yield
+        finally:
+            rows = jobs_of(self.folder)
+            print(table(self.folder, rows), flush=True)
+        if not self.refused:
+            self._keep_command()
+        if self.failed or any(row["status"] != "finished" for row in rows):
+            raise SystemExit(1)
+
+    def _keep_command(self) -> None:
+        (self.folder / COMMAND).write_text(json.dumps({"command": self.command}, indent=2) + "\n", "utf-8")
+
+    def run_job(self, cfg: DictConfig, job: Run, resumed: Callable[[Path], DictConfig], show: bool) -> float | None:
+        """Run a job unless it is finished; resume it where it has a checkpoint; tell its failure.
+
+        Args:
+            cfg: the job's config.
+            job: runs it.
+            resumed: run folder -> the config to go on with.
+            show: tracebacks, of all errors.
+
+        Returns:
+            The monitor's best value, which an optimizing sweeper follows.
+        """
+        here = HydraConfig.get()
+        folder, number, overrides = Path(here.runtime.output_dir), here.job.num, list(here.overrides.task)
+        name = f"job {number} ({' '.join(masked(word) for word in overrides)})"
+        try:
+            self._claim(folder, number, overrides)
+            if results_of(folder)["status"] == "finished":
+                print(f"{name} is finished: skipped", flush=True)
+            else:
+                job(resumed(folder) if _can_go_on(folder) else cfg)
+        except Exception as error:
+            self.failed.append(number)
+            text = None if show else shown(error)
+            print(f"{name} failed", text or traceback.format_exc().rstrip(), sep="\n", file=sys.stderr, flush=True)
+            if not self.refused and not (folder / "results.json").exists():
+                content = {"status": "failed", "monitor": cfg.monitor, "error": line(error)}
+                (folder / "results.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+            if not str(here.sweeper._target_).endswith(".BasicSweeper"):
+                raise  # an optimizing one is to know; the basic one would raise it again at the end
+            return None
+        best = results_of(folder)["best"]
+        return best["value"] if best else None
+
+    def _claim(self, folder: Path, number: int, overrides: list[str]) -> None:
+        """Raises ValueError where the folder has another job's run."""
+        _mask_file(self.folder / "multirun.yaml")
+        file = folder / JOB
+        mine: dict[str, Any] = {"number": number, "overrides": [masked(word) for word in overrides]}
+        theirs = json.loads(file.read_text("utf-8")) if file.exists() else mine
+        if theirs != mine or (not file.exists() and (folder / "config.yaml").exists()):
+            self.refused = True
+            said = " ".join(theirs["overrides"]) if file.exists() else "a run that is no job of a sweep"
+            raise ValueError(
+                f"{folder} has another job's run: {said}\n"
+                "Give the sweep a folder of its own: hydra.sweep.dir=<folder>.\n"
+                "An optimizing sweep proposes the same again only with hydra.sweeper.sampler.seed="
+            )
+        file.write_text(json.dumps(mine, indent=2) + "\n", "utf-8")
+
+
+def is_sweep(words: Sequence[str]) -> bool:
+    """Whether the command line asks for one."""
+    return any(word in SWITCHES for word in words)
+
+
+def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
+    """The command to run: what was typed, or with `resume=<sweep folder>` the sweep's own, in its folder.
+
+    Raises:
+        ValueError: more was typed beside it, or the command had a secret.
+    """
+    said = [word for word in typed if "resume" in keys and word.startswith("resume=")]
+    folder = Path(said[0].partition("=")[2].strip("'\"")).expanduser().absolute() if said else Path()
+    if not said or not (folder / COMMAND).is_file():
+        return typed
+    others = [word for word in typed if word not in (*SWITCHES, *said)]
+    if others:
+        raise ValueError(f"{others[0]} can't be typed beside {said[0]}: a sweep goes on as it was begun")
+    command: list[str] = json.loads((folder / COMMAND).read_text("utf-8"))["command"]
+    if any(HIDDEN in word for word in command):
+        raise ValueError(
+            f"{folder / COMMAND}: the command had a secret, which isn't kept:\n  {' '.join(command)}\n"
+            f"Type it again, with hydra.sweep.dir={folder}"
+        )
+    return ["-m", *command, f"hydra.sweep.dir={folder}"]
+
+
+def in_folder(arguments: list[str], folder: Path) -> list[str]:
+    """The command line with a sweep's folder; -m first, for argparse takes overrides in one place only."""
+    dropped = (*SWITCHES, *(word for word in arguments if word.startswith("hydra.sweep.dir=")))
+    escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    return ["-m", *(word for word in arguments if word not in dropped), f"hydra.sweep.dir='{escaped}'"]
+
+
+def masked(word: str) -> str:
+    """`key=value` without a secret value."""
+    return without_secrets(word, secret_values())
+
+
+def _mask_file(file: Path) -> None:
+    """Hydra writes down every word that was typed."""
+    text = file.read_text("utf-8") if file.exists() else ""
+    clean = without_secrets(text, secret_values())
+    if clean != text:
+        file.write_text(clean, "utf-8")
+
+
+def _can_go_on(folder: Path) -> bool:
+    checkpoints = folder / "checkpoints"
+    return (folder / "config.yaml").exists() and any(
+        (checkpoints / name).exists() for name in ("last.ckpt", "previous.ckpt")
+    )
+
+
+def results_of(folder: Path) -> dict[str, Any]:
+    """A run's results.json, with what it may lack before there is any."""
+    file = folder / "results.json"
+    empty = {"status": "not begun", "best": None, "monitor": ""}
+    return empty | (json.loads(file.read_text("utf-8")) if file.exists() else {})
+
+
+def jobs_of(folder: Path) -> list[dict[str, Any]]:
+    """{"number", "overrides", "status", "monitor", "value"} of each job in a sweep's folder, by number."""
+    rows = []
+    for file in folder.glob(f"**/{JOB}"):
+        results = results_of(file.parent)
+        value = results["best"]["value"] if results["best"] else None
+        about = {key: results[key] for key in ("status", "monitor")} | {"value": value}
+        rows.append(json.loads(file.read_text("utf-8")) | about)
+    return sorted(rows, key=lambda row: row["number"])
+
+
+def table(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """A line for each job, with those of its overrides that not all jobs have."""
+    common = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
+    finished = sum(row["status"] == "finished" for row in rows)
+    cells = [["job", "overrides", "status", rows[0]["monitor"] if rows else ""]]
+    for row in rows:
+        own = " ".join(word for word in row["overrides"] if word not in common)
+        cells.append([str(row["number"]), own, row["status"], "" if row["value"] is None else f"{row['value']:.4f}"])
+    widths = [max(len(line[k]) for line in cells) for k in range(4)]
+    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+    again = "" if finished == len(rows) else f"\nto do what is missing: resume={folder}"
+    return "\n".join([f"sweep {folder}: {finished} of {len(rows)} jobs are finished", *lines]) + again

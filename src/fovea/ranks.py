@@ -1,0 +1,258 @@
+"""The processes of one run (its ranks): an error of one is told once and ends all, and none outlives the others.
+
+Rank 0 is the process that was typed; Lightning starts the others. A rank that fails leaves a report in the run's
+folder; rank 0 looks for the report that explains its own failure, tells it, and ends what is left.
+"""
+
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.strategies.launchers import subprocess_script
+from lightning.pytorch.utilities import rank_zero_only
+from torch import distributed
+
+from fovea.config.explain import Elsewhere, exit_code, line, shown
+
+log = logging.getLogger(__name__)
+
+FIRST = "FOVEA_RANK_0"  # its process id, for those that Lightning starts
+LOOK = 0.3  # seconds between two looks at the other processes
+REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
+HANGS = 20  # seconds after a rank's death until rank 0, that hasn't noticed, is ended too
+LEAVE = 30  # seconds that the others have to end after rank 0 has
+CONSEQUENCE = re.compile(r"(?i)gloo|nccl|tcpstore|processgroup|connection (?:closed|reset) by peer|broken pipe")
+
+
+@contextmanager
+def together(folder: Path, failed: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """One job of however many processes; afterwards their group and its variables are gone, for a sweep's next job.
+
+    Args:
+        folder: of the run, where ranks leave their reports.
+        failed: notes an error's line as the run's status, where rank 0 hangs and can't go on itself.
+
+    Raises:
+        Elsewhere: another rank failed first, or was killed.
+    """
+    before = dict(os.environ)
+    rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
+    try:
+        with _another(folder, rank) if rank else _first(folder, failed):
+            yield
+            _leave_group()
+    finally:
+        _leave_group()
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def check_world(world_size: int) -> None:
+    """Raises ValueError where a launcher started more processes than train together: each would train alone."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > world_size:
+        raise ValueError(
+            f"{started} processes were started (WORLD_SIZE) and {world_size} would train together, the others each "
+            f"alone: type trainer.devices=<processes on a node> and, on several nodes, trainer.num_nodes"
+        )
+
+
+def everyones(files: set[str]) -> list[str]:
+    """The files of all ranks together."""
+    sets = [files]
+    if distributed.is_initialized():
+        sets = [set()] * distributed.get_world_size()
+        distributed.all_gather_object(sets, files)
+    return sorted(set.union(*sets))
+
+
+def is_consequence(error: BaseException | None) -> bool:
+    """Whether an error only says that another process is gone."""
+    if error is None:
+        return False
+    if isinstance(error, getattr(distributed, "DistError", ())):
+        return True
+    return isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)) is not None
+
+
+@contextmanager
+def _another(folder: Path, rank: int) -> Iterator[None]:
+    """Any rank but the first: it says nothing itself."""
+    if FIRST in os.environ:
+        threading.Thread(target=_end_with, args=(int(os.environ[FIRST]),), daemon=True).start()
+    try:
+        yield
+    except BaseException as error:
+        report = _report(error, rank)
+        file = _file(folder, rank)
+        file.with_suffix(".tmp").write_text(json.dumps(report), "utf-8")
+        os.replace(file.with_suffix(".tmp"), file)
+        raise SystemExit(report["code"]) from None
+
+
+def _end_with(first: int) -> None:
+    """A process whose first rank is gone has nobody to work for."""
+    while os.getppid() == first:
+        time.sleep(LOOK)
+    os._exit(1)
+
+
+def _file(folder: Path, rank: int) -> Path:
+    return folder / f".rank_{rank}.json"
+
+
+def _report(error: BaseException, rank: int) -> dict[str, Any]:
+    stopped = not isinstance(error, Exception)
+    about: dict[str, Any] = {"rank": rank, "time": time.time(), "stopped": stopped}
+    if stopped:
+        code = error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
+        return about | {"code": code, "consequence": False}
+    assert isinstance(error, Exception)
+    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    text = (None if full else shown(error)) or "".join(traceback.format_exception(error)).rstrip()
+    return about | {
+        "code": exit_code(error),
+        "line": line(error),
+        "text": text,
+        "consequence": is_consequence(error) or is_consequence(error.__cause__),
+    }
+
+
+@contextmanager
+def _first(folder: Path, failed: Callable[[str], None]) -> Iterator[None]:
+    others = Others(folder, failed)
+    # Lightning's own observer kills this process without a word when another one fails.
+    observe = subprocess_script._launch_process_observer
+    subprocess_script._launch_process_observer = others.watch
+    os.environ[FIRST] = str(os.getpid())
+    try:
+        yield
+        others.wait()
+    except BaseException as error:
+        other = others.cause_of(error)
+        if other is None:
+            raise
+        raise other from None
+    finally:
+        subprocess_script._launch_process_observer = observe
+        others.end()
+
+
+class Others:
+    """What rank 0 knows of the other processes."""
+
+    def __init__(self, folder: Path, failed: Callable[[str], None]) -> None:
+        self.folder, self.failed = folder, failed
+        self.processes: list[subprocess.Popen[Any]] = []
+        self.over = threading.Event()  # rank 0 is through, or is dealing with an error itself
+        self._forget()
+
+    def watch(self, child_processes: list[subprocess.Popen[Any]]) -> None:
+        """Called by Lightning once it has started them."""
+        self.processes = child_processes
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._dead() and not self.over.wait(LOOK):
+            pass
+        if self.over.wait(HANGS):
+            return
+        error = self._explained() or Elsewhere("a process is gone", "error: a process is gone", 1)
+        if isinstance(error, Elsewhere):
+            print(error.text, file=sys.stderr, flush=True)
+            self.failed(error.line)
+        self._kill()
+        self._forget()
+        os._exit(error.code if isinstance(error.code, int) else 1)
+
+    def cause_of(self, own: BaseException) -> BaseException | None:
+        """The error of another rank that led to rank 0's, or None."""
+        self.over.set()
+        if not isinstance(own, Exception):  # asked to stop; by torchrun, once it has seen another one fail
+            return None if self.processes else self._explained()
+        if not (is_consequence(own) or is_consequence(own.__cause__)):
+            return None
+        end = time.monotonic() + REPORTS
+        while time.monotonic() < end and not self._explained() and (not self.processes or len(self._alive())):
+            time.sleep(LOOK)
+        return self._explained()
+
+    def _explained(self) -> Elsewhere | SystemExit | None:
+        reports = [json.loads(file.read_text("utf-8")) for file in self.folder.glob(".rank_*.json")]
+        causes = sorted((r for r in reports if not r["consequence"]), key=lambda report: report["time"])
+        if causes:
+            return self._of(causes[0])
+        reported = {report["rank"] for report in reports}
+        for rank, process in enumerate(self.processes, start=1):
+            if process.poll() and rank not in reported:
+                return _died(rank, process.returncode)
+        return None
+
+    def _of(self, report: dict[str, Any]) -> Elsewhere | SystemExit:
+        if report["stopped"]:
+            return SystemExit(report["code"])
+        rank = f"rank {report['rank']}"
+        return Elsewhere(f"{rank}: {report['line']}", f"{rank} failed\n{report['text']}", report["code"])
+
+    def wait(self) -> None:
+        """For the others to end, as rank 0 has.
+
+        Raises:
+            Elsewhere: one didn't end well.
+        """
+        self.over.set()
+        end = time.monotonic() + LEAVE
+        while self._alive() and time.monotonic() < end:
+            time.sleep(0.05)
+        error = self._explained()
+        if error:
+            raise error
+
+    def end(self) -> None:
+        """None is left, and no report."""
+        self.over.set()
+        end = time.monotonic() + 5
+        while self._alive() and time.monotonic() < end:
+            time.sleep(0.05)
+        if self._alive():
+            log.warning("%d processes of this run haven't ended by themselves: they are killed", len(self._alive()))
+        self._kill()
+        self._forget()
+
+    def _dead(self) -> bool:
+        return any(process.poll() for process in self.processes)
+
+    def _alive(self) -> list[subprocess.Popen[Any]]:
+        return [process for process in self.processes if process.poll() is None]
+
+    def _kill(self) -> None:
+        """Not SIGTERM: a process that waits for the others in a collective wouldn't heed it."""
+        for process in self._alive():
+            process.kill()
+            process.wait()
+
+    def _forget(self) -> None:
+        for file in self.folder.glob(".rank_*"):
+            file.unlink(missing_ok=True)
+
+
+def _died(rank: int, code: int) -> Elsewhere:
+    reason = "; out of memory?" if code == -signal.SIGKILL else ""
+    how = f"was killed (signal {-code}{reason})" if code < 0 else f"ended with exit code {code}"
+    return Elsewhere(f"rank {rank} {how}", f"error: rank {rank} {how}", 1)
+
+
+def _leave_group() -> None:
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
