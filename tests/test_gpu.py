@@ -1,13 +1,17 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from helpers import SMALL
+from lightning import Callback
 from PIL import Image
+from tasks import Data, make_batches, make_task, make_trainer
 
+from fovea.callbacks.finite_loss import finite_loss
 from fovea.data.augment import Augment
 from fovea.data.crop import PaddedCrop, RandomResizedCrop
 from fovea.data.dataset import ImageDataset
@@ -96,3 +100,50 @@ def test_it_trains_with_each_way_to_a_gpu(
 ) -> None:
     code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, "trainer=gpu", option)
     assert code == 0, err
+
+
+def test_running_out_of_memory_says_what_to_type(
+    invoke: Callable[..., tuple[int, str, str]], runs: Callable[[], list[Path]], folder: Path
+) -> None:
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((256 << 20) / torch.cuda.get_device_properties(0).total_memory)
+    try:
+        size = ("data.image_size=512", "data.batch_size=36")
+        code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, *size, "trainer=gpu")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert code == 2, err
+    assert "error: out of memory: CUDA" in err
+    assert "data.batch_size=18 trainer.accumulate_grad_batches=2" in err
+    assert len(err.splitlines()) < 10
+    assert json.loads((runs()[0] / "results.json").read_text())["status"] == "failed"
+
+
+def test_a_skipped_step_leaves_weights_and_the_scale_of_half_precision_as_they_were(tmp_path: Path) -> None:
+    class Traces(Callback):
+        def __init__(self) -> None:
+            self.states: list[tuple[float, torch.Tensor]] = []
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            weights = torch.cat([tensor.float().flatten() for tensor in pl_module.network.state_dict().values()])
+            self.states.append((trainer.precision_plugin.scaler.get_scale(), weights))
+
+    batches, traces = make_batches(4), Traces()
+    batches[2] = batches[2]._replace(images=batches[2].images * torch.nan)
+    trainer = make_trainer(
+        finite_loss("skip", str(tmp_path)), traces, max_epochs=1, accelerator="gpu", precision="16-mixed"
+    )
+    trainer.fit(make_task(), datamodule=Data(batches))
+    assert len({scale for scale, _ in traces.states}) == 1
+    assert torch.equal(traces.states[1][1], traces.states[2][1])
+    assert not torch.equal(traces.states[2][1], traces.states[3][1])
+
+
+def test_an_average_on_a_gpu_is_evaluated_and_resumed(
+    invoke: Callable[..., tuple[int, str, str]], runs: Callable[[], list[Path]], folder: Path
+) -> None:
+    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer=gpu", "trainer.precision=16-mixed")
+    assert invoke("train", *data, "callbacks=[default,ema]", "monitor=val/ema_accuracy", "mixing=mixup_cutmix")[0] == 0
+    (run,) = runs()
+    assert invoke("train", f"resume={run}", "trainer.max_epochs=2")[0] == 0
+    assert "ema_accuracy" in json.loads((run / "results.json").read_text())["test"]

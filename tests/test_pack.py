@@ -135,6 +135,7 @@ def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_p
     assert len(read_store(f"{tmp_path}/out").train) == 1080
 
 
+@pytest.mark.slow
 def test_a_copy_is_verified_without_the_images_that_it_was_packed_from(
     invoke: Invoke, tmp_path: Path, folder: Path
 ) -> None:

@@ -1,11 +1,10 @@
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
-from fovea.run import Results, best_or_last, git_state, last_checkpoint, write_provenance
+from fovea.run import Results, best_or_last
 
 
 def status(folder: Path) -> dict:
@@ -51,41 +50,7 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
 def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint yet"):
         best_or_last(tmp_path)
-    with pytest.raises(ValueError, match="there is no"):
-        last_checkpoint(tmp_path)
     (tmp_path / "checkpoints").mkdir()
     for name in ("last.ckpt", "best.ckpt"):
         torch.save({}, tmp_path / "checkpoints" / name)
         assert best_or_last(tmp_path).name == name
-    assert last_checkpoint(tmp_path).name == "last.ckpt"
-    (tmp_path / "checkpoints" / "last.ckpt").write_bytes(b"cut short")
-    with pytest.raises(ValueError, match="is damaged"):
-        last_checkpoint(tmp_path)
-
-
-def test_provenance_has_an_entry_for_each_start(tmp_path: Path) -> None:
-    for seed in (0, 1):
-        write_provenance(tmp_path, seed, "abc")
-    starts = json.loads((tmp_path / "provenance.json").read_text())["starts"]
-    assert [start["seed"] for start in starts] == [0, 1]
-
-
-def test_the_commit_and_what_differs_from_it_are_known_and_env_is_not_told(tmp_path: Path) -> None:
-    assert git_state(tmp_path) is None
-
-    def git(*words: str) -> None:
-        who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
-        subprocess.run(["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True)
-
-    git("init")
-    for name in ("code.py", ".env"):
-        (tmp_path / name).write_text("before\n")
-    git("add", "-f", ".")
-    git("commit", "-m", "first")
-    for name in ("code.py", ".env"):
-        (tmp_path / name).write_text("after\n")
-    state = git_state(tmp_path)
-    assert state is not None
-    assert len(state["commit"]) == 40
-    assert "+after" in state["diff"]
-    assert ".env" not in state["diff"]

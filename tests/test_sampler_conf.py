@@ -1,5 +1,6 @@
 """The sampler group: it lands in the data, a resumed run keeps its own, and an evaluation has none."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -67,14 +68,11 @@ def test_a_wrong_option_is_refused_before_anything_is_read(override: str, said: 
         check(composed("sampler=weighted", override))
 
 
-@pytest.mark.parametrize("key", ["sampler", "data.sampler.samples", "data.sampler"])
-def test_resume_refuses_another_sampler(key: str) -> None:
-    with pytest.raises(ValueError, match=f"{key} can't be changed by resume="):
-        saved.refuse_another_past([key])
-
-
-def test_resume_takes_other_keys_of_the_data() -> None:
-    saved.refuse_another_past(["data.num_workers", "data", "data.sampler_of_another_name"])
+@pytest.mark.parametrize("override", ["sampler=class_balanced", "data.sampler.samples=12"])
+def test_resume_refuses_another_sampler(override: str, invoke: Callable[..., Any], trained: Path) -> None:
+    done = invoke("train", f"resume={trained}", override)
+    assert done.code == 2
+    assert "sampler" in done.err.splitlines()[0]
 
 
 def test_a_run_resumed_on_other_data_keeps_its_sampler() -> None:

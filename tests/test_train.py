@@ -97,6 +97,7 @@ def test_resuming_goes_on_in_the_same_folder(invoke: Invoke, runs: Runs, trained
     assert len(json.loads((trained / "provenance.json").read_text())["starts"]) == 2
 
 
+@pytest.mark.slow
 def test_a_run_stopped_within_an_epoch_and_resumed_equals_one_that_was_not(
     invoke: Invoke, runs: Runs, folder: Path
 ) -> None:
@@ -123,6 +124,7 @@ def test_the_same_command_gives_the_same_weights_whatever_the_worker_count(
         assert torch.equal(first[key], second[key]), key
 
 
+@pytest.mark.slow
 def test_a_sweep_gives_a_folder_for_each_job(invoke: Invoke, runs: Runs, folder: Path) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL)
     assert invoke("train", "-m", *data, "model=se_resnet_small,mobilenet_v2", "seed=0,1")[0] == 0
@@ -287,24 +289,15 @@ def test_a_damaged_image_is_named_by_a_worker_too(invoke: Invoke, runs: Runs, fo
     assert results(runs()[0])["error"].startswith(f"UnreadableImage: {damaged}: ")
 
 
-def test_dropout_draws_the_same_after_a_restart(invoke: Invoke, runs: Runs, folder: Path) -> None:
-    data = ("data=folder", f"data.root={folder}", *SMALL, "model=mobilenet_v2", "trainer.max_epochs=2")
-    assert invoke("train", *data)[0] == 0
-    (whole,) = runs()
-    assert invoke("train", *data, "trainer.max_steps=3")[0] == 0
-    (stopped,) = set(runs()) - {whole}
-    assert invoke("train", f"resume={stopped}", "trainer.max_steps=-1")[0] == 0
-    first, second = (torch.load(r / "checkpoints/last.ckpt", weights_only=True)["state_dict"] for r in (whole, stopped))
-    for key in first:
-        assert torch.equal(first[key], second[key]), key
-
-
 def learning_rates(run: Path) -> list[float]:
     column = "lr-SGD/pg1"
     return [float(row[column]) for row in csv.DictReader((run / "metrics.csv").open()) if row.get(column)]
 
 
-@pytest.mark.parametrize("scheduler", ["one_cycle", "cosine", "warmup_cosine", "step"])
+@pytest.mark.parametrize(
+    "scheduler",
+    ["one_cycle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "warmup_cosine", "step"))],
+)
 def test_a_prolonged_run_follows_the_longer_schedule(invoke: Invoke, runs: Runs, folder: Path, scheduler: str) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, f"scheduler={scheduler}", "trainer.log_every_n_steps=1")
     assert invoke("train", *data)[0] == 0

@@ -13,7 +13,10 @@ def test_what_is_logged_for_one_step_is_one_row_and_new_columns_join(tmp_path: P
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.log_metrics({"lr": 0.1, "epoch": 0}, step=0)
     logger.log_metrics({"loss": 0.5}, step=1)
-    assert rows(tmp_path) == [{"step": "0", "epoch": "0", "loss": "1.0", "lr": "0.1"}]  # the whole rows are on disk
+    assert rows(tmp_path) == [  # at once
+        {"step": "0", "epoch": "0", "loss": "1.0", "lr": "0.1"},
+        {"step": "1", "epoch": "", "loss": "0.5", "lr": ""},
+    ]
     logger.log_metrics({"val": 7.0}, step=2)
     logger.finalize("success")
     assert [row["val"] for row in rows(tmp_path)] == ["", "", "7.0"]
@@ -26,11 +29,14 @@ def test_a_resumed_run_goes_on_where_it_takes_up(tmp_path: Path) -> None:
         first.log_metrics({"loss": float(step)}, step=step)
     first.finalize("failed")
     second = MetricsCsv(str(tmp_path))
-    second.log_metrics({"loss": 30.0, "new": 1.0}, step=3)
+    second.go_on_after(3)
+    second.log_metrics({"new": 1.0}, step=3)
+    second.log_metrics({"loss": 40.0}, step=4)
     second.finalize("success")
     assert [(row["step"], row["loss"], row["new"]) for row in rows(tmp_path)] == [
         *(("0", "0.0", ""), ("1", "1.0", ""), ("2", "2.0", "")),
-        ("3", "30.0", "1.0"),
+        ("3", "3.0", "1.0"),
+        ("4", "40.0", ""),
     ]
 
 

@@ -1,0 +1,19 @@
+from types import SimpleNamespace
+from typing import Any
+
+from fovea.callbacks.early_stopping import EarlyStopping
+
+
+def resumed(state: dict[str, Any], patience: int) -> bool:
+    """Whether it stops a trainer that has just begun."""
+    stopping, trainer = EarlyStopping("val/loss", patience=patience), SimpleNamespace(should_stop=False)
+    stopping.load_state_dict(state)
+    stopping.on_train_start(trainer, None)  # type: ignore[arg-type]
+    return trainer.should_stop
+
+
+def test_a_run_that_had_stopped_stays_so_unless_it_is_given_more_patience() -> None:
+    state = EarlyStopping("val/loss", patience=3).state_dict()
+    assert not resumed(state | {"wait_count": 2}, patience=3)
+    assert resumed(state | {"wait_count": 3}, patience=3)
+    assert not resumed(state | {"wait_count": 3}, patience=5)

@@ -1,0 +1,184 @@
+"""What a config from a stranger may build."""
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from fovea.config.allowed import CONF, PACKAGE, allowed, check_targets, conf_targets
+from fovea.config.resolvers import register_resolvers
+
+REFUSED = [
+    *("os.system", "subprocess.run", "subprocess.Popen", "posix.system", "pty.spawn", "os.popen", "os.execv"),
+    *("builtins.eval", "builtins.exec", "builtins.open", "builtins.__import__", "builtins.getattr", "eval", "print"),
+    *("importlib.import_module", "runpy.run_path", "code.interact", "timeit.timeit", "ctypes.CDLL", "pdb.run"),
+    *("pickle.loads", "pickle.load", "marshal.loads", "shelve.open", "joblib.load", "numpy.load", "yaml.unsafe_load"),
+    *("pathlib.Path.touch", "pathlib.Path.unlink", "shutil.rmtree", "webbrowser.open", "socket.create_connection"),
+    *("torch.load", "torch.save", "torch.hub.load", "torch.jit.load", "torch.package.PackageImporter"),
+    *("torch.nn.modules.module.warnings.sys.exit", "torch.nn.utils.parametrize.register_parametrization"),
+    *("torch.nn.functional.relu", "torch.nn.init.os.system", "torch.optim.lr_scheduler.partial", "torch.from_file"),
+    *("torch.optim.lr_scheduler.Counter", "torch.utils.cpp_extension.load", "torch.classes.load_library"),
+    *("torch.ops.load_library", "torch.distributed.rpc.rpc_sync", "torch.compile", "torch.serialization.load"),
+    *("torchvision.datasets.MNIST", "torchvision.datasets.utils.download_url", "torchvision.io.write_file"),
+    *("torchvision.transforms.v2.functional.os.system", "torchmetrics.text.bert.BERTScore", "torchmetrics.image.os"),
+    *("lightning.pytorch.plugins.TorchCheckpointIO", "lightning.pytorch.callbacks.SpikeDetection"),
+    *("lightning.pytorch.LightningModule.load_from_checkpoint", "lightning.pytorch.strategies.DeepSpeedStrategy"),
+    *("lightning.pytorch.strategies.FSDPStrategy", "lightning.pytorch.loggers.MLFlowLogger.os.system"),
+    *("lightning.pytorch.callbacks.lambda_function.os.system", "lightning.pytorch.cli.LightningCLI"),
+    *(
+        "lightning.pytorch.loggers.CometLogger",
+        "lightning.Trainer.fit",
+        "timm.create_model",
+        "timm.models.load_checkpoint",
+    ),
+    *("hydra.utils.instantiate", "hydra.utils.get_method", "hydra.utils.get_object", "functools.partial"),
+    *("omegaconf.OmegaConf.save", "transformers.AutoModel.from_pretrained", "antigravity.x"),
+    *("fovea.run.write_json", "fovea.run.subprocess.run", "fovea.data.files.os.system", "fovea.data.files.Path"),
+    *("fovea.models.weights.pickle.loads", "fovea.models.weights.torch.load", "fovea.models.weights.Path"),
+    *("fovea.models.weights._read", "fovea.models.from_timm.logging.os.system", "fovea.models.weights", "fovea.models"),
+    *("fovea.callbacks.save_last.os.system", "fovea.task.ClassificationTask", "fovea.build.instantiate", "fovea"),
+    *("fovea.models.weights.LoadReport.table", "fovea.models...data.files.read_files", "fovea.models./etc/x.y"),
+    *("", ".", "torch.nn.", "torch.nn.Linear.", ".torch.nn.Linear", "torch.nn.Linear\n", "torch.nn.Linear os.system"),
+]
+
+
+@pytest.mark.parametrize("target", REFUSED)
+def test_what_runs_code_or_touches_files_is_not_allowed(target: str) -> None:
+    assert not allowed(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("fovea.models.se_resnet.SEResNet", "fovea.optim.schedule.warmup_cosine", "fovea.data.folder.read_folder"),
+        *("torch.nn.CrossEntropyLoss", "torch.optim.SGD", "torch.optim.lr_scheduler.CosineAnnealingLR"),
+        *("torchvision.transforms.v2.RandAugment", "torchmetrics.classification.MulticlassAccuracy"),
+        *("lightning.Trainer", "lightning.pytorch.callbacks.EarlyStopping", "timm.loss.AsymmetricLossMultiLabel"),
+    ],
+)
+def test_what_people_build_is_allowed(target: str) -> None:
+    assert allowed(target)
+
+
+def test_every_target_of_conf_is_allowed_and_found() -> None:
+    def found(node: Any) -> set[str]:
+        items = node.values() if isinstance(node, dict) else node if isinstance(node, list) else []
+        own = {node["_target_"]} if isinstance(node, dict) and "_target_" in node else set()
+        return own.union(*map(found, items))
+
+    written = set().union(*(found(OmegaConf.to_container(OmegaConf.load(file))) for file in CONF.rglob("*.yaml")))
+    assert len(written) > 50
+    assert conf_targets() == written
+    assert all(map(allowed, written))
+
+
+def test_a_target_in_a_comment_of_conf_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import fovea.config.allowed as module
+
+    (tmp_path / "a.yaml").write_text("x: {_target_: a.b, y: {'_target_': c.d}}  # _target_: e.f\n# _target_: g.h\n")
+    monkeypatch.setattr(module, "CONF", tmp_path)
+    module.conf_texts.cache_clear()
+    try:
+        assert conf_targets() == {"a.b", "c.d"}
+        assert allowed("a.b")
+        assert not allowed("e.f")
+    finally:
+        module.conf_texts.cache_clear()
+
+
+def test_a_function_that_a_clone_adds_is_allowed_once_it_is_in_one_of_the_groups() -> None:
+    file = PACKAGE / "losses" / "bce.py"
+    assert "class BinaryCrossEntropy" in file.read_text()
+    assert allowed("fovea.losses.bce.BinaryCrossEntropy")
+    assert not allowed("fovea.losses.bce.Tensor")  # what a module imports is not its own
+
+
+LIBRARIES = [
+    *("torch.nn", "torch.optim", "torch.optim.lr_scheduler", "torch.optim.swa_utils", "torchvision.transforms.v2"),
+    *("torchmetrics", "torchmetrics.classification", "lightning.pytorch.callbacks", "lightning.pytorch.loggers"),
+    *("lightning.pytorch.profilers", "lightning.pytorch.strategies", "lightning", "timm.loss", "timm.optim"),
+]
+FILES = re.compile(r"path|file|dir$|folder|url|pretrained")
+KNOWN = {  # they write below the folder that they are given, and config/untrusted.py looks at that
+    *("ModelCheckpoint dirpath", "ModelCheckpoint filename", "OnExceptionCheckpoint dirpath"),
+    *("OnExceptionCheckpoint filename", "CSVLogger root_dir", "CSVLogger save_dir", "TensorBoardLogger root_dir"),
+    *("TensorBoardLogger save_dir", "TensorBoardLogger sub_dir", "MLFlowLogger save_dir", "WandbLogger dir"),
+    *("WandbLogger save_dir", "WandbLogger add_file_policy", "Trainer default_root_dir", "Trainer profiler"),
+    *(f"{kind}Profiler {key}" for kind in ("", "Advanced", "PyTorch", "Simple") for key in ("dirpath", "filename")),
+    "PyTorchProfiler profiler_kwargs",
+}
+
+
+@pytest.mark.parametrize("module", LIBRARIES)
+def test_the_patterns_reach_classes_alone_and_none_that_takes_a_file_but_those_that_are_known(module: str) -> None:
+    if module.startswith("timm"):
+        pytest.importorskip("timm")
+    library = importlib.import_module(module)
+    reached = [getattr(library, name) for name in dir(library) if allowed(f"{module}.{name}")]
+    classes = [thing for thing in reached if isinstance(thing, type)]
+    assert classes
+    assert not [thing for thing in reached if callable(thing) and thing not in classes]
+    ours = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
+    assert {cls.__module__.partition(".")[0] for cls in classes} <= set(ours)
+    bases = {base for cls in classes for base in cls.__mro__ if base.__module__.startswith(ours)}
+    asked = {
+        f"{base.__name__} {key}"
+        for base in bases
+        if "__init__" in vars(base)
+        for key in inspect.signature(base.__init__).parameters
+        if FILES.search(key)
+    }
+    assert asked <= KNOWN
+
+
+CONFIGS = {
+    "at the top": "_target_: os.system",
+    "nested": "a: {b: {c: {_target_: os.system, command: ls}}}",
+    "in a list": "a: [1, {_target_: torch.nn.Identity}, [{_target_: os.system}]]",
+    "partial": "a: {_target_: os.system, _partial_: true}",
+    "not recursive": "a: {_target_: torch.nn.Identity, _recursive_: false, x: {_target_: os.system}}",
+    "an argument": "a: {_target_: torch.nn.Sequential, _args_: [{_target_: builtins.eval, _args_: ['1']}]}",
+    "by interpolation": "x: os.system\na: {_target_: '${x}'}",
+    "by interpolation, though allowed": "x: torch.nn.Identity\na: {_target_: '${x}'}",
+    "from pieces": "x: os\na: {_target_: '${x}.system'}",
+    "a node by interpolation": "x: {_target_: os.system}\na: ${x}",
+    "made by a resolver": "a: '${oc.create:{_target_: os.system}}'",
+    "decoded": "a: \"${oc.decode:'{_target_: os.system}'}\"",
+    "a default": "a: '${oc.select:nowhere,{_target_: os.system}}'",
+    "a number": "a: {_target_: 7}",
+    "null": "a: {_target_: null}",
+    "a mapping": "a: {_target_: {x: torch.nn.Identity}}",
+    "a list": "a: {_target_: [torch.nn.Identity]}",
+}
+
+
+@pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS.keys())
+def test_a_target_is_found_wherever_it_is(text: str) -> None:
+    register_resolvers()
+    with pytest.raises(ValueError, match=r"_target_=.*"):
+        check_targets(OmegaConf.create(text))
+
+
+def test_the_message_names_place_target_and_remedy() -> None:
+    with pytest.raises(ValueError, match=r"^model\.stem\._target_=os\.system: .*\n.*in a yaml of conf/"):
+        check_targets(OmegaConf.create({"model": {"stem": {"_target_": "os.system"}}}))
+
+
+@pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_3", "model_parallel", "fsdp_cpu_offload"])
+def test_a_strategy_that_unpickles_checkpoints_is_refused(strategy: str) -> None:
+    check_targets(OmegaConf.create({"trainer": {"strategy": "ddp_spawn"}}))
+    with pytest.raises(ValueError, match=strategy):
+        check_targets(OmegaConf.create({"trainer": {"strategy": strategy}}))
+
+
+def test_looking_imports_nothing_that_a_config_names(tmp_path: Path) -> None:
+    code = "from fovea.config.allowed import allowed; allowed('torch.nn.Linear'); allowed('fovea.models.weights.fill')"
+    code += "; allowed('antigravity.x'); import sys; print({'torch', 'antigravity', 'fovea.models'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

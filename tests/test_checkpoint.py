@@ -1,0 +1,89 @@
+import logging
+import os
+import resource
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good
+
+CONTENT = {key: {} for key in NEEDED}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder with a last checkpoint and the one before it."""
+    for name in ("previous", "last"):
+        SafeCheckpointIO().save_checkpoint(CONTENT | {"name": name}, tmp_path / "checkpoints" / f"{name}.ckpt")
+    return tmp_path
+
+
+def test_it_is_flushed_to_the_disk_before_it_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync") or fsync(handle))
+    monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
+    SafeCheckpointIO().save_checkpoint({"a": 1}, tmp_path / "x.ckpt")
+    assert done == ["fsync", "replace", "fsync"]
+    assert SafeCheckpointIO().load_checkpoint(tmp_path / "x.ckpt") == {"a": 1}
+
+
+def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    file = tmp_path / "x.ckpt"
+    SafeCheckpointIO().save_checkpoint({"x": torch.ones(3)}, file)
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # Python ignores the signal: the write fails
+    try:
+        with pytest.raises(OSError, match="the checkpoint could not be written") as error:
+            SafeCheckpointIO().save_checkpoint({"x": torch.zeros(100_000)}, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_the_last_checkpoint_is_taken(folder: Path) -> None:
+    assert last_good(folder).name == "last.ckpt"
+
+
+def test_one_that_was_written_and_not_yet_named_is_taken_first(folder: Path) -> None:
+    SafeCheckpointIO().save_checkpoint(CONTENT, folder / "checkpoints" / "new.ckpt")
+    assert last_good(folder).name == "new.ckpt"
+
+
+@pytest.mark.parametrize("fault", ["cut short", "empty", "foreign", "text", "a byte is another", "weights alone"])
+def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
+    fault: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = folder / "checkpoints" / "last.ckpt"
+    whole = file.read_bytes()
+    if fault == "foreign":
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("hello.txt", "hello")
+    elif fault == "weights alone":
+        torch.save({"state_dict": {}}, file)
+    else:
+        at = whole.index(b"last", 100) if fault == "a byte is another" else 0
+        changed = whole[:at] + b"lost" + whole[at + 4 :]
+        file.write_bytes({"cut short": whole[:-30], "empty": b"", "text": b"hello"}.get(fault, changed))
+    with caplog.at_level(logging.ERROR):
+        assert last_good(folder).name == "previous.ckpt"
+    assert str(file) in caplog.text
+
+
+def test_where_none_is_whole_all_are_named(folder: Path) -> None:
+    for file in (folder / "checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"(?s)last.ckpt is damaged.*previous.ckpt is damaged.*weights="):
+        last_good(folder)
+
+
+def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no .*last.ckpt"):
+        last_good(tmp_path)

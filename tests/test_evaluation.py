@@ -1,0 +1,247 @@
+"""The figures of a run against scikit-learn on the predictions that it writes, where it is easy to go wrong too."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import SMALL, make_folder
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sklearn import metrics as sk
+from tasks import Data, make_task, make_trainer
+from torch import Tensor
+from two_ranks import on_two_ranks, two_devices
+
+from fovea.callbacks.ema import EMA
+from fovea.config.resolvers import CONF
+from fovea.data.dataset import Batch
+from fovea.data.sampler import EvalBatches
+from fovea.losses.bce import BinaryCrossEntropy
+
+Invoke = Callable[..., Any]
+Runs = Callable[[], list[Path]]
+ZERO: dict[str, Any] = {"zero_division": 0}
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open() as lines:
+        return list(csv.DictReader(lines))
+
+
+def evaluated(invoke: Invoke, run: Path, *words: str) -> tuple[dict[str, float], list[dict[str, str]]]:
+    """The figures, and the table of classes."""
+    shutil.rmtree(run / "evaluate", ignore_errors=True)
+    assert invoke("evaluate", f"run={run}", *words).code == 0
+    (file,) = run.glob("evaluate/*/results.json")
+    return json.loads(file.read_text())["test"], rows_of(file.parent / "per_class.csv")
+
+
+def predicted(invoke: Invoke, run: Path, source: Path, output: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """{path: (K,) probabilities}."""
+    assert invoke("predict", f"run={run}", f"source={source}", f"output={output}").code == 0
+    return {row["path"]: np.array([float(row[f"p({name})"]) for name in names]) for row in rows_of(output)}
+
+
+def column(table: list[dict[str, str]], name: str) -> list[float]:
+    return [float(row[name] or "nan") for row in table]
+
+
+def no_nan_in(run: Path, *splits: str) -> None:
+    """In what was logged in the training and is left of it."""
+    for row in rows_of(run / "metrics.csv"):
+        for name, value in row.items():
+            if value and name.startswith(splits):
+                assert np.isfinite(float(value)), name
+    assert np.isfinite(list(json.loads((run / "results.json").read_text())["test"].values())).all()
+
+
+def check_multiclass(invoke: Invoke, run: Path, test: Path, names: list[str], output: Path) -> None:
+    """All figures of the test split, by scikit-learn on the predictions."""
+    figures, table = evaluated(invoke, run)
+    found = predicted(invoke, run, test, output, names)
+    truth = np.array([names.index(Path(path).parent.name) for path in found])
+    probabilities, places = np.stack(list(found.values())), range(len(names))
+    guess = probabilities.argmax(1)
+    assert figures == {
+        "loss": pytest.approx(sk.log_loss(truth, probabilities, labels=places), abs=1e-5),
+        "accuracy": pytest.approx(sk.accuracy_score(truth, guess), abs=1e-6),
+        "f1": pytest.approx(sk.f1_score(truth, guess, average="macro", **ZERO), abs=1e-6),
+    }
+    scores = sk.precision_recall_fscore_support(truth, guess, labels=places, **ZERO)
+    for name, expected in zip(("precision", "recall", "f1", "images"), scores, strict=True):
+        np.testing.assert_allclose(column(table, name), expected, atol=1e-6)
+
+
+def test_all_figures_of_a_run_are_scikit_learns(invoke: Invoke, trained: Path, folder: Path, tmp_path: Path) -> None:
+    check_multiclass(invoke, trained, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
+
+
+@pytest.mark.slow
+def test_a_class_that_a_split_lacks_leaves_the_figures_defined(
+    invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
+) -> None:
+    """Neither val nor test has a dog; batches of four hold one class each, but one."""
+    for split in ("val", "test"):
+        shutil.rmtree(folder / split / "dog")
+    words = ("data=folder", f"data.root={folder}", *SMALL, "data.batch_size=4", "monitor=val/f1")
+    assert invoke("train", *words).code == 0
+    (run,) = runs()
+    no_nan_in(run, "val/", "train/")
+    check_multiclass(invoke, run, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
+
+
+def test_two_classes_and_one_image_are_enough(invoke: Invoke, runs: Runs, tmp_path: Path) -> None:
+    root = tmp_path / "two"
+    for split, images in (("train", 6), ("val", 1), ("test", 1)):
+        make_folder(root / split, ("a", "b"), images)
+    for split in ("val", "test"):
+        shutil.rmtree(root / split / "a")
+    words = ("data=folder", f"data.root={root}", *SMALL, "callbacks=[default,ema]", "monitor=val/ema_f1")
+    assert invoke("train", *words).code == 0
+    (run,) = runs()
+    no_nan_in(run, "val/", "train/")
+    figures, table = evaluated(invoke, run)
+    found = predicted(invoke, run, root / "test", tmp_path / "p.csv", ["a", "b"])
+    ((_, probabilities),) = found.items()
+    right = float(probabilities[1] > 0.5)  # these are the averaged weights'
+    assert (figures["ema_accuracy"], figures["ema_f1"]) == (right, right)
+    assert figures["ema_loss"] == pytest.approx(-np.log(probabilities[1]), rel=1e-5)
+    assert column(table, "images") == [0, 1]
+    assert column(table, "ema_recall") == [0, right]
+
+
+def multilabel_run(
+    invoke: Invoke, runs: Runs, folder: Path, label: Callable[[Path, str], tuple[int, int, int]]
+) -> Path:
+    """Trained on the folder's images with three labels, (path, split) -> 1, 0 or -1 each."""
+    with (folder / "labels.csv").open("w") as out:
+        out.write("path,split,dark,bright,never\n")
+        for file in sorted(folder.rglob("*.png")):
+            split = file.relative_to(folder).parts[0]
+            out.write(f"{file.relative_to(folder)},{split},{','.join(map(str, label(file, split)))}\n")
+    code, _, err = invoke("train", "data=multilabel_csv", f"data.root={folder}", *SMALL)
+    assert code == 0, err
+    (run,) = runs()
+    no_nan_in(run, "val/", "train/")
+    return run
+
+
+def test_all_figures_of_a_multilabel_run_are_scikit_learns_over_what_is_known_or_zero_where_nothing_is(
+    invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
+) -> None:
+    """`never` has no positive; of images called 1 nothing is known, of those called 2 not whether they are dark.
+
+    Nothing at all is known of val.
+    """
+
+    def label(file: Path, split: str) -> tuple[int, int, int]:
+        if file.stem == "1" or split == "val":
+            return -1, -1, -1
+        return -1 if file.stem == "2" else int(file.parent.name == "cat"), int(file.parent.name != "cat"), 0
+
+    run, names = multilabel_run(invoke, runs, folder, label), ["dark", "bright", "never"]
+    figures, table = evaluated(invoke, run)
+    found = predicted(invoke, run, folder / "test", tmp_path / "p.csv", names)
+    truth = np.array([label(Path(path), "test") for path in found])
+    probabilities = np.stack(list(found.values()))
+    classes = [(t[t >= 0], p[t >= 0]) for t, p in zip(truth.T, probabilities.T, strict=True)]
+    everything = [np.concatenate(part) for part in zip(*classes, strict=True)]
+    aps = [sk.average_precision_score(*one) for one in classes[:2]]
+    f1s = [sk.f1_score(t, p > 0.5, **ZERO) for t, p in classes]
+    assert figures == {
+        "loss": pytest.approx(sk.log_loss(*everything), abs=1e-5),
+        "mAP": pytest.approx(np.mean(aps), abs=1e-6),
+        "f1_micro": pytest.approx(sk.f1_score(everything[0], everything[1] > 0.5, **ZERO), abs=1e-6),
+        "f1_macro": pytest.approx(np.mean(f1s), abs=1e-6),
+    }
+    np.testing.assert_allclose(column(table, "average_precision"), [*aps, np.nan], atol=1e-6)
+    np.testing.assert_allclose(column(table, "f1"), f1s, atol=1e-6)
+    precision, recall = (
+        [score(t, p > 0.5, **ZERO) for t, p in classes] for score in (sk.precision_score, sk.recall_score)
+    )
+    np.testing.assert_allclose(column(table, "precision"), precision, atol=1e-6)
+    np.testing.assert_allclose(column(table, "recall"), recall, atol=1e-6)
+    assert column(table, "images") == (truth == 1).sum(0).tolist()
+    validated = [row for row in rows_of(run / "metrics.csv") if row["val/mAP"]]
+    assert validated
+    for row in validated:
+        assert {float(value) for name, value in row.items() if name.startswith("val/")} == {0.0}
+
+
+# Two ranks against one, through Lightning.
+
+SIZES = (1, 2, 3, 17)
+BATCHES = (4, 6)
+CLASSES = 6  # more than five, so that there is top5
+
+
+def images(n: int) -> Tensor:
+    return torch.randn(n, 3, 4, 4, generator=torch.Generator().manual_seed(n))
+
+
+def targets(task: str, n: int) -> Tensor:
+    """Of several labels a third is unknown, and all of the last image's."""
+    generator = torch.Generator().manual_seed(n)
+    if task == "multiclass":
+        return torch.randint(0, CLASSES - 1, (n,), generator=generator)
+    known = torch.randint(-1, 2, (n, CLASSES), generator=generator).float()
+    known[-1] = -1
+    return known
+
+
+def share(task: str, n: int, batch_size: int, rank: int, ranks: int) -> list[Batch]:
+    batches = []
+    for keys in EvalBatches(n, batch_size, rank, ranks):
+        rows = torch.tensor([index for _, index, _ in keys], dtype=torch.long)
+        batches.append(Batch(images(n)[rows], targets(task, n)[rows], rows, rows[:0]))
+    return batches
+
+
+def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) -> dict[str, Any]:
+    """The test figures of the network and of an average, and what is said of each class."""
+    config = OmegaConf.merge(OmegaConf.load(CONF / "metrics" / f"{task}.yaml"), {"num_classes": CLASSES})
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, CLASSES))
+    parts = {name: instantiate(config[name]) for name in ("metrics", "per_class_metrics")}
+    loss = {} if task == "multiclass" else {"loss": BinaryCrossEntropy()}
+    module = make_task(task=task, network=network, **parts, **loss)
+    ema = EMA()
+    ema.loaded = {name: tensor / 2 for name, tensor in network.state_dict().items()}
+    trainer = make_trainer(ema, **(two_devices() if ranks > 1 else {}))
+    trainer.test(module, datamodule=Data([], share(task, n, batch_size, rank, ranks)), verbose=False)
+    figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    return figures | {name: value.tolist() for name, value in module.per_class.items()}
+
+
+CASES = [(task, n, batch_size) for task in ("multiclass", "multilabel") for n in SIZES for batch_size in BATCHES]
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    folder = tmp_path_factory.mktemp("ranks")
+    return on_two_ranks(lambda rank: [measured(*case, rank=rank, ranks=2) for case in CASES], folder)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_two_ranks_give_the_figures_of_one_whatever_the_sizes(ranks: list[Any], case: tuple[str, int, int]) -> None:
+    alone = measured(*case)
+    assert {"test/loss", "test/ema_loss"} <= set(alone)
+    for rank in ranks:
+        together = rank[CASES.index(case)]
+        assert together.keys() == alone.keys()
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name], value, atol=1e-6, err_msg=name)
+            assert name.endswith("average_precision") or np.isfinite(value).all()
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_the_size_of_the_batches_changes_no_figure(task: str) -> None:
+    first, second = measured(task, 17, 17), measured(task, 17, 4)
+    for name, value in first.items():
+        np.testing.assert_allclose(second[name], value, atol=1e-6, err_msg=name)

@@ -1,0 +1,270 @@
+"""A run of several processes fails as one: the first error is told once, and no process is left."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import SMALL
+
+from fovea.config.explain import Elsewhere
+from fovea.config.resolvers import PROJECT
+from fovea.ranks import Others, check_world, is_consequence
+
+FAULT = """
+import os, signal, time
+from lightning import Callback
+
+class Fault(Callback):
+    def __init__(self, rank, what):
+        self.rank, self.what = rank, what
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        with open(os.environ["PIDS"], "a") as out:
+            out.write(f"{trainer.global_rank} {os.getpid()}\\n")
+        if trainer.global_step != 2:
+            return
+        if trainer.global_rank == self.rank:
+            if self.what == "raise":
+                raise ValueError("the third batch is spoilt")
+            if self.what == "break":
+                raise RuntimeError("a fault of the program")
+            if self.what == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.what == "wait":
+                time.sleep(300)
+        elif self.what == "kill" and self.rank == 1 and os.environ.get("HANGS"):
+            time.sleep(300)  # as in a collective that doesn't notice
+"""
+
+
+class Started:
+    """Two processes that train, one of them with a fault at the third batch."""
+
+    def __init__(self, place: Path, folder: Path) -> None:
+        self.place, self.folder, self.pids = place, folder, place / "pids.txt"
+        (place / "fault.py").write_text(FAULT)
+        own = {"RUNS_DIR": str(place / "runs"), "PYTHONPATH": str(place), "PIDS": str(self.pids)}
+        self.environment = os.environ | own | {"IMAGENET_DIR": ""}
+
+    def start(self, rank: int, what: str, *options: str, **environment: str) -> subprocess.Popen[str]:
+        fault = (f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": what}.items())
+        words = ("data=folder", f"data.root={self.folder}", *SMALL, "trainer.accelerator=cpu", "trainer.devices=2")
+        command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, "+callbacks.fault._target_=fault.Fault"]
+        return subprocess.Popen(
+            [*command, *fault, "logger=csv", *options],
+            env=self.environment | environment,
+            cwd=self.place,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ranks(self) -> dict[int, int]:
+        """Rank -> process id, of those that have begun a batch."""
+        lines = self.pids.read_text().splitlines() if self.pids.exists() else []
+        return {int(line.split()[0]): int(line.split()[1]) for line in lines if len(line.split()) == 2}
+
+    def begun(self, steps: int = 3) -> dict[int, int]:
+        """The same, once both have come to the third batch."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            if self.pids.exists() and len(self.pids.read_text().splitlines()) >= 2 * steps:
+                return self.ranks()
+            time.sleep(0.1)
+        raise AssertionError("the training didn't begin")
+
+    def results(self) -> dict:
+        (file,) = (self.place / "runs").rglob("results.json")
+        return json.loads(file.read_text())
+
+    def all_gone(self, within: float) -> bool:
+        end = time.monotonic() + within
+        while time.monotonic() < end:
+            if not any(is_alive(pid) for pid in self.ranks().values()):
+                return True
+            time.sleep(0.2)
+        return False
+
+
+def is_alive(pid: int) -> bool:
+    """A zombie isn't."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.fixture
+def started(tmp_path: Path, folder: Path) -> Iterator[Started]:
+    started = Started(tmp_path, folder)
+    yield started
+    for pid in started.ranks().values():
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def test_the_rank_that_fails_is_named_with_its_error_once(started: Started) -> None:
+    process = started.start(1, "raise")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 2, out
+    assert out.count("the third batch is spoilt") == 1
+    assert "rank 1 failed\nerror: the third batch is spoilt" in out
+    for consequence in ("Traceback", "gloo", "Connection closed"):
+        assert consequence not in out
+    assert started.all_gone(5)
+    assert started.results()["status"] == "failed"
+    assert started.results()["error"] == "rank 1: ValueError: the third batch is spoilt"
+    assert not list(started.place.rglob(".rank_*"))
+
+
+@pytest.mark.slow
+def test_rank_0_failing_ends_the_others_and_is_told_once(started: Started) -> None:
+    process = started.start(0, "break")
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert out.count("RuntimeError: a fault of the program") == 1
+    assert out.count("Traceback") == 1
+    assert started.all_gone(5)
+    assert started.results()["error"] == "RuntimeError: a fault of the program"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hangs", ["", "yes"])
+def test_a_killed_rank_is_told_even_where_the_first_hangs(started: Started, hangs: str) -> None:
+    process = started.start(1, "kill", HANGS=hangs)
+    started.begun()
+    since = time.monotonic()
+    out, _ = process.communicate(timeout=120)
+    assert time.monotonic() - since < 60
+    assert process.returncode == 1, out
+    assert out.count("rank 1 was killed (signal 9; out of memory?)") == 1
+    assert "Traceback" not in out
+    assert started.all_gone(5)
+    assert started.results()["status"] == "failed"
+    assert started.results()["error"] == "rank 1 was killed (signal 9; out of memory?)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["kill", "wait"])
+def test_no_rank_outlives_the_first(started: Started, what: str) -> None:
+    process = started.start(0 if what == "kill" else 1, what)
+    pids = started.begun()
+    if what == "wait":  # rank 1 does something long
+        os.kill(pids[0], signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert started.all_gone(10)
+
+
+@pytest.mark.slow
+def test_a_second_ctrl_c_ends_all(started: Started) -> None:
+    process = started.start(1, "wait")
+    started.begun()
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.5)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert started.all_gone(5)
+    assert started.results()["status"] == "interrupted"
+
+
+@pytest.mark.slow
+def test_sigterm_at_the_first_rank_ends_a_whole_sweep(started: Started) -> None:
+    process = started.start(5, "none", "-m", "seed=0,1", "trainer.max_epochs=200")
+    started.begun()
+    os.kill(process.pid, signal.SIGTERM)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, out
+    assert started.all_gone(5)
+    assert started.results()["status"] == "interrupted"  # and there is one results.json: the second job never began
+    assert "0 of 1 jobs are finished" in out
+
+
+def torchrun(started: Started, *options: str) -> subprocess.CompletedProcess[str]:
+    words = ("data=folder", f"data.root={started.folder}", *SMALL, "trainer.accelerator=cpu", "logger=csv", *options)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    return subprocess.run(
+        [*command, str(PROJECT / "src" / "train.py"), *words],
+        env=started.environment,
+        cwd=started.place,
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.mark.slow
+def test_processes_that_torchrun_starts_train_together_in_one_folder(started: Started) -> None:
+    done = torchrun(started, "trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    assert started.results()["status"] == "finished"
+    assert len(list((started.place / "runs" / "train").iterdir())) == 1
+
+
+@pytest.mark.slow
+def test_processes_that_would_train_each_alone_are_refused(started: Started) -> None:
+    done = torchrun(started, "trainer.devices=1")
+    assert done.returncode != 0
+    assert "2 processes were started (WORLD_SIZE) and 1 would train together" in done.stderr
+
+
+def test_more_processes_than_train_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_world(1)
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    check_world(4)
+    with pytest.raises(ValueError, match="trainer.devices"):
+        check_world(2)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (RuntimeError("[/pytorch/gloo/transport/tcp/pair.cc:1] Connection closed by peer [127.0.0.1]:1"), True),
+        (torch.distributed.DistBackendError("remote process exited"), True),
+        (RuntimeError("NCCL error: unhandled system error"), True),
+        (RuntimeError("a fault of the program"), False),
+        (ValueError("gloo"), False),
+    ],
+)
+def test_what_only_says_that_another_is_gone_is_told_apart(error: Exception, expected: bool) -> None:
+    assert is_consequence(error) == expected
+
+
+def report(folder: Path, rank: int, when: float, consequence: bool) -> None:
+    content = {"rank": rank, "time": when, "stopped": False, "code": 2, "line": f"E: {rank}", "text": f"error: {rank}"}
+    (folder / f".rank_{rank}.json").write_text(json.dumps(content | {"consequence": consequence}))
+
+
+def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
+    told: list[str] = []
+    others = Others(tmp_path, told.append)
+    gone = RuntimeError("gloo: Connection closed by peer")
+    report(tmp_path, 1, 1.0, True)
+    report(tmp_path, 2, 3.0, False)
+    report(tmp_path, 3, 2.0, False)
+    cause = others.cause_of(gone)
+    assert isinstance(cause, Elsewhere)
+    assert (cause.line, cause.code) == ("rank 3: E: 3", 2)
+    assert others.cause_of(ValueError("my own")) is None
+    others.end()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loader_process_that_was_killed_is_told_without_torchs_traceback(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    from fovea.config.explain import few_lines
+
+    with pytest.raises(SystemExit) as stop, few_lines():
+        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    assert stop.value.code == 1
+    assert "a loader process was killed (signal 9): out of memory?" in capfd.readouterr().err

@@ -1,0 +1,183 @@
+"""`train -m`: a job that fails doesn't stop the others, and a sweep that is run again does only what is missing."""
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import SMALL
+
+from fovea.config.resolvers import PROJECT
+
+Invoke = Callable[..., tuple[int, str, str]]
+Program = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def data(folder: Path) -> tuple[str, ...]:
+    return ("data=folder", f"data.root={folder}", *SMALL, "logger=csv")
+
+
+def results(run: Path) -> dict:
+    return json.loads((run / "results.json").read_text())
+
+
+def starts(run: Path) -> int:
+    return len(json.loads((run / "provenance.json").read_text())["starts"])
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def test_a_failed_job_is_told_and_the_others_run_and_again_only_what_is_missing_does(
+    invoke: Invoke, data: tuple[str, ...], folder: Path, tmp_path: Path
+) -> None:
+    sweep = tmp_path / "mon sweep"
+    typed = ("-m", *data, "data.batch_size=8,64,12", f"hydra.sweep.dir={sweep}")
+    code, out, err = invoke("train", *typed)
+    assert code == 1
+    assert "job 1 (" in err
+    assert "data.batch_size=64 is more than the 36 training images" in err
+    assert "Traceback" not in err
+    assert "2 of 3 jobs are finished" in out
+    rows = [line.split() for line in out.splitlines() if line[:1] in ("0", "1", "2") and "batch_size" in line]
+    assert [(row[1], row[2]) for row in rows[-3:]] == [
+        ("data.batch_size=8", "finished"),
+        ("data.batch_size=64", "failed"),
+        ("data.batch_size=12", "finished"),
+    ]
+    assert float(rows[-1][3]) == pytest.approx(results(sweep / "2")["best"]["value"], abs=1e-4)
+    assert results(sweep / "1")["status"] == "failed"
+
+    content = results(sweep / "2") | {"status": "interrupted"}  # as if it had been stopped
+    (sweep / "2" / "results.json").write_text(json.dumps(content))
+    for n in range(40):  # now the data is enough for the second job
+        image = folder / "train" / "cat" / "0.png"
+        (folder / "train" / "cat" / f"more {n}.png").write_bytes(image.read_bytes())
+    code, out, err = invoke("train", f"resume={sweep}")
+    assert "job 0 (" in out, err
+    assert "is finished: skipped" in out
+    assert [starts(sweep / str(n)) for n in (0, 1)] == [1, 1]
+    assert results(sweep / "1")["status"] == "finished"
+    assert results(sweep / "1")["steps"] == 76 // 64
+
+
+@pytest.mark.slow
+def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
+    invoke: Invoke, data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweep, whole = tmp_path / "sweep", tmp_path / "whole"
+    typed = ("-m", *data, "seed=0,1", "trainer.max_epochs=2")
+    assert invoke("train", *typed, f"hydra.sweep.dir={whole}")[0] == 0
+
+    from fovea.callbacks.epoch_log import EpochLog
+
+    after_an_epoch, ended = EpochLog.on_train_epoch_end, []
+
+    def stop(self: EpochLog, trainer: object, module: object) -> None:
+        after_an_epoch(self, trainer, module)  # type: ignore[arg-type]
+        ended.append(1)
+        if len(ended) == 3:  # the second job's first epoch
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(EpochLog, "on_train_epoch_end", stop)
+    code, out, _ = invoke("train", *typed, f"hydra.sweep.dir={sweep}")
+    assert code == 128 + signal.SIGTERM
+    assert "1 of 2 jobs are finished" in out
+    assert f"resume={sweep}" in out
+    assert results(sweep / "1")["status"] == "interrupted"
+
+    code, out, err = invoke("train", *typed, f"hydra.sweep.dir={sweep}")
+    assert code == 0, err
+    assert [starts(sweep / n) for n in "01"] == [1, 2]
+    for n in "01":
+        first, second = weights(whole / n), weights(sweep / n)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    code, out, _ = invoke("train", "-m", f"resume={sweep}")
+    assert code == 0
+    assert out.count("is finished: skipped") == 2
+
+
+def test_another_sweep_does_not_write_into_its_folder_and_no_secret_is_kept_in_it(
+    invoke: Invoke, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    sweep = tmp_path / "sweep"
+    assert invoke("train", "-m", *data, "seed=0", "+my.api_key=abcdef123", f"hydra.sweep.dir={sweep}")[0] == 0
+    files = [file for file in sweep.rglob("*") if file.is_file()]
+    assert sweep / "multirun.yaml" in files
+    assert not [file for file in files if b"abcdef123" in file.read_bytes()]
+    before = (sweep / "0" / "results.json").read_bytes(), (sweep / "sweep.json").read_bytes()
+    code, _, err = invoke("train", "-m", *data, "seed=1", f"hydra.sweep.dir={sweep}")
+    assert code == 1
+    assert "has another job's run" in err
+    assert "seed=0" in err
+    assert ((sweep / "0" / "results.json").read_bytes(), (sweep / "sweep.json").read_bytes()) == before
+    code, _, err = invoke("train", f"resume={sweep}", "trainer.max_epochs=3")
+    assert code == 2
+    assert "can't be typed beside" in err
+    code, _, err = invoke("train", f"resume={sweep}")
+    assert code == 2
+    assert "the command had a secret, which isn't kept" in err
+
+
+def test_a_run_is_evaluated_several_times(invoke: Invoke, trained: Path, tmp_path: Path) -> None:
+    code, _, err = invoke("evaluate", "-m", f"run={trained}", "split=val,test", f"hydra.sweep.dir={tmp_path}/both")
+    assert code == 0, err
+    assert [results(tmp_path / "both" / n)["split"] for n in "01"] == ["val", "test"]
+
+
+@pytest.mark.slow
+def test_an_optimizing_sweep_follows_the_monitor_and_outlives_a_failed_trial(
+    invoke: Invoke, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    sweep = tmp_path / "sweep"
+    options = ("hydra/sweeper=optimize", "hydra.sweeper.n_trials=4", "hydra.sweeper.sampler.seed=1")
+    seeded = ("-m", *data, *options, "trainer.limit_val_batches=choice(1.0,7.5)", f"hydra.sweep.dir={sweep}")
+    code, out, err = invoke("train", *seeded)
+    assert code == 1, err  # 7.5 is refused
+    states = {n: results(sweep / str(n))["status"] for n in range(4)}
+    assert set(states.values()) == {"finished", "failed"}
+    best = yaml.safe_load((sweep / "optimization_results.yaml").read_text())
+    values = [results(sweep / str(n))["best"]["value"] for n in states if states[n] == "finished"]
+    assert best["best_value"] == pytest.approx(max(values))
+    assert best["best_params"] == {"trainer.limit_val_batches": 1.0}
+    code, out, _ = invoke("train", *seeded)  # the same trials are proposed again
+    assert out.count("is finished: skipped") == len(values)
+
+
+@pytest.mark.slow
+def test_two_ranks_of_an_optimizing_sweep_share_each_trial(
+    program: Program, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    sweep = tmp_path / "sweep"
+    record = tmp_path / "sitecustomize.py"  # run by every process: what it was asked to do
+    record.write_text(
+        "import json, os, sys\n"
+        f"with open({str(tmp_path / 'argv.txt')!r}, 'a') as out:\n"
+        "    out.write(json.dumps([os.environ.get('LOCAL_RANK', '0'), sys.orig_argv]) + '\\n')\n"
+    )
+    options = ("hydra/sweeper=optimize", "optimizer.lr=interval(0.001,0.1)", "hydra.sweeper.n_trials=2")
+    done = program(
+        *("train", "-m", *data, *options, f"hydra.sweep.dir={sweep}", "trainer.accelerator=cpu", "trainer.devices=2"),
+        PYTHONPATH=str(tmp_path),
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.parent.relative_to(sweep).as_posix() for file in sweep.rglob("config.yaml")) == ["0", "1"]
+    assert sorted(file.relative_to(sweep).as_posix() for file in sweep.rglob("*.log")) == ["0/train.log", "1/train.log"]
+    rates = [yaml.safe_load((sweep / n / "config.yaml").read_text())["optimizer"]["lr"] for n in "01"]
+    assert rates[0] != rates[1]
+    told = [json.loads(line) for line in (tmp_path / "argv.txt").read_text().splitlines()]
+    commands = [words for rank, words in told if rank == "1" and str(PROJECT / "src" / "train.py") in words]
+    assert [next(word for word in words if word.startswith("optimizer.lr=")) for words in commands] == [
+        f"optimizer.lr={rate}" for rate in rates
+    ]
+    assert not (tmp_path / "runs").exists()  # no stray folder
+    assert [starts(sweep / n) for n in "01"] == [1, 1]

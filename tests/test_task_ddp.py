@@ -1,0 +1,123 @@
+"""What two ranks must agree on: BatchNorm's statistics that are evaluated, and a step that is left out or stops."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback
+from tasks import Data, make_batches, make_task, make_trainer
+from torch import Tensor
+from two_ranks import on_two_ranks, two_devices
+
+from fovea.callbacks.ema import EMA
+from fovea.callbacks.finite_loss import all_finite, finite_loss
+from fovea.data.dataset import Batch
+
+TRAIN, VAL = 5, 3
+
+
+def shared_out(batches: list[Batch], rank: int) -> list[Batch]:
+    """Every second image of each; of three images two and one."""
+    return [Batch(*(part[rank::2] for part in one[:3]), one.unreadable) for one in batches]
+
+
+def val_batches() -> list[Batch]:
+    """The last one is rank 0's alone."""
+    return [*make_batches(VAL - 1, size=3, seed=50), *make_batches(1, size=1, seed=60)]
+
+
+def data_of(rank: int, bad: int | None = None) -> Data:
+    """Of rank 1 alone, a batch is bad."""
+    train = shared_out(make_batches(TRAIN, size=8), rank)
+    if bad is not None and rank == 1:
+        train[bad] = train[bad]._replace(images=train[bad].images * torch.nan)
+    return Data(train, shared_out(val_batches(), rank)[: VAL - rank])
+
+
+class Keep(Callback):
+    """The figures of the last validation, and a checkpoint of that moment."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.figures: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+        known = trainer.callback_metrics.items()
+        self.figures = {name: value.item() for name, value in known if name.startswith("val/")}
+        trainer.save_checkpoint(self.file, weights_only=False)
+
+
+def evaluated(rank: int, folder: Path) -> dict[str, float]:
+    """While gradients are accumulated DDP leaves the ranks' statistics alone, before a validation too."""
+    keep = Keep(folder / "two.ckpt")
+    middle = {"accumulate_grad_batches": 3, "val_check_interval": 2}
+    trainer = make_trainer(EMA(decay=0.7), keep, max_epochs=1, **middle, **two_devices())
+    trainer.fit(make_task(), datamodule=data_of(rank))
+    return keep.figures
+
+
+class Weights(Callback):
+    """After each step."""
+
+    def __init__(self) -> None:
+        self.states: list[dict[str, Tensor]] = []
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        self.states.append(copy.deepcopy(pl_module.network.state_dict()))
+
+
+def skipped(rank: int, folder: Path) -> list[dict[str, Tensor]]:
+    weights = Weights()
+    trainer = make_trainer(finite_loss("skip", str(folder)), weights, max_epochs=1, **two_devices())
+    trainer.fit(make_task(), datamodule=data_of(rank, bad=1))
+    return weights.states
+
+
+def stopped(rank: int, folder: Path) -> str:
+    trainer = make_trainer(finite_loss("stop", str(folder)), max_epochs=1, **two_devices())
+    with pytest.raises(ValueError, match="not finite|the loss is") as caught:
+        trainer.fit(make_task(), datamodule=data_of(rank, bad=1))
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    folder = tmp_path_factory.mktemp("ranks")
+
+    def work(rank: int) -> dict[str, Any]:
+        return {function.__name__: function(rank, folder) for function in (evaluated, skipped, stopped)}
+
+    return folder, on_two_ranks(work, folder)
+
+
+def test_figures_are_those_of_the_weights_that_are_saved(seen: Any) -> None:
+    folder, ranks = seen
+    assert ranks[0]["evaluated"] == ranks[1]["evaluated"]
+    trainer = make_trainer(EMA())
+    trainer.validate(
+        make_task(), datamodule=Data([], val_batches()), ckpt_path=folder / "two.ckpt", weights_only=True, verbose=False
+    )
+    alone = {name: value.item() for name, value in trainer.callback_metrics.items()}
+    assert set(alone) == {"val/loss", "val/accuracy", "val/ema_loss", "val/ema_accuracy"}
+    assert ranks[0]["evaluated"] == pytest.approx(alone, abs=1e-6)
+
+
+def test_all_skip_a_step_that_is_bad_on_one(seen: Any) -> None:
+    _, ranks = seen
+    first, second = (rank["skipped"] for rank in ranks)
+    parameters = [key for key in first[0] if "running" not in key and "tracked" not in key]
+    for step in range(TRAIN):
+        assert all(torch.equal(first[step][key], second[step][key]) for key in parameters), step
+    for states in (first, second):
+        assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+        assert not torch.equal(states[1]["0.weight"], states[2]["0.weight"])
+        assert all(tensor.isfinite().all() for tensor in states[-1].values())
+
+
+def test_all_stop_with_the_same_words(seen: Any) -> None:
+    _, ranks = seen
+    assert "the loss is nan at step 2 " in ranks[0]["stopped"]
+    assert ranks[0]["stopped"] == ranks[1]["stopped"]
+    assert all_finite(make_task().network)
