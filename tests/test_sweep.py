@@ -181,3 +181,9 @@ def test_two_ranks_of_an_optimizing_sweep_share_each_trial(
     ]
     assert not (tmp_path / "runs").exists()  # no stray folder
     assert [starts(sweep / n) for n in "01"] == [1, 1]
+
+
+def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> None:
+    code, _, err = invoke("train", "-m", f"resume={trained}", "trainer.max_epochs=3,4")
+    assert code == 2
+    assert "without -m" in err

@@ -121,11 +121,13 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     """The command to run: what was typed, or with `resume=<sweep folder>` the sweep's own, in its folder.
 
     Raises:
-        ValueError: more was typed beside it, or the command had a secret.
+        ValueError: more was typed beside it, the command had a secret, or a single run was to be swept over.
     """
     said = [word for word in typed if "resume" in keys and word.startswith("resume=")]
     folder = Path(said[0].partition("=")[2].strip("'\"")).expanduser().absolute() if said else Path()
     if not said or not (folder / COMMAND).is_file():
+        if said and is_sweep(typed):
+            raise ValueError(f"{said[0]} is no sweep's folder: without -m it goes on with that one run")
         return typed
     others = [word for word in typed if word not in (*SWITCHES, *said)]
     if others:
