@@ -127,6 +127,8 @@ def begin(run: Path, overrides: tuple[str, ...], resumed: int = 0) -> subprocess
     )
     words = (f"resume={run}", *workers) if resumed else (*COMMON, *overrides, *workers, f"hydra.run.dir={run}")
     run.mkdir(parents=True, exist_ok=True)
+    if not resumed:  # what a kill before the first checkpoint left is no run to begin another one beside
+        (run / "config.yaml").unlink(missing_ok=True)
     with (run / "out.txt").open("ab") as out:
         return subprocess.Popen([sys.executable, str(TRAIN), *words], stdout=out, stderr=out, start_new_session=True)
 
@@ -140,7 +142,7 @@ def until_it_ends(
         process = begin(run, overrides, resumed)
         left_alone = sum(tally.kills.values()) >= most
         try:
-            code = process.wait(None if left_alone else draw.uniform(0.2, 0.9) * seconds)
+            code = process.wait(None if left_alone else draw.uniform(0, 0.9) * seconds)
         except subprocess.TimeoutExpired:
             strike(process, run, draw, tally)
             has_checkpoint = any((run / "checkpoints").glob("*.ckpt"))

@@ -17,9 +17,9 @@ def main(cfg: DictConfig) -> None:
     # Importing torch takes seconds: only now that the config is known to be good.
     from lightning.pytorch.utilities import rank_zero_only
 
-    from fovea import build, provenance, ranks, rerun, run
+    from fovea import build, lock, provenance, ranks, rerun, run
     from fovea.callbacks.stop_signals import StopSignals
-    from fovea.checkpoint import last_good
+    from fovea.checkpoint import last_good, to_start_from
     from fovea.memory import smaller_batch_proposed
     from fovea.models.weights import load_weights
 
@@ -27,8 +27,8 @@ def main(cfg: DictConfig) -> None:
     cfg.resume = None
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     results = run.Results(folder, cfg.monitor, writes=first)
-    with StopSignals(), results.status(), ranks.together(folder, results.failed):
-        checkpoint = last_good(folder) if resumed else cfg.ckpt_path and run.of_plain_data(Path(cfg.ckpt_path))
+    with lock.alone_in(folder, first), StopSignals(), results.status(), ranks.together(folder, results.failed):
+        checkpoint = last_good(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)
         if cfg.weights:

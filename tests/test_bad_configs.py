@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ TRAIN = {
     "data.store=/nope data.root=x": "data.store=null",
     "resume=": "resume",
 }
-ALSO = {  # the same ways through the code, for `pytest -m slow`
+ALSO = {  # the same ways through the code
     "data.batch_size=1.5": "data.batch_size=1.5",
     "data.batch_size=null": "data.batch_size=None",
     "data.batch_size={a:1}": "data.batch_size",
@@ -97,7 +98,12 @@ ALSO = {  # the same ways through the code, for `pytest -m slow`
 }
 
 
-@pytest.mark.parametrize("overrides", [*TRAIN, *(pytest.param(one, marks=pytest.mark.slow) for one in ALSO)])
+def some(cases: Iterable[str]) -> list[Any]:
+    """Every fourth of them by default, and all with `-m slow` beside."""
+    return [case if n % 4 == 0 else pytest.param(case, marks=pytest.mark.slow) for n, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize("overrides", some([*TRAIN, *ALSO]))
 def test_a_wrong_command_line_is_answered_with_the_word_that_helps(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, runs: Callable[[], list[Path]], overrides: str
 ) -> None:
@@ -118,7 +124,7 @@ LATE = {
 }
 
 
-@pytest.mark.parametrize("overrides", LATE)
+@pytest.mark.parametrize("overrides", some(LATE))
 def test_what_is_known_once_the_parts_are_built_is_said_in_a_few_lines_too(
     invoke: Invoke, folder: Path, overrides: str
 ) -> None:
@@ -181,7 +187,7 @@ def replace(run: Path, old: str, new: str) -> None:
     (run / "config.yaml").write_text(text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("kind", SPOILED)
+@pytest.mark.parametrize("kind", some(SPOILED))
 def test_a_run_folder_that_is_none_or_damaged_is_named(invoke: Invoke, trained: Path, kind: str) -> None:
     spoil, said = SPOILED[kind]
     spoil(trained)

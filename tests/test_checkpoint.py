@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good
+from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_start_from
 
 CONTENT = {key: {} for key in NEEDED}
 
@@ -75,6 +75,12 @@ def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
     with caplog.at_level(logging.ERROR):
         assert last_good(folder).name == "previous.ckpt"
     assert str(file) in caplog.text
+
+
+def test_one_that_a_training_cannot_take_up_is_refused_as_a_start(tmp_path: Path) -> None:
+    torch.save({key: {} for key in NEEDED if key != "running"}, tmp_path / "other.ckpt")
+    with pytest.raises(ValueError, match=r"(?s)ckpt_path=.*other.ckpt .*has no running.*weights="):
+        to_start_from(tmp_path / "other.ckpt")
 
 
 def test_where_none_is_whole_all_are_named(folder: Path) -> None:

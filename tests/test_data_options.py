@@ -47,6 +47,7 @@ def test_a_store_trains_as_its_files_do_bit_for_bit(invoke: Invoke, runs: Runs, 
     assert "accuracy" in out + err
 
 
+@pytest.mark.slow
 def test_resident_images_train_as_files_do_bit_for_bit(invoke: Invoke, runs: Runs, folder: Path) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, "augment=crop")
     assert invoke("train", *data)[0] == 0
@@ -55,6 +56,7 @@ def test_resident_images_train_as_files_do_bit_for_bit(invoke: Invoke, runs: Run
     assert same_weights(runs())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sampler",
     [
@@ -76,6 +78,7 @@ def test_a_run_with_another_sampler_stopped_and_resumed_equals_one_that_was_not(
     assert invoke("evaluate", f"run={whole}", "data=folder", f"data.root={folder}")[0] == 0
 
 
+@pytest.mark.slow
 def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
     invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +112,7 @@ def test_what_cannot_be_is_refused_in_a_few_lines(invoke: Invoke, folder: Path, 
     assert len(err.splitlines()) <= 4
 
 
+@pytest.mark.slow
 def test_a_folder_that_would_not_be_read_is_refused(invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path) -> None:
     data = ("data=folder", f"data.root={folder}")
     assert invoke("../scripts/pack", *data, f"output={tmp_path / 'store'}", "num_workers=0")[0] == 0

@@ -222,22 +222,16 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
 CASES = [(task, n, batch_size) for task in ("multiclass", "multilabel") for n in SIZES for batch_size in BATCHES]
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    folder = tmp_path_factory.mktemp("ranks")
-    return on_two_ranks(lambda rank: [measured(*case, rank=rank, ranks=2) for case in CASES], folder)
-
-
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_two_ranks_give_the_figures_of_one_whatever_the_sizes(ranks: list[Any], case: tuple[str, int, int]) -> None:
-    alone = measured(*case)
-    assert {"test/loss", "test/ema_loss"} <= set(alone)
-    for rank in ranks:
-        together = rank[CASES.index(case)]
-        assert together.keys() == alone.keys()
-        for name, value in alone.items():
-            np.testing.assert_allclose(together[name], value, atol=1e-6, err_msg=name)
-            assert name.endswith("average_precision") or np.isfinite(value).all()
+def test_two_ranks_give_the_figures_of_one_whatever_the_sizes(tmp_path: Path) -> None:
+    ranks = on_two_ranks(lambda rank: [measured(*case, rank=rank, ranks=2) for case in CASES], tmp_path)
+    for n, case in enumerate(CASES):
+        alone = measured(*case)
+        assert {"test/loss", "test/ema_loss"} <= set(alone)
+        for rank in ranks:
+            assert rank[n].keys() == alone.keys()
+            for name, value in alone.items():
+                np.testing.assert_allclose(rank[n][name], value, atol=1e-6, err_msg=f"{case} {name}")
+                assert name.endswith("average_precision") or np.isfinite(value).all(), (case, name)
 
 
 @pytest.mark.parametrize("task", ["multiclass", "multilabel"])

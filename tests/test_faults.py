@@ -198,8 +198,9 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_whole(
     assert results(trained)["epochs"] == 3
 
 
-def test_results_that_cannot_be_written_do_not_hide_the_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [ValueError("the first error"), SystemExit(143)])
+def test_results_that_cannot_be_written_do_not_hide_the_error_or_the_stop(
+    end: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fovea import run
 
@@ -207,10 +208,23 @@ def test_results_that_cannot_be_written_do_not_hide_the_error(
         raise OSError(28, "No space left on device", str(file))
 
     kept = run.Results(tmp_path, "val/loss", writes=True)
-    with pytest.raises(ValueError, match="the first error"), kept.status():
+    with pytest.raises(type(end)) as raised, kept.status():
         monkeypatch.setattr(run, "write_json", full)
-        raise ValueError("the first error")
+        raise end
+    assert raised.value is end
     assert "results.json can't be written: No space left on device" in caplog.text
+
+
+def test_a_second_training_does_not_go_into_a_runs_folder(invoke: Invoke, trained: Path, data: tuple[str, ...]) -> None:
+    def state() -> dict[Path, bytes]:
+        return {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
+
+    before = state()
+    code, _, err = invoke("train", *data, f"hydra.run.dir={trained}")
+    assert code == 2
+    assert f"hydra.run.dir={trained} has a run already" in err
+    assert f"resume={trained}" in err
+    assert state() == before
 
 
 @pytest.fixture

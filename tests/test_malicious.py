@@ -188,6 +188,38 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
         {"trainer.default_root_dir": "~", "references": {"trainer.default_root_dir": None}},
         "trainer.default_root_dir=~ is outside",
     ),
+    "a folder outside, in two steps": (
+        {"data_dir": "/x", "y": "/etc", "references": {"callbacks.last.folder": "${y}"}},
+        "callbacks.last.folder=/etc is outside",
+    ),
+    "where the data are kept": (
+        {"references": {"callbacks.last.folder": "${data_dir}"}},
+        "callbacks.last.folder={tmp}/data is outside",
+    ),
+    "another run": (
+        {"callbacks.last.folder": "{tmp}/runs/train/other", "references": {"callbacks.last.folder": None}},
+        "callbacks.last.folder={tmp}/runs/train/other is outside",
+    ),
+    "seen from where the program starts": (
+        {"callbacks.last.folder": "runs", "references": {"callbacks.last.folder": None}},
+        "callbacks.last.folder=runs is outside",
+    ),
+    "the copies of a store": (
+        {"data.store_cache": "/etc/x", "references": {"data.store_cache": None}},
+        "data.store_cache=/etc/x is outside of the run's folder and of DATA_DIR",
+    ),
+    "a listing": (
+        {"data.read.cache": "{tmp}/runs", "references": {"data.read.cache": None}},
+        "data.read.cache={tmp}/runs is outside",
+    ),
+    "data to be made": (
+        {"data.root": "{tmp}/made", "data.read._target_": "fovea.data.digits.read_digits"},
+        "data.root={tmp}/made is outside",
+    ),
+    "data to be made elsewhere in it": (
+        {"loss": {"_target_": "fovea.data.digits.read_digits", "root": "{tmp}/made"}},
+        "loss.root={tmp}/made is outside",
+    ),
     "another host": ({"logger.x": {"tracking_uri": "https://evil.example"}}, "logger.x.tracking_uri=https://evil"),
 }
 
@@ -196,12 +228,16 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_strangers_run_is_refused_before_anything_of_it_is_built(
     invoke: Invoke, trained: Path, mark: Path, door: str
 ) -> None:
-    changes, said = DOORS[door]
-    for path, value in json.loads(json.dumps(changes).replace("{mark}", str(mark))).items():
+    changes, said = (json.loads(_here(json.dumps(part), mark)) for part in DOORS[door])
+    for path, value in changes.items():
         edit(trained, partial(refer, changes=value) if path == "references" else set_key(path, value))
     before = sorted(trained.rglob("*"))
     refused(invoke("evaluate", f"run={trained}"), said)
     assert sorted(trained.rglob("*")) == before
+
+
+def _here(text: str, mark: Path) -> str:
+    return text.replace("{mark}", str(mark)).replace("{tmp}", str(mark.parent))
 
 
 def refer(content: dict[str, Any], changes: dict[str, str | None]) -> None:
@@ -236,6 +272,62 @@ def test_a_place_that_is_typed_is_the_users_own(invoke: Invoke, trained: Path, t
     assert "/nowhere" not in err
     assert code == 0, err
     assert (elsewhere / "metrics.csv").is_file()
+
+
+STRANGE = {
+    "a place": ("trainer=cpu", "trainer.default_root_dir", "{tmp}/x", "trainer.default_root_dir={tmp}/x is outside"),
+    "the environment": ("trainer=cpu", "trainer.x", "${oc.env:HOME}", "trainer.x=${oc.env:HOME} reads what no yaml"),
+    "of other data": ("data=folder", "data.image_size", "${oc.env:HOME}", "data.image_size=${oc.env:HOME} reads what"),
+    "where loggers write": ("logger=csv", "logger.csv.folder", "{tmp}/x", ""),
+    "where listings go": ("data=folder", "data_dir", "{tmp}/x", ""),
+    "a mapping": ("trainer={max_epochs: 1}", "trainer.default_root_dir", "{tmp}/x", "trainer"),
+    "beside it": (
+        "logger.tensorboard={name: x}",
+        "logger.tensorboard.save_dir",
+        "{tmp}/x",
+        "save_dir={tmp}/x is outside",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+def test_a_group_that_is_typed_vouches_for_what_it_brings_alone(
+    invoke: Invoke, trained: Path, folder: Path, tmp_path: Path, kind: str
+) -> None:
+    typed, place, value, said = (part.replace("{tmp}", str(tmp_path)) for part in STRANGE[kind])
+    edit(trained, lambda content: refer(content, {place: None}))
+    edit(trained, set_key(place, value))
+    outcome = invoke("evaluate", f"run={trained}", typed, *([f"data.root={folder}"] if "data" in typed else []))
+    if said:
+        refused(outcome, said)
+    else:
+        assert outcome[0] == 0, outcome[2]
+        assert value not in next(trained.glob("evaluate/*/config.yaml")).read_text()
+
+
+@pytest.mark.slow
+def test_made_data_and_copies_lie_where_this_machine_keeps_its_own(
+    invoke: Invoke, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "here"))
+    edit(trained, set_key("data_dir", str(tmp_path / "there")))
+    code, _, err = invoke("train", f"resume={trained}", "trainer.max_epochs=2")
+    assert code == 0, err
+    data = yaml.safe_load((trained / "config.yaml").read_text())["data"]
+    assert data["store_cache"] == str(tmp_path / "here" / "stores")
+    assert data["read"]["cache"] == str(tmp_path / "here" / "listings")
+    assert not (tmp_path / "there").exists()
+
+
+@pytest.mark.slow
+def test_made_data_that_are_there_are_read_wherever_they_are(invoke: Invoke, tmp_path: Path) -> None:
+    words = ("data=digits", f"data.root={tmp_path}/made", *SMALL, "trainer.limit_train_batches=2")
+    assert invoke("train", *words, f"hydra.run.dir={tmp_path}/run")[0] == 0
+    code, _, err = invoke("evaluate", f"run={tmp_path}/run")
+    assert code == 0, err
+    (tmp_path / "made").rename(tmp_path / "gone")
+    refused(invoke("evaluate", f"run={tmp_path}/run"), f"data.root={tmp_path}/made is outside")
+    assert invoke("evaluate", f"run={tmp_path}/run", f"data.root={tmp_path}/made")[0] == 0
 
 
 YAMLS = {

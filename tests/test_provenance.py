@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -13,11 +14,12 @@ from fovea.provenance import LARGEST, add, changes, git_state, starts
 
 Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]
+TRACKED = ("src/code.py", ".env", ".env.prod", "src/.envrc", ".env.example")
 
 
 @pytest.fixture
 def git(tmp_path: Path) -> Callable[..., str]:
-    """A repository in `tmp_path` with a file of code and .env in it."""
+    """A repository in `tmp_path` with TRACKED in it."""
 
     def run(*words: str) -> str:
         who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
@@ -25,7 +27,7 @@ def git(tmp_path: Path) -> Callable[..., str]:
         return done.stdout
 
     (tmp_path / "src").mkdir()
-    for name in ("src/code.py", ".env"):
+    for name in TRACKED:
         (tmp_path / name).write_text("before\n")
     run("init")
     run("add", "-f", ".")
@@ -47,13 +49,14 @@ def test_there_is_an_entry_for_each_start(tmp_path: Path) -> None:
 def test_the_commit_and_what_differs_from_it_are_known_and_env_is_not_told(
     git: Callable[..., str], tmp_path: Path
 ) -> None:
-    for name in ("src/code.py", ".env"):
-        (tmp_path / name).write_text("after\n")
+    for name in TRACKED:
+        (tmp_path / name).write_text(f"after in {name}\n")
+    (tmp_path / "src" / ".env.new").write_text("after in .env.new\n")
     state = git_state(tmp_path)
     assert state is not None
     assert state["commit"] == git("rev-parse", "HEAD").strip()
-    assert "+after" in state["diff"]
-    assert ".env" not in state["diff"]
+    assert re.findall(r"^\+after in (.*)", state["diff"], re.MULTILINE) == ["src/code.py", ".env.example"]
+    assert set(re.findall(r"\.env[.\w]*", state["diff"])) == {".env.example"}
 
 
 def test_the_diff_alone_makes_the_tree_again_new_files_too(git: Callable[..., str], tmp_path: Path) -> None:
@@ -133,6 +136,7 @@ def test_a_secret_is_in_no_file_of_a_run(
         assert b"77777777" not in file.read_bytes() or file.suffix not in (".yaml", ".json", ".log"), file
 
 
+@pytest.mark.slow
 def test_a_secret_that_was_not_kept_is_asked_for_again(invoke: Invoke, trained: Path) -> None:
     with (trained / "config.yaml").open("a") as config:
         config.write("note: {api_key: '***'}\n")
@@ -198,6 +202,7 @@ def test_another_class_is_refused_even_if_forced(
     assert "weights=" in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [4, 16])
 def test_another_batch_size_is_refused_and_goes_on_within_the_epoch_if_forced(
     invoke: Invoke, runs: Runs, folder: Path, batch_size: int

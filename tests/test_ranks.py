@@ -14,12 +14,13 @@ import pytest
 import torch
 from helpers import SMALL
 
+from fovea import ranks
 from fovea.config.explain import Elsewhere
 from fovea.config.resolvers import PROJECT
 from fovea.ranks import Others, check_world, is_consequence
 
 FAULT = """
-import os, signal, time
+import multiprocessing, os, signal, threading, time
 from lightning import Callback
 
 class Fault(Callback):
@@ -31,7 +32,11 @@ class Fault(Callback):
         if trainer.global_step != 2:
             return
         if trainer.global_rank == self.rank:
-            if self.what == "raise":
+            if self.what == "linger":  # on the way out, as in leaving a group with a collective pending
+                threading.Thread(target=time.sleep, args=(300,)).start()
+            if self.what in ("raise", "linger"):
+                with open(os.environ["PIDS"] + ".loaders", "w") as out:
+                    out.write(" ".join(str(child.pid) for child in multiprocessing.active_children()))
                 raise ValueError("the third batch is spoilt")
             if self.what == "break":
                 raise RuntimeError("a fault of the program")
@@ -39,7 +44,7 @@ class Fault(Callback):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.what == "wait":
                 time.sleep(300)
-        elif self.what == "kill" and self.rank == 1 and os.environ.get("HANGS"):
+        elif self.what in ("kill", "linger") and self.rank == 1 and os.environ.get("HANGS"):
             time.sleep(300)  # as in a collective that doesn't notice
 """
 
@@ -54,7 +59,9 @@ class Started:
         self.environment = os.environ | own | {"IMAGENET_DIR": ""}
 
     def start(self, rank: int, what: str, *options: str, **environment: str) -> subprocess.Popen[str]:
-        fault = (f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": what}.items())
+        fault = (
+            f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": what}.items() if value != ""
+        )
         words = ("data=folder", f"data.root={self.folder}", *SMALL, "trainer.accelerator=cpu", "trainer.devices=2")
         command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, "+callbacks.fault._target_=fault.Fault"]
         return subprocess.Popen(
@@ -126,6 +133,21 @@ def test_the_rank_that_fails_is_named_with_its_error_once(started: Started) -> N
 
 
 @pytest.mark.slow
+def test_a_rank_that_failed_does_not_linger_nor_do_its_loaders(started: Started) -> None:
+    process = started.start(1, "linger", "data.num_workers=2", HANGS="yes")
+    started.begun()
+    since = time.monotonic()
+    out, _ = process.communicate(timeout=120)
+    assert time.monotonic() - since < 60
+    assert process.returncode == 2, out
+    assert out.count("the third batch is spoilt") == 1
+    assert started.results()["error"] == "rank 1: ValueError: the third batch is spoilt"
+    loaders = [int(pid) for pid in Path(f"{started.pids}.loaders").read_text().split()]
+    assert len(loaders) == 2
+    assert not any(is_alive(pid) for pid in [*loaders, *started.ranks().values()])
+
+
+@pytest.mark.slow
 def test_rank_0_failing_ends_the_others_and_is_told_once(started: Started) -> None:
     process = started.start(0, "break")
     out, _ = process.communicate(timeout=120)
@@ -189,6 +211,19 @@ def test_sigterm_at_the_first_rank_ends_a_whole_sweep(started: Started) -> None:
     assert "0 of 1 jobs are finished" in out
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_sweeps_next_job_trains_after_one_in_which_a_rank_failed(started: Started, rank: int) -> None:
+    sweep = started.place / "sweep"
+    words = ("-m", "+callbacks.fault.what=raise,none", f"hydra.sweep.dir={sweep}")
+    process = started.start(rank, "", *words)
+    out, _ = process.communicate(timeout=200)
+    assert "1 of 2 jobs are finished" in out, out
+    assert [json.loads((sweep / n / "results.json").read_text())["status"] for n in "01"] == ["failed", "finished"]
+    assert out.count("error: the third batch is spoilt") == 1
+    assert started.all_gone(5)
+
+
 def torchrun(started: Started, *options: str) -> subprocess.CompletedProcess[str]:
     words = ("data=folder", f"data.root={started.folder}", *SMALL, "trainer.accelerator=cpu", "logger=csv", *options)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -208,6 +243,17 @@ def test_processes_that_torchrun_starts_train_together_in_one_folder(started: St
     assert done.returncode == 0, done.stderr
     assert started.results()["status"] == "finished"
     assert len(list((started.place / "runs" / "train").iterdir())) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_under_torchrun_is_told_once_in_full(started: Started, rank: int) -> None:
+    fault = (f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": "raise"}.items())
+    done = torchrun(started, "trainer.devices=2", "+callbacks.fault._target_=fault.Fault", *fault)
+    assert done.returncode != 0
+    assert done.stderr.count("error: the third batch is spoilt") == 1, done.stderr
+    assert started.results()["error"].endswith("ValueError: the third batch is spoilt")
+    assert started.all_gone(5)
 
 
 @pytest.mark.slow
@@ -239,9 +285,11 @@ def test_what_only_says_that_another_is_gone_is_told_apart(error: Exception, exp
     assert is_consequence(error) == expected
 
 
-def report(folder: Path, rank: int, when: float, consequence: bool) -> None:
+def report(folder: Path, rank: int, when: float, consequence: bool, first: str | None = str(os.getpid())) -> Path:
     content = {"rank": rank, "time": when, "stopped": False, "code": 2, "line": f"E: {rank}", "text": f"error: {rank}"}
-    (folder / f".rank_{rank}.json").write_text(json.dumps(content | {"consequence": consequence}))
+    file = folder / f".rank_{rank}.json"
+    file.write_text(json.dumps(content | {"consequence": consequence, "first": first}))
+    return file
 
 
 def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
@@ -257,6 +305,98 @@ def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> 
     assert others.cause_of(ValueError("my own")) is None
     others.end()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_is_not(tmp_path: Path) -> None:
+    report(tmp_path, 1, 1.0, False, first=None)  # torchrun's, while rank 0 was still loading torch
+    report(tmp_path, 2, 0.5, False, first="1")  # of a rank that has lost its rank 0, and works for a start before this
+    old = report(tmp_path, 3, 0.1, False, first=None)
+    os.utime(old, (1, 1))
+    others = Others(tmp_path, lambda line: None)
+    assert not old.exists()
+    cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
+    assert isinstance(cause, Elsewhere)
+    assert cause.line == "rank 1: E: 1"
+    assert cause.text == "rank 1 failed: E: 1"  # it has told the rest itself
+
+
+@pytest.mark.parametrize("consequence", [False, True])
+def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
+    consequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    noted: list[str] = []
+    monkeypatch.setattr(ranks, "HANGS", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    lingers = subprocess.Popen(["sleep", "300"])
+    Others(tmp_path, noted.append).watch([lingers])
+    try:
+        report(tmp_path, 1, 1.0, consequence)
+        assert lingers.wait(timeout=10) == -signal.SIGKILL
+    finally:
+        lingers.kill()
+    end = time.monotonic() + 5
+    while not codes and time.monotonic() < end:
+        time.sleep(0.05)
+    assert codes == [2]
+    assert noted == ["rank 1: E: 1"]
+    assert "rank 1 failed\nerror: 1" in capfd.readouterr().err
+
+
+class Gone(BaseException):
+    """In the place of a process's end."""
+
+
+@pytest.mark.parametrize(
+    ("error", "launched_by_rank_0", "told"),
+    [
+        (ValueError("spoilt"), False, "rank 1 failed\nerror: spoilt\n(HYDRA_FULL_ERROR=1 shows the traceback)\n"),
+        (RuntimeError("gloo: closed"), False, "rank 1 failed: RuntimeError: gloo: closed\n"),
+        (SystemExit(143), False, ""),
+        (ValueError("spoilt"), True, ""),
+    ],
+)
+def test_a_rank_tells_its_error_itself_where_rank_0_did_not_start_it(
+    error: BaseException,
+    launched_by_rank_0: bool,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    def leave(code: int) -> None:
+        raise Gone(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(ranks.rank_zero_only, "rank", 1)
+    monkeypatch.delenv("FOVEA_RANK_0", raising=False)
+    if launched_by_rank_0:
+        monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))
+    with pytest.raises(Gone), ranks.together(tmp_path):
+        raise error
+    assert capfd.readouterr().err == told
+    left = json.loads((tmp_path / ".rank_1.json").read_text())
+    assert left["consequence"] == isinstance(error, RuntimeError)
+    assert [file.name for file in tmp_path.iterdir()] == [".rank_1.json"]
+
+
+def test_an_error_that_a_full_disk_does_not_take_is_told_by_the_rank_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def full(file: Path, text: str) -> None:
+        raise OSError(28, "No space left on device", str(file))
+
+    def leave(code: int) -> None:
+        raise Gone(code)
+
+    monkeypatch.setattr(ranks, "write_safely", full)
+    monkeypatch.setattr(os, "_exit", leave)
+    monkeypatch.setattr(ranks.rank_zero_only, "rank", 1)
+    monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))
+    with pytest.raises(Gone) as gone, ranks.together(tmp_path):
+        raise ValueError("spoilt")
+    assert gone.value.args == (2,)
+    assert "error: spoilt" in capfd.readouterr().err
 
 
 def test_a_loader_process_that_was_killed_is_told_without_torchs_traceback(

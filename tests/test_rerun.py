@@ -107,6 +107,13 @@ def test_an_unfinished_run_is_not_repeated(invoke: Invoke, trained: Path) -> Non
     assert f"resume={trained}" in err
 
 
+def test_damaged_results_of_the_run_are_named(invoke: Invoke, trained: Path) -> None:
+    (trained / "results.json").write_text("")
+    code, _, err = invoke("train", f"rerun={trained}")
+    assert code == 2
+    assert f"error: {trained}/results.json is damaged" in err
+
+
 def test_a_run_is_either_repeated_or_resumed(invoke: Invoke, trained: Path) -> None:
     code, _, err = invoke("train", f"rerun={trained}", f"resume={trained}")
     assert code == 2

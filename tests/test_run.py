@@ -41,6 +41,13 @@ def test_a_resumed_run_adds_its_seconds_and_keeps_what_it_had(tmp_path: Path) ->
     assert status(tmp_path)["steps"] == 7
 
 
+def test_damaged_results_are_named(tmp_path: Path) -> None:
+    for text in ("", '{"status": "fin', "[]", '{"seconds": 1.0}', '{"status": "finished", "best": 3}'):
+        (tmp_path / "results.json").write_text(text)
+        with pytest.raises(ValueError, match=r"results.json is damaged"):
+            Results(tmp_path, "val/loss", writes=True)
+
+
 def test_only_one_process_writes(tmp_path: Path) -> None:
     with Results(tmp_path, "val/loss", writes=False).status():
         pass

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import yaml
 from helpers import SMALL
 
 from fovea.config.resolvers import PROJECT
+from fovea.config.sweep import _can_go_on
 
 Invoke = Callable[..., tuple[int, str, str]]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -73,7 +75,8 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
     invoke: Invoke, data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep, whole = tmp_path / "sweep", tmp_path / "whole"
-    typed = ("-m", *data, "seed=0,1", "trainer.max_epochs=2")
+    elsewhere = f"data.store_cache={tmp_path / 'outside of DATA_DIR'}"
+    typed = ("-m", *data, "seed=0,1", "trainer.max_epochs=2", elsewhere)
     assert invoke("train", *typed, f"hydra.sweep.dir={whole}")[0] == 0
 
     from fovea.callbacks.epoch_log import EpochLog
@@ -104,6 +107,7 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
     assert out.count("is finished: skipped") == 2
 
 
+@pytest.mark.slow
 def test_another_sweep_does_not_write_into_its_folder_and_no_secret_is_kept_in_it(
     invoke: Invoke, data: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -124,6 +128,44 @@ def test_another_sweep_does_not_write_into_its_folder_and_no_secret_is_kept_in_i
     code, _, err = invoke("train", f"resume={sweep}")
     assert code == 2
     assert "the command had a secret, which isn't kept" in err
+
+
+@pytest.mark.parametrize("name", ["sweep.json", "0/job.json", "0/results.json"])
+@pytest.mark.parametrize("text", ["", "[]", '{"number": 0}'])
+def test_a_damaged_file_of_a_sweep_is_named_before_any_job(
+    name: str, text: str, invoke: Invoke, tmp_path: Path
+) -> None:
+    (tmp_path / "0").mkdir()
+    (tmp_path / "sweep.json").write_text(json.dumps({"command": ["data=digits", "seed=0"]}))
+    (tmp_path / "0" / "job.json").write_text(json.dumps({"number": 0, "overrides": ["data=digits", "seed=0"]}))
+    (tmp_path / name).write_text(text)
+    code, out, err = invoke("train", f"resume={tmp_path}")
+    assert code == 2
+    assert f"error: {tmp_path}/{name} is damaged" in err
+    assert "job 0" not in out + err
+
+
+@pytest.mark.parametrize("name", ["new.ckpt", "last.ckpt", "previous.ckpt"])
+def test_a_job_goes_on_from_whatever_a_resumed_run_would(name: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "config.yaml").touch()
+    assert not _can_go_on(tmp_path)
+    (tmp_path / "checkpoints" / name).touch()
+    assert _can_go_on(tmp_path)
+
+
+@pytest.mark.slow
+def test_a_job_that_was_refused_can_run_when_its_config_is_mended(
+    invoke: Invoke, data: tuple[str, ...], trained: Path, tmp_path: Path
+) -> None:
+    weights = tmp_path / "missing.ckpt"
+    typed = ("-m", *data, "seed=0", f"weights={weights}", f"hydra.sweep.dir={tmp_path}/sweep")
+    assert invoke("train", *typed)[0] == 1
+    assert "no such file" in results(tmp_path / "sweep" / "0")["error"]
+    shutil.copy(trained / "checkpoints" / "best.ckpt", weights)
+    code, _, err = invoke("train", *typed)
+    assert code == 0, err
+    assert results(tmp_path / "sweep" / "0")["status"] == "finished"
 
 
 def test_a_run_is_evaluated_several_times(invoke: Invoke, trained: Path, tmp_path: Path) -> None:
@@ -187,3 +229,22 @@ def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> Non
     code, _, err = invoke("train", "-m", f"resume={trained}", "trainer.max_epochs=3,4")
     assert code == 2
     assert "without -m" in err
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "+callbacks.x._target_=os.system",
+        "callbacks.best={_target_: os.system}",
+        "hydra.job_logging.handlers.x.(=os.system",
+        "hydra.sweeper._target_=os.system",
+        "--config-dir=/tmp",
+        "+model=../../runs/evil",
+    ],
+)
+def test_a_strangers_sweep_folder_runs_no_code_of_its_own(invoke: Invoke, tmp_path: Path, word: str) -> None:
+    (tmp_path / "sweep.json").write_text(json.dumps({"command": ["data=digits", word]}))
+    code, _, err = invoke("train", f"resume={tmp_path}")
+    assert code == 2
+    assert word in err
+    assert "not taken from a file" in err

@@ -11,6 +11,7 @@ from helpers import SMALL
 Program = Callable[..., subprocess.CompletedProcess[str]]
 
 
+@pytest.mark.slow
 def test_two_processes_train_in_one_folder_and_measure_as_one_does(
     program: Program, invoke: Callable[..., tuple[int, str, str]], runs: Callable[[], list[Path]], folder: Path
 ) -> None:

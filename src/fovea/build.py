@@ -41,6 +41,7 @@ for message in (
     "You're resuming from a checkpoint that ended before the epoch",  # TrainLoader knows its place
     "could not find the monitored key",  # where max_steps ends before a validation; a wrong name is refused before
     "`training_step` returned `None`",  # on_nan=skip, and a batch without a readable image: both are said
+    "functional.all_gather is deprecated",  # Lightning's own use of torch
     "was called before the ``update``",  # on a rank that has no image left
 ):
     warnings.filterwarnings("ignore", message=f".*{message}")
@@ -115,6 +116,8 @@ def _network(cfg: DictConfig) -> nn.Module:
 
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers; `alone`, with its averaged weights, if any, only."""
+    torch.use_deterministic_algorithms(False)  # Lightning leaves both as an earlier job of the sweep had them
+    torch.backends.cudnn.benchmark = False
     nodes = {name: node for name, node in cfg.callbacks.items() if name == "ema" or not alone}
     callbacks = [Progress()] * alone + [instantiate(node) for node in nodes.values()]
     loggers = [] if alone else [instantiate(node) for node in cfg.logger.values()]

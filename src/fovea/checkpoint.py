@@ -10,9 +10,14 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 
+from fovea.config.files import GO_ON_FROM
+
 log = logging.getLogger(__name__)
 
-NEEDED = ("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks")
+NEEDED = (  # to go on with a training
+    *("state_dict", "loops", "optimizer_states", "lr_schedulers", "callbacks"),
+    *("running", "last_logged_step"),
+)
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -71,7 +76,7 @@ def last_good(folder: Path) -> Path:
         ValueError: neither is there and whole.
     """
     damaged: list[str] = []
-    for name in ("new.ckpt", "last.ckpt", "previous.ckpt"):
+    for name in GO_ON_FROM:
         file = folder / "checkpoints" / name
         if not file.is_file():
             continue
@@ -87,6 +92,14 @@ def last_good(folder: Path) -> Path:
         )
     remedy = "Start a new run from the best one: weights=<run folder>/checkpoints/best.ckpt"
     raise ValueError("\n".join([*damaged, remedy]))
+
+
+def to_start_from(file: Path) -> Path:
+    """What ckpt_path= names. Raises ValueError where a training can't take up its state."""
+    fault = fault_of(file)
+    if fault:
+        raise ValueError(f"ckpt_path={file} {fault}\nweights=<file> takes the weights of a file, and nothing else")
+    return file
 
 
 def fault_of(file: Path) -> str | None:

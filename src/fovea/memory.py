@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import torch
 
-ON_THE_CPU = re.compile(
-    r"can't allocate memory|not enough memory|could not create a memory"
-)  # torch's and oneDNN's words
+SAID = re.compile(  # by torch, oneDNN, CUDA and its libraries
+    r"can't allocate memory|not enough memory|could not create a memory|CUDA error: out of memory|_ALLOC_FAILED"
+)
 
 
 @contextmanager
@@ -32,7 +32,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether this process had too little, on the CPU or a GPU; a loader's worker is another process."""
     if "DataLoader worker" in str(error):
         return False
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(ON_THE_CPU.search(str(error)))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(SAID.search(str(error)))
 
 
 def in_short(error: BaseException) -> str:

@@ -1,6 +1,5 @@
 """provenance.json: where a run came from, an entry for each start; and what is no longer as it was."""
 
-import json
 import logging
 import os
 import platform
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 
+from fovea.config.files import read_json
 from fovea.config.resolvers import PROJECT
 from fovea.config.secrets import everywhere, secret_values, without_secrets
 from fovea.data.fingerprint import Difference, compare
@@ -49,7 +49,10 @@ def start(seed: int, data: dict[str, Any], world_size: int) -> dict[str, Any]:
 def starts(folder: Path) -> list[dict[str, Any]]:
     """The run's, the last one last; none where it has no provenance.json."""
     file = folder / "provenance.json"
-    return json.loads(file.read_text("utf-8"))["starts"] if file.exists() else []
+    if not file.exists():
+        return []
+    entries: list[dict[str, Any]] = read_json(file, {"starts": list}, "take it away to go on without it")["starts"]
+    return entries
 
 
 def add(folder: Path, entry: dict[str, Any]) -> None:
@@ -145,9 +148,10 @@ def version_of(package: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, str] | None:
-    """{"commit", "status", "diff"} of the tree that the code runs from, or None outside of one; .env is in no diff.
+    """{"commit", "status", "diff"} of the tree that the code runs from, or None outside of one.
 
-    The diff has new files too, where they are text below CODE of LARGEST bytes at most; `git apply` takes it.
+    The diff has new files too, where they are text below CODE of LARGEST bytes at most, and no .env* but .env.example;
+    `git apply` takes it.
     """
 
     def git(*words: str) -> str:
@@ -158,11 +162,11 @@ def git_state(folder: Path) -> dict[str, str] | None:
         return done.stdout.decode(errors="replace")
 
     plain = ("diff", "--no-ext-diff", "--no-textconv", "--no-color")
-    secrets = (":(exclude,glob)**/.env", ":(exclude,glob)**/.env.local")
+    secrets, example = ":(exclude,glob)**/.env*", ":(glob)**/.env.example"
     try:
         commit, status = git("rev-parse", "HEAD").strip(), git("status", "--porcelain", "--", ".")
-        diff = git(*plain, "HEAD", "--", ".", *secrets)
-        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE, *secrets).split("\0")
+        diff = git(*plain, "HEAD", "--", ".", secrets) + git(*plain, "HEAD", "--", example)
+        new = git("ls-files", "-z", "--others", "--exclude-standard", "--", *CODE, secrets).split("\0")
         for name in sorted(name for name in new if name and _is_small(folder / name)):
             diff += git(*plain, "--no-index", "--", os.devnull, name)
     except (OSError, subprocess.CalledProcessError):

@@ -1,11 +1,13 @@
 """The processes of one run (its ranks): an error of one is told once and ends all, and none outlives the others.
 
 Rank 0 is the process that was typed; Lightning starts the others. A rank that fails leaves a report in the run's
-folder; rank 0 looks for the report that explains its own failure, tells it, and ends what is left.
+folder; rank 0 looks for the report that explains its own failure, tells it, and ends what is left. Where another
+launcher starts all of them, torchrun or srun, it ends what is left, and a rank tells its own error.
 """
 
 import json
 import logging
+import math
 import os
 import re
 import signal
@@ -15,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
 from fovea.config.explain import Elsewhere, exit_code, line, shown
+from fovea.config.files import BEGAN, write_safely
 
 log = logging.getLogger(__name__)
 
 FIRST = "FOVEA_RANK_0"  # its process id, for those that Lightning starts
 LOOK = 0.3  # seconds between two looks at the other processes
 REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
-HANGS = 20  # seconds after a rank's death until rank 0, that hasn't noticed, is ended too
+HANGS = 20  # seconds after a rank's death, or report, until rank 0, that hasn't noticed, is ended too
 LEAVE = 30  # seconds that the others have to end after rank 0 has
 CONSEQUENCE = re.compile(r"(?i)gloo|nccl|tcpstore|processgroup|connection (?:closed|reset) by peer|broken pipe")
 
@@ -53,7 +56,6 @@ def together(folder: Path, failed: Callable[[str], None] = lambda line: None) ->
             yield
             _leave_group()
     finally:
-        _leave_group()
         os.environ.clear()
         os.environ.update(before)
 
@@ -88,17 +90,30 @@ def is_consequence(error: BaseException | None) -> bool:
 
 @contextmanager
 def _another(folder: Path, rank: int) -> Iterator[None]:
-    """Any rank but the first: it says nothing itself."""
+    """Any rank but the first: it leaves a report, and is gone at once, whatever of it may still wait for the others."""
     if FIRST in os.environ:
         threading.Thread(target=_end_with, args=(int(os.environ[FIRST]),), daemon=True).start()
     try:
         yield
     except BaseException as error:
         report = _report(error, rank)
-        file = _file(folder, rank)
-        file.with_suffix(".tmp").write_text(json.dumps(report), "utf-8")
-        os.replace(file.with_suffix(".tmp"), file)
-        raise SystemExit(report["code"]) from None
+        try:
+            _leave(report, folder)
+        finally:
+            os._exit(report["code"])
+
+
+def _leave(report: dict[str, Any], folder: Path) -> None:
+    """Rank 0 tells it; but for one that another launcher started, or a report that a full disk doesn't take."""
+    tell = report["first"] is None
+    try:
+        write_safely(folder / f".rank_{report['rank']}.json", json.dumps(report))
+    except OSError:
+        tell = True
+    if tell and not report["stopped"]:
+        print(_text(report, in_full=not report["consequence"]), file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
 
 
 def _end_with(first: int) -> None:
@@ -108,16 +123,12 @@ def _end_with(first: int) -> None:
     os._exit(1)
 
 
-def _file(folder: Path, rank: int) -> Path:
-    return folder / f".rank_{rank}.json"
-
-
 def _report(error: BaseException, rank: int) -> dict[str, Any]:
     stopped = not isinstance(error, Exception)
-    about: dict[str, Any] = {"rank": rank, "time": time.time(), "stopped": stopped}
+    about: dict[str, Any] = {"rank": rank, "first": os.environ.get(FIRST), "time": time.time(), "stopped": stopped}
     if stopped:
-        code = error.code if isinstance(error, SystemExit) else 128 + signal.SIGINT
-        return about | {"code": code, "consequence": False}
+        code = (error.code or 0) if isinstance(error, SystemExit) else 128 + signal.SIGINT
+        return about | {"code": code if isinstance(code, int) else 1, "consequence": False}
     assert isinstance(error, Exception)
     full = os.environ.get("HYDRA_FULL_ERROR") == "1"
     text = (None if full else shown(error)) or "".join(traceback.format_exception(error)).rstrip()
@@ -127,6 +138,11 @@ def _report(error: BaseException, rank: int) -> dict[str, Any]:
         "text": text,
         "consequence": is_consequence(error) or is_consequence(error.__cause__),
     }
+
+
+def _text(report: dict[str, Any], in_full: bool) -> str:
+    """What is printed of a report; not in full, the line that results.json gets."""
+    return f"rank {report['rank']} failed" + (f"\n{report['text']}" if in_full else f": {report['line']}")
 
 
 @contextmanager
@@ -147,6 +163,8 @@ def _first(folder: Path, failed: Callable[[str], None]) -> Iterator[None]:
     finally:
         subprocess_script._launch_process_observer = observe
         others.end()
+        if distributed.is_initialized() and distributed.get_world_size() == 1 + len(others.processes):
+            _leave_group()  # nobody is left in it; a sweep's next job makes its own
 
 
 class Others:
@@ -156,7 +174,7 @@ class Others:
         self.folder, self.failed = folder, failed
         self.processes: list[subprocess.Popen[Any]] = []
         self.over = threading.Event()  # rank 0 is through, or is dealing with an error itself
-        self._forget()
+        self._forget(before=BEGAN)  # not one that a rank of this start has left already
 
     def watch(self, child_processes: list[subprocess.Popen[Any]]) -> None:
         """Called by Lightning once it has started them."""
@@ -164,11 +182,11 @@ class Others:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._dead() and not self.over.wait(LOOK):
+        while not self._dead() and not self._reports() and not self.over.wait(LOOK):
             pass
         if self.over.wait(HANGS):
             return
-        error = self._explained() or Elsewhere("a process is gone", "error: a process is gone", 1)
+        error = self._explained() or next(map(self._of, self._reports()), _GONE)
         if isinstance(error, Elsewhere):
             print(error.text, file=sys.stderr, flush=True)
             self.failed(error.line)
@@ -188,9 +206,15 @@ class Others:
             time.sleep(LOOK)
         return self._explained()
 
-    def _explained(self) -> Elsewhere | SystemExit | None:
+    def _reports(self) -> list[dict[str, Any]]:
+        """By time; without those of ranks that a start before this one has left behind."""
         reports = [json.loads(file.read_text("utf-8")) for file in self.folder.glob(".rank_*.json")]
-        causes = sorted((r for r in reports if not r["consequence"]), key=lambda report: report["time"])
+        mine = (report for report in reports if report["first"] in (None, str(os.getpid())))
+        return sorted(mine, key=lambda report: report["time"])
+
+    def _explained(self) -> Elsewhere | SystemExit | None:
+        reports = self._reports()
+        causes = [report for report in reports if not report["consequence"]]
         if causes:
             return self._of(causes[0])
         reported = {report["rank"] for report in reports}
@@ -202,8 +226,8 @@ class Others:
     def _of(self, report: dict[str, Any]) -> Elsewhere | SystemExit:
         if report["stopped"]:
             return SystemExit(report["code"])
-        rank = f"rank {report['rank']}"
-        return Elsewhere(f"{rank}: {report['line']}", f"{rank} failed\n{report['text']}", report["code"])
+        text = _text(report, in_full=report["first"] is not None)  # else it has told that itself
+        return Elsewhere(f"rank {report['rank']}: {report['line']}", text, report["code"])
 
     def wait(self) -> None:
         """For the others to end, as rank 0 has.
@@ -242,9 +266,14 @@ class Others:
             process.kill()
             process.wait()
 
-    def _forget(self) -> None:
+    def _forget(self, before: float = math.inf) -> None:
         for file in self.folder.glob(".rank_*"):
-            file.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < before:
+                    file.unlink()
+
+
+_GONE = Elsewhere("a process is gone", "error: a process is gone", 1)
 
 
 def _died(rank: int, code: int) -> Elsewhere:

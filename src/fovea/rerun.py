@@ -1,7 +1,6 @@
 """Is a repeated run identical to the first one? Figures, metrics and weights are compared, bit for bit."""
 
 import csv
-import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from fovea import provenance
+from fovea.config.files import results_of
 from fovea.run import write_json
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def differences(of: Path, folder: Path) -> list[str]:
 
 
 def _figures(of: Path, folder: Path) -> Iterator[str]:
-    then, now = (json.loads((run / "results.json").read_text("utf-8"))["test"] for run in (of, folder))
+    then, now = (results_of(run)["test"] for run in (of, folder))
     for name in then | now:
         if str(then.get(name)) != str(now.get(name)):  # as text, in which a NaN equals itself
             yield f"test {name}: {then.get(name)} then, {now.get(name)} now"

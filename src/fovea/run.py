@@ -3,7 +3,6 @@
 import csv
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from fovea.config import explain
+from fovea.config.files import results_of, write_safely
 from fovea.config.secrets import everywhere, secret_values, without_values
 
 log = logging.getLogger(__name__)
@@ -56,23 +56,10 @@ def of_plain_data(checkpoint: Path) -> Path:
 
 
 def write_json(file: Path, content: Any) -> None:
-    """Written beside and renamed: whoever reads it sees the old one or the new one, whole. Secrets are left out."""
+    """As `write_safely` does. Secrets are left out."""
     values = secret_values()
     content = everywhere(content, lambda text: without_values(text, values))
-    beside = file.with_suffix(".tmp")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(beside, file)
-
-
-def _read_results(file: Path) -> dict[str, Any]:
-    """Raises ValueError where it is not what a run writes."""
-    try:
-        content = json.loads(file.read_text("utf-8"))
-        content["seconds"] = float(content["seconds"])
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged ({error}): take it away to go on without it") from error
-    assert isinstance(content, dict)
-    return content
+    write_safely(file, json.dumps(content, indent=2) + "\n")
 
 
 class Results:
@@ -80,10 +67,10 @@ class Results:
 
     def __init__(self, folder: Path, monitor: str, writes: bool) -> None:
         self.file, self.writes = folder / "results.json", writes
-        before = _read_results(self.file) if self.file.exists() else {}
+        before = results_of(folder)
         self.content: dict[str, Any] = before | {"status": "running", "monitor": monitor}
         self.content.pop("error", None)
-        self.seconds_before, self.started = before.get("seconds", 0.0), time.monotonic()
+        self.seconds_before, self.started = before.get("seconds") or 0.0, time.monotonic()
         self.begun = not before
 
     def update(self, **values: Any) -> None:
@@ -95,9 +82,13 @@ class Results:
             write_json(self.file, self.content)
 
     def failed(self, line: str) -> None:
-        """Note the error; that it can't be noted, on a full disk, must not hide it."""
+        """Note the error."""
+        self.end(status="failed", error=line)
+
+    def end(self, **values: str) -> None:
+        """Note how it ended early; that it can't be noted, on a full disk, must not hide why."""
         try:
-            self.update(status="failed", error=line)
+            self.update(**values)
         except OSError as error:
             log.error("%s can't be written: %s", self.file, error.strerror)
 
@@ -113,7 +104,7 @@ class Results:
             yield
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.begun:
-                self.update(status="interrupted")
+                self.end(status="interrupted")
             raise (stop if isinstance(stop, SystemExit) else SystemExit(130)) from None
         except BaseException as error:
             if not self.begun:

@@ -205,6 +205,7 @@ def test_a_run_resumed_after_skipped_steps_equals_one_that_was_not_stopped(tmp_p
     assert same(average, ema.average.state_dict())
 
 
+@pytest.mark.slow
 def test_the_command_line_says_it_in_a_few_lines(
     invoke: Callable[..., Any], runs: Callable[[], list[Path]], folder: Path
 ) -> None:

@@ -191,3 +191,17 @@ def test_an_error_between_two_batches_or_in_a_validation_leaves_a_checkpoint_and
 def test_nothing_is_written_in_a_trial_run(tmp_path: Path) -> None:
     fit(tmp_path, Steps(tmp_path), fast_dev_run=True)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_signal_in_a_validation_is_heeded_after_an_epoch_whose_last_step_has_fewer_parts(tmp_path: Path) -> None:
+    steps = Steps(tmp_path, signal.SIGTERM, step=2, validating=True)
+    with pytest.raises(SystemExit):
+        fit(tmp_path, steps, max_epochs=2, accumulate_grad_batches=3)
+    assert (saved(tmp_path), len(steps.seen)) == (2, 4)
+
+
+def test_a_checkpoint_of_another_run_leads_to_one_of_ones_own_at_once(tmp_path: Path) -> None:
+    fit(tmp_path / "first", Steps(tmp_path / "first"), max_epochs=1)
+    steps = Steps(tmp_path / "second")
+    fit(tmp_path / "second", steps, max_epochs=2, ckpt_path=tmp_path / "first" / "last.ckpt")
+    assert steps.seen == [4] * 4

@@ -1,3 +1,4 @@
+import resource
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,22 @@ def test_the_file_holds_resolved_values_and_masks_secrets(
     }
     assert "very secret" not in text
     assert "pass" not in text
+
+
+def test_a_full_disk_leaves_the_config_that_was_there(cfg: DictConfig, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    saved.save(cfg, file)
+    before = file.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            saved.save(cfg, file)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.filename == str(file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_a_loaded_config_follows_its_folder_and_an_override_moves_what_depends_on_it(

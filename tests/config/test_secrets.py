@@ -1,8 +1,10 @@
+import logging
 import os
 from pathlib import Path
 
 import pytest
 
+from fovea.config import secrets
 from fovea.config.secrets import secret_values, without_secrets
 
 
@@ -64,3 +66,20 @@ def test_a_value_is_hidden_wherever_it_stands(tmp_path: Path, monkeypatch: pytes
         assert without_secrets(f"it says {secret}.", secret_values()) == "it says ***."
     for other in ("hello-world", "yes", str(tmp_path / "credentials.json"), os.getcwd()):
         assert without_secrets(f"it says {other}.", secret_values()) == f"it says {other}."
+
+
+def test_a_dotenv_that_cannot_be_parsed_is_read_once_and_the_log_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads: list[object] = []
+    read = secrets.dotenv_values
+    monkeypatch.setattr(secrets, "dotenv_values", lambda file: reads.append(file) or read(file))
+    monkeypatch.setattr(secrets, "PROJECT", tmp_path)
+    (tmp_path / ".env").write_text("A_TOKEN=from-dotenv\n'no = line\n")
+    handler = logging.StreamHandler()
+    handler.setFormatter(secrets.Formatter("%(message)s"))
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    for n in range(3):
+        logging.getLogger("a.library").warning("%d: from-dotenv", n)
+    assert capsys.readouterr().err.splitlines() == ["0: ***", "1: ***", "2: ***"]
+    assert reads == [tmp_path / ".env"]

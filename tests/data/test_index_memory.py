@@ -58,6 +58,7 @@ def growth(dataset: Touch, context: str) -> int:
     return found[-1][0] - found[0][0]
 
 
+@pytest.mark.slow
 def test_a_forked_workers_own_memory_does_not_grow_with_the_index_as_it_does_with_lists() -> None:
     index = make_index()
     assert growth(Touch(index.paths, index.targets), "fork") < 0.15 * BYTES

@@ -204,6 +204,7 @@ def test_a_stock_loader_can_ask_for_plain_indices(index: Index) -> None:
     assert torch.equal(batch.images[3], dataset[3][0])
 
 
+@pytest.mark.slow
 def test_spawned_workers_make_the_same_batches(index: Index) -> None:
     loader, _ = training(index, 1)
     assert loader.workers is not None

@@ -47,3 +47,15 @@ def test_a_run_that_logs_nothing_leaves_an_earlier_file_alone(tmp_path: Path) ->
     before = (tmp_path / "metrics.csv").read_text()
     MetricsCsv(str(tmp_path)).finalize("failed")
     assert (tmp_path / "metrics.csv").read_text() == before
+
+
+def test_a_row_that_a_full_disk_cut_short_is_left_out(tmp_path: Path) -> None:
+    first = MetricsCsv(str(tmp_path))
+    for step in (130, 140):
+        first.log_metrics({"loss": 1.0}, step=step)
+    whole = (tmp_path / "metrics.csv").read_bytes()
+    (tmp_path / "metrics.csv").write_bytes(whole[: whole.index(b"140") + 2])
+    second = MetricsCsv(str(tmp_path))
+    second.go_on_after(140)
+    second.log_metrics({"loss": 2.0}, step=141)
+    assert [row["step"] for row in rows(tmp_path)] == ["130", "141"]

@@ -100,6 +100,12 @@ class SkipBadSteps(FiniteWeights):
         """Raises ValueError for an optimizer that evaluates a batch several times a step."""
         if isinstance(trainer.optimizers[0], LBFGS):
             raise ValueError("on_nan=skip: LBFGS can't leave out a step: take on_nan=stop or another optimizer")
+        if trainer.precision == "16-mixed" and any(
+            getattr(o, "_step_supports_amp_scaling", False) for o in trainer.optimizers
+        ):
+            raise ValueError(
+                "on_nan=skip: a fused optimizer can't leave out a step with 16-mixed: optimizer.fused=false"
+            )
         pl_module.rejects = lambda loss: self.rejects(trainer, pl_module, loss)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
@@ -120,8 +126,12 @@ class SkipBadSteps(FiniteWeights):
         if not self.rejected and trainer.strategy.reduce_boolean_decision(not loss.isfinite().item(), all=False):
             self.rejected = True
             if not self.skipped:
-                seen = f"{loss.item()} at step {self.step}, learning rate {self.rates[0]:.4g}"
-                log.warning("the loss is %s: the step is left out (on_nan=skip)", seen)
+                mine = f"the loss is {loss.item()}"
+                what = "the loss is not finite on another device" if loss.isfinite().item() else mine
+                log.warning(
+                    "%s at step %d, learning rate %.4g: the step is left out (on_nan=skip)",
+                    *(what, self.step, self.rates[0]),
+                )
             self.skipped += 1
         if self.rejected:
             for buffer, before in zip(pl_module.network.buffers(), self.buffers, strict=True):

@@ -66,8 +66,10 @@ def is_between_batches(trainer: Trainer) -> bool:
 
 
 def at_a_step(trainer: Trainer) -> bool:
-    """Whether no gradient waits for further batches (accumulate_grad_batches)."""
-    return trainer.fit_loop.epoch_loop.batch_progress.current.completed % trainer.accumulate_grad_batches == 0
+    """Whether no gradient waits for further batches (accumulate_grad_batches); after an epoch's last one none does."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    done, begun = batches.current.completed, batches.current.ready
+    return done % trainer.accumulate_grad_batches == 0 or (batches.is_last_batch and begun == done)
 
 
 def last_logged_step(trainer: Trainer) -> int:

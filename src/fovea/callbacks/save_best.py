@@ -1,9 +1,13 @@
 """best.ckpt: what `monitor` was best with."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
+
+log = logging.getLogger(__name__)
 
 
 class SaveBest(ModelCheckpoint):
@@ -13,11 +17,20 @@ class SaveBest(ModelCheckpoint):
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning forgets the best score where `dirpath` differs; only a file of another run is to be forgotten."""
+        """Lightning forgets the best score where `dirpath` differs; only a file of another run is to be forgotten.
+
+        The score is the one that the file was written with: after a kill it can be of a later step than the checkpoint.
+        """
         here = Path(str(self.dirpath)) / "best.ckpt"
         if not here.is_file():
             return
+        try:
+            written = torch.load(here, map_location="cpu", weights_only=True, mmap=True)["callbacks"][self.state_key]
+        except Exception as error:  # an unpickler raises anything
+            log.error("%s is damaged (%s): the next validation's is taken for the best", here, type(error).__name__)
+            return
+        score = written["best_model_score"]
         paths = {"dirpath": str(self.dirpath), "best_model_path": str(here), "kth_best_model_path": str(here)}
-        best = {str(here): score for score in state_dict["best_k_models"].values()}
-        super().load_state_dict(state_dict | paths | {"best_k_models": best})
+        scores = {"best_k_models": {str(here): score}, "best_model_score": score, "kth_value": score}
+        super().load_state_dict(state_dict | paths | scores)
         self.current_score = state_dict["current_score"]

@@ -50,12 +50,14 @@ class SaveLast(Checkpoint):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop_state.go_on(trainer)
         self.saved_at = time.monotonic()
+        if not trainer.strategy.broadcast(self.file.exists()):  # begun with another run's checkpoint
+            self.saved_step = -1
         if trainer.world_size > 1:
             self.group = distributed.new_group(backend="gloo")
         self.signals.__enter__()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.global_step != self.saved_step or not self.file.exists():
+        if trainer.global_step != self.saved_step:
             self._save(trainer, loop_state.between_epochs)
         self._stop_if_asked(self._heard()[0])
 
@@ -78,6 +80,8 @@ class SaveLast(Checkpoint):
             self._write(trainer, self.unfinished)
         elif _has_ended(trainer):
             self._save(trainer, loop_state.between_epochs)
+        self._stop_if_asked(self._heard()[0])
+        self.signals.__exit__()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
@@ -93,6 +97,9 @@ class SaveLast(Checkpoint):
         if number and loop_state.at_a_step(trainer):
             self._save(trainer, loop_state.before_validation)
             self._stop_if_asked(number)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_step = -1  # the schedules and the best score have moved on since
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.signals.__exit__()

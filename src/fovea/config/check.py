@@ -10,6 +10,7 @@ from hydra.core.override_parser.types import OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from fovea.config import untrusted
 from fovea.config.allowed import check_strategy, check_targets
 from fovea.config.past import refuse_hidden
 from fovea.config.resolvers import CONF
@@ -17,22 +18,25 @@ from fovea.config.saved import plain
 from fovea.config.schema import check_monitor, check_types
 
 
-def check_plain_run(config_name: str, arguments: list[str], from_a_run: bool = False) -> None:
+def check_plain_run(config_name: str, arguments: list[str], source: untrusted.Source | None = None) -> None:
     """Refuse a wrong config before Hydra makes a folder for it (and before it composes it twice)."""
     if any(word.startswith("-") for word in arguments):
         return  # --help, --cfg job, -m: its jobs are checked one by one
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(config_name, arguments)
-        check(cfg, from_a_run)
+        check(cfg, source)
         _check_kinds(cfg, config_name, arguments)
         _check_one_source(cfg, arguments)
 
 
-def check(cfg: DictConfig, from_a_run: bool = False) -> None:
-    """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there."""
+def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
+    """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there.
+
+    Or where the config comes from a run folder, `source`, and would build or write what that may not.
+    """
     cfg = cfg.copy()
     for key in {"run_dir", "output_dir"} & set(cfg):
-        cfg[key] = key  # not known before the run
+        cfg[key] = str(source.folder.resolve()) if source else key  # not known before the run
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         config = {} if missing else plain(cfg)
@@ -41,8 +45,9 @@ def check(cfg: DictConfig, from_a_run: bool = False) -> None:
         raise
     if missing:
         raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
-    if from_a_run:
+    if source:
         check_targets(cfg)
+        untrusted.check_places(source, cfg)
         if "run" not in cfg:  # evaluating asks no logger
             refuse_hidden(cfg)
     elif cfg.ckpt_path:

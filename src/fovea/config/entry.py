@@ -67,20 +67,31 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Callable[[DictConfig],
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")  # file names may be anything
             typed = [_quoted(word) for word in without_dashes(sys.argv[1:])]
+            source: untrusted.Source | None = None
 
             def run(cfg: DictConfig) -> None:
-                _check_writable(HydraConfig.get().runtime.output_dir)
-                check(cfg, from_a_run or bool(cfg.get("resume")))
+                folder = HydraConfig.get().runtime.output_dir
+                _check_writable(folder)
+                if name == "train" and sweep is None:
+                    _check_unused(folder)
+                check(cfg, source)
                 saved.make_absolute(cfg)
                 job(cfg)
 
+            def resumed(folder: Path) -> DictConfig:
+                nonlocal source
+                its_cfg, source = _resumed(folder)
+                return its_cfg
+
             @functools.wraps(job)
             def checked(cfg: DictConfig) -> float | None:
+                nonlocal source
+                source = of_command
                 gc.enable()
                 _hand_on(full_error, typed)
                 try:
                     if sweep is not None:
-                        return sweep.run_job(cfg, run, _resumed, full_error == "1")
+                        return sweep.run_job(cfg, run, resumed, full_error == "1")
                     # Evaluating or predicting several times makes no folders of runs: the errors are for Hydra.
                     with nullcontext() if HydraConfig.get().mode == RunMode.MULTIRUN else few_lines(full_error == "1"):
                         run(cfg)
@@ -92,12 +103,12 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Callable[[DictConfig],
             register_resolvers()
             with few_lines(full_error == "1"):
                 typed = command_of(typed, saved_run)
-                name, arguments = _with_saved_run(config_name, saved_run, typed)
+                name, arguments, of_command = _with_saved_run(config_name, saved_run, typed)
                 if {"--help", "-h"} & set(arguments):
                     print(help_text(name, arguments))
                     return
-                from_a_run = bool(ConfigStore.instance().load("run_config.yaml").node)
-                check_plain_run(name, arguments, from_a_run)
+                source = of_command
+                check_plain_run(name, arguments, source)
                 sweep = Sweep(name, arguments) if is_sweep(arguments) and "resume" in saved_run else None
                 sys.argv[1:] = in_folder(arguments, sweep.folder) if sweep else arguments
                 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to few_lines, not to Hydra's own printing
@@ -152,11 +163,19 @@ def _hand_on(full_error: str | None, typed: list[str]) -> None:
     sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if one_of_many else typed
 
 
-def _resumed(folder: Path) -> DictConfig:
-    """The config to go on with in a run's folder, and the command for its other processes."""
-    name, words = _with_saved_run("train", ("resume",), [_quoted(f"resume={folder}")])
+def _resumed(folder: Path) -> tuple[DictConfig, untrusted.Source | None]:
+    """The config to go on with in the folder of a sweep's job, and where it is from.
+
+    Values of its sections that the job's own command types are typed again: they are the user's word, not the folder's.
+    sys.argv becomes the command for its other processes.
+    """
+    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
+    again = [
+        o.input_line or "" for o in overrides if o.type == OverrideType.CHANGE and untrusted.is_built(o.key_or_group)
+    ]
+    name, words, source = _with_saved_run("train", ("resume",), [_quoted(f"resume={folder}"), *again])
     sys.argv[1:] = words
-    return hydra.compose(name, words)
+    return hydra.compose(name, words), source
 
 
 def _check_writable(folder: str) -> None:
@@ -165,8 +184,21 @@ def _check_writable(folder: str) -> None:
         raise OSError(errno.EACCES, "this folder can't be written to", folder)
 
 
-def _with_saved_run(config_name: str, keys: tuple[str, ...], typed: list[str]) -> tuple[str, list[str]]:
-    """The yaml to compose and the overrides for it, with a saved run's config put where the yaml finds it."""
+def _check_unused(folder: str) -> None:
+    """Two trainings don't share a folder: the second would test the best checkpoint of the first."""
+    first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+    if first and (Path(folder) / "config.yaml").exists():  # to the others, the first rank's may be there already
+        raise ValueError(
+            f"hydra.run.dir={folder} has a run already\n"
+            f"To go on with it: resume={folder}\n"
+            "To train another one: hydra.run.dir=<another folder>, or none"
+        )
+
+
+def _with_saved_run(
+    config_name: str, keys: tuple[str, ...], typed: list[str]
+) -> tuple[str, list[str], untrusted.Source | None]:
+    """The yaml to compose, the overrides for it, and the saved run, whose config is put where the yaml finds it."""
     if os.environ.get("LOCAL_RANK", "0") != "0":
         typed = [*typed, "hydra/job_logging=disabled"]
     words = [word for word in typed if word.startswith("~") or (not word.startswith("-") and "=" in word)]
@@ -176,24 +208,26 @@ def _with_saved_run(config_name: str, keys: tuple[str, ...], typed: list[str]) -
         raise ValueError(" and ".join(f"{key}=" for key in named) + " both name a run: keep one of them")
     key, folder = next(((key, Path(str(value))) for key, value in named.items() if value is not None), ("", None))
     base: dict[str, Any] = {}
+    source = None
     if folder is not None:
         base = saved.load(f"{key}={folder}", folder, from_its_start=key == "rerun")
-        untrusted.check(folder / "config.yaml", base, folder, {o.key_or_group for o in overrides})
+        untrusted.check(untrusted.Source(folder, frozenset(o.key_or_group for o in overrides)), base)
         groups = [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
+        as_it_was = past.as_they_were(folder, groups, overrides) if key == "resume" else []
+        chosen = [o for o in groups if o not in as_it_was]
+        if key == "run":
+            saved.forget_limits(base)
+        base = saved.with_groups(base, chosen)
+        source = untrusted.Source(folder, saved.trusted(base, chosen, overrides))
+        untrusted.check(source, base)
         if key == "resume":
-            as_it_was = past.as_they_were(folder, groups, overrides)
-            base = saved.with_groups(base, [o for o in groups if o not in as_it_was])
             force = any(o.key_or_group == "force" and o.value() is True for o in overrides)
             others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in as_it_was]
             base["forced"] = past.forced(folder, base, others, force)
         elif key == "rerun":
             past.refuse_unfinished(f"rerun={folder}", folder)
-            base = saved.with_groups(base, groups)
-        else:
-            saved.forget_limits(base)
-            base = saved.with_groups(base, groups)
         typed = [word for word in typed if word not in {o.input_line for o in groups}]
     elif keys == ("run",) and not any(word.startswith("-") for word in typed):
         raise ValueError("run=<run folder> is missing: which run is it about?")
     ConfigStore.instance().store(name="run_config", node=base)
-    return (key if key in ("resume", "rerun") else config_name), typed
+    return (key if key in ("resume", "rerun") else config_name), typed, source

@@ -1,6 +1,5 @@
 """A run's config as it was against the one composed now: what resuming may change, and what a repetition does."""
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config.files import results_of
 from fovea.config.resolvers import CONF
 from fovea.config.saved import REPLACEABLE, composed, load, plain
 from fovea.config.secrets import HIDDEN
@@ -112,7 +112,7 @@ def _short(value: Any) -> str:
 def refuse_unfinished(said: str, folder: Path) -> None:
     """Raises ValueError where there is nothing yet to compare a repetition with."""
     file = folder / "results.json"
-    status = json.loads(file.read_text("utf-8"))["status"] if file.is_file() else "missing"
+    status = results_of(folder)["status"] if file.is_file() else "missing"
     if status != "finished":
         raise ValueError(
             f"{said}: a repetition is compared with a finished run, and {file} says {status}\n"

@@ -11,6 +11,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from fovea.config import untrusted
+from fovea.config.files import write_safely
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, SECRET, SHORTEST, secret_values, without_values
 
@@ -24,6 +25,7 @@ REPLACEABLE = {  # group -> the root keys it brings
     "callbacks": ["callbacks"],
     "logger": ["logger"],
 }
+HERE = ("project_dir", "runs_dir", "data_dir")  # each machine's own
 AS_TRAINED = ("image_size", "background", "batch_size", "num_workers", "on_error", "sampler")
 
 
@@ -68,7 +70,7 @@ def save(cfg: DictConfig, file: Path) -> None:
     references = dict(_references(OmegaConf.to_container(cfg)))
     references = {path: without_values(raw, secret_values()) for path, raw in references.items()}
     text = yaml.safe_dump(plain(cfg) | {"references": references}, sort_keys=False, allow_unicode=True, width=120)
-    file.write_text(text, encoding="utf-8")
+    write_safely(file, text)
 
 
 def _references(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
@@ -87,7 +89,7 @@ def _references(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any]:
-    """A run's config with its references put back, for its folder as it is called now.
+    """A run's config with its references put back, for its folder as it is called now and this machine's (HERE).
 
     What the run began with (STARTS) moves to `started_from`, for its checkpoints have the weights; with
     `from_its_start` it is put where the run had it.
@@ -102,6 +104,10 @@ def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any
     references = content.pop("references", {})
     saved = untrusted.put_back(file, content, references)
     saved.run_dir = str(folder.resolve())
+    own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    assert isinstance(own, dict)
+    for key in HERE:
+        saved[key] = own[key]
     there = [path for path in STARTS if path.rpartition(".")[2] in (saved.model if "." in path else saved)]
     started_from = content.pop("started_from", {}) or {p: v for p in there if (v := OmegaConf.select(saved, p))}
     saved.started_from = {} if from_its_start else started_from
@@ -141,6 +147,30 @@ def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, An
         news = {key: value for key, value in nodes["trainer"].items() if value != default["trainer"].get(key)}
         nodes["trainer"] = base["trainer"] | news
     return base | nodes
+
+
+def trusted(base: dict[str, Any], groups: list[Override], overrides: list[Override]) -> frozenset[str]:
+    """Dotted keys of the user's word: of the values that are typed, and of those that the yamls of `groups` bring.
+
+    Args:
+        base: the config with the groups in it.
+        groups: those that were chosen.
+        overrides: all that were typed.
+    """
+    values = [o for o in overrides if not (CONF / o.key_or_group).is_dir()]
+    typed = {place for o in values for place in _leaves(o.value(), o.key_or_group)}
+    chosen = composed([o.input_line or "" for o in groups]) if groups else {}
+    brought = dict(untrusted.texts({key: chosen[key] for o in groups for key in REPLACEABLE[o.key_or_group]}))
+    return frozenset(typed | {place for place, text in untrusted.texts(base) if brought.get(place) == text})
+
+
+def _leaves(value: Any, place: str) -> Iterator[str]:
+    """A mapping that is typed is merged into the one that is there: its own keys alone are the user's."""
+    if not isinstance(value, dict):
+        yield place
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{place}.{key}")
 
 
 def composed(overrides: list[str]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 from dotenv import dotenv_values
 
@@ -30,7 +33,7 @@ def secret_values() -> list[str]:
 
     Line by line, of SHORTEST characters or more. What is there as a file is where a secret lies, and none itself.
     """
-    known = [value for name, value in [*os.environ.items(), *_of_dotenv()] if SECRET.search(name)]
+    known = [value for name, value in [*os.environ.items(), *_of_dotenv(PROJECT / ".env")] if SECRET.search(name)]
     known += [found["value"].strip("'\"{}, ") for word in sys.argv for found in IN_TEXT.finditer(word)]
     lines = {line.strip() for value in known for line in value.splitlines()}
     return sorted((x for x in lines if len(x) >= SHORTEST and not os.path.exists(x)), key=len, reverse=True)
@@ -76,9 +79,16 @@ def everywhere(content: object, change: Callable[[str], str]) -> object:
 class Formatter(logging.Formatter):
     """What the log says, without secrets' values: libraries name them in their errors."""
 
+    def __init__(self, *options: Any, **more: Any) -> None:
+        super().__init__(*options, **more)
+        secret_values()  # .env is read before there is a log that reading it could write to
+
     def format(self, record: logging.LogRecord) -> str:
         return without_values(super().format(record), secret_values())
 
 
-def _of_dotenv() -> list[tuple[str, str]]:
-    return [(name, value) for name, value in dotenv_values(PROJECT / ".env").items() if value]
+@cache
+def _of_dotenv(file: Path) -> tuple[tuple[str, str], ...]:
+    """Read once. A line that can't be read was told when the environment was loaded, and isn't each time again."""
+    logging.getLogger("dotenv").setLevel(logging.ERROR)
+    return tuple((name, value) for name, value in dotenv_values(file).items() if value)

@@ -19,6 +19,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fovea.config.explain import line, shown
+from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, secret_values, without_secrets
 
@@ -48,6 +49,7 @@ class Sweep:
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / COMMAND).exists():
             self._keep_command()
+        jobs_of(self.folder)  # a damaged file of it is told before any job runs
         try:
             yield
         finally:
@@ -59,7 +61,7 @@ class Sweep:
             raise SystemExit(1)
 
     def _keep_command(self) -> None:
-        (self.folder / COMMAND).write_text(json.dumps({"command": self.command}, indent=2) + "\n", "utf-8")
+        write_safely(self.folder / COMMAND, json.dumps({"command": self.command}, indent=2) + "\n")
 
     def run_job(self, cfg: DictConfig, job: Run, resumed: Callable[[Path], DictConfig], show: bool) -> float | None:
         """Run a job unless it is finished; resume it where it has a checkpoint; tell its failure.
@@ -78,7 +80,7 @@ class Sweep:
         name = f"job {number} ({' '.join(masked(word) for word in overrides)})"
         try:
             self._claim(folder, number, overrides)
-            if results_of(folder)["status"] == "finished":
+            if outcome_of(folder)["status"] == "finished":
                 print(f"{name} is finished: skipped", flush=True)
             else:
                 job(resumed(folder) if _can_go_on(folder) else cfg)
@@ -88,11 +90,11 @@ class Sweep:
             print(f"{name} failed", text or traceback.format_exc().rstrip(), sep="\n", file=sys.stderr, flush=True)
             if not self.refused and not (folder / "results.json").exists():
                 content = {"status": "failed", "monitor": cfg.monitor, "error": line(error)}
-                (folder / "results.json").write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+                write_safely(folder / "results.json", json.dumps(content, indent=2) + "\n")
             if not str(here.sweeper._target_).endswith(".BasicSweeper"):
                 raise  # an optimizing one is to know; the basic one would raise it again at the end
             return None
-        best = results_of(folder)["best"]
+        best = outcome_of(folder)["best"]
         return best["value"] if best else None
 
     def _claim(self, folder: Path, number: int, overrides: list[str]) -> None:
@@ -100,7 +102,7 @@ class Sweep:
         _mask_file(self.folder / "multirun.yaml")
         file = folder / JOB
         mine: dict[str, Any] = {"number": number, "overrides": [masked(word) for word in overrides]}
-        theirs = json.loads(file.read_text("utf-8")) if file.exists() else mine
+        theirs = _job(file) if file.exists() else mine
         if theirs != mine or (not file.exists() and (folder / "config.yaml").exists()):
             self.refused = True
             said = " ".join(theirs["overrides"]) if file.exists() else "a run that is no job of a sweep"
@@ -109,7 +111,7 @@ class Sweep:
                 "Give the sweep a folder of its own: hydra.sweep.dir=<folder>.\n"
                 "An optimizing sweep proposes the same again only with hydra.sweeper.sampler.seed="
             )
-        file.write_text(json.dumps(mine, indent=2) + "\n", "utf-8")
+        write_safely(file, json.dumps(mine, indent=2) + "\n")
 
 
 def is_sweep(words: Sequence[str]) -> bool:
@@ -121,7 +123,8 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     """The command to run: what was typed, or with `resume=<sweep folder>` the sweep's own, in its folder.
 
     Raises:
-        ValueError: more was typed beside it, the command had a secret, or a single run was to be swept over.
+        ValueError: more was typed beside it, the command had a secret or is none of fovea's own, or a single run was to
+            be swept over.
     """
     said = [word for word in typed if "resume" in keys and word.startswith("resume=")]
     folder = Path(said[0].partition("=")[2].strip("'\"")).expanduser().absolute() if said else Path()
@@ -132,13 +135,27 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     others = [word for word in typed if word not in (*SWITCHES, *said)]
     if others:
         raise ValueError(f"{others[0]} can't be typed beside {said[0]}: a sweep goes on as it was begun")
-    command: list[str] = json.loads((folder / COMMAND).read_text("utf-8"))["command"]
+    again = f"type the sweep's command again, with hydra.sweep.dir={folder}"
+    command: list[str] = read_json(folder / COMMAND, {"command": list}, again)["command"]
     if any(HIDDEN in word for word in command):
         raise ValueError(
             f"{folder / COMMAND}: the command had a secret, which isn't kept:\n  {' '.join(command)}\n"
             f"Type it again, with hydra.sweep.dir={folder}"
         )
+    strange = next(filter(_is_strange, command), None)
+    if strange:
+        raise ValueError(
+            f"{folder / COMMAND}: {strange} could make Hydra run other code, so it is not taken from a file\n{again}"
+        )
     return ["-m", *command, f"hydra.sweep.dir={folder}"]
+
+
+def _is_strange(word: str) -> bool:
+    """Whether a word that somebody else may have written down reaches beyond the keys and groups of conf/."""
+    key = word.lstrip("+~")
+    ours = ("hydra/sweeper=", "hydra/launcher=", "hydra.sweeper.", "hydra.launcher.", "hydra.sweep.")
+    beyond = word.startswith("-") or (key.startswith("hydra") and not key.startswith(ours))
+    return beyond or "_target_" in word or ".." in word
 
 
 def in_folder(arguments: list[str], folder: Path) -> list[str]:
@@ -158,31 +175,32 @@ def _mask_file(file: Path) -> None:
     text = file.read_text("utf-8") if file.exists() else ""
     clean = without_secrets(text, secret_values())
     if clean != text:
-        file.write_text(clean, "utf-8")
+        write_safely(file, clean)
 
 
 def _can_go_on(folder: Path) -> bool:
-    checkpoints = folder / "checkpoints"
-    return (folder / "config.yaml").exists() and any(
-        (checkpoints / name).exists() for name in ("last.ckpt", "previous.ckpt")
-    )
+    there = any((folder / "checkpoints" / name).exists() for name in GO_ON_FROM)
+    return there and (folder / "config.yaml").exists()
 
 
-def results_of(folder: Path) -> dict[str, Any]:
+def outcome_of(folder: Path) -> dict[str, Any]:
     """A run's results.json, with what it may lack before there is any."""
-    file = folder / "results.json"
-    empty = {"status": "not begun", "best": None, "monitor": ""}
-    return empty | (json.loads(file.read_text("utf-8")) if file.exists() else {})
+    return {"status": "not begun", "best": None, "monitor": ""} | results_of(folder)
+
+
+def _job(file: Path) -> dict[str, Any]:
+    remedy = f"take {file.parent} away, and the job is done again"
+    return read_json(file, {"number": int, "overrides": list}, remedy)
 
 
 def jobs_of(folder: Path) -> list[dict[str, Any]]:
     """{"number", "overrides", "status", "monitor", "value"} of each job in a sweep's folder, by number."""
     rows = []
     for file in folder.glob(f"**/{JOB}"):
-        results = results_of(file.parent)
+        results = outcome_of(file.parent)
         value = results["best"]["value"] if results["best"] else None
         about = {key: results[key] for key in ("status", "monitor")} | {"value": value}
-        rows.append(json.loads(file.read_text("utf-8")) | about)
+        rows.append(_job(file) | about)
     return sorted(rows, key=lambda row: row["number"])
 
 

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -31,9 +31,34 @@ SECTIONS = (
     "trainer",
 )
 HYDRAS = ("hydra", "defaults")  # keys with which a config would choose Hydra's own launchers, sweepers and log handlers
-WRITING = ("callbacks", "logger", "trainer")  # sections whose parts write files or send what they log
+BUILT = (*SECTIONS, "mixing")  # sections of which parts are made: those may write files, or send what they log
+READ = re.compile(  # what is read, wherever it is
+    r"data\.(root|store|sampler\.file|read\.(?!cache$|root$)\w+)|model\.(weights|ckpt_path|checkpoint_path)"
+)
+FOLDER = re.compile(r"(?<!sub_)(cache|folder|root|dir|dirpath|uri)$")  # keys of places, which may be relative ones
+MADE = "fovea.data.digits."  # readers that write the data where there are none
 LOOKS_UP = ("oc.select", "oc.dict.keys", "oc.dict.values")  # OmegaConf's own resolvers that stay within the config
 KEYS_ONLY = re.compile(r"(?:[^$]|\$\{\.*\w[\w.]*\})*")  # references to other keys and no resolver
+
+
+class Source(NamedTuple):
+    """A run folder that a config comes from.
+
+    Attributes:
+        folder: as it is called now.
+        trusted: dotted keys of the user's word: the values that were typed, and those of groups that were.
+    """
+
+    folder: Path
+    trusted: frozenset[str]
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    def is_trusted(self, place: str) -> bool:
+        keys = place.split(".")
+        return any(".".join(keys[:n]) in self.trusted for n in range(1, len(keys) + 1))
 
 
 class _Loader(yaml.SafeLoader):
@@ -82,31 +107,49 @@ def put_back(file: Path, content: dict[str, Any], references: Any) -> DictConfig
     return config
 
 
-def check(file: Path, content: dict[str, Any], run_dir: Path, typed: Collection[str]) -> None:
-    """Look at a saved config with its references put back.
-
-    Args:
-        file: for messages.
-        content: the config.
-        run_dir: the run's folder, as it is called now.
-        typed: keys and groups that the command line sets: what it says is the user's word.
+def check(source: Source, content: dict[str, Any]) -> None:
+    """Look at a saved config, with its references and the chosen groups put in, before anything of it is resolved.
 
     Raises:
-        ValueError: a section is missing; or the config reaches for Hydra's own settings, for what is outside of
-            itself, or for a place outside of the run's folder and RUNS_DIR.
+        ValueError: a section is missing; or the config reaches for Hydra's own settings, or what is outside of itself.
     """
-    _check_sections(file, content, SECTIONS)
+    _check_sections(source.file, content, SECTIONS)
     strange = [key for key in HYDRAS if key in content]
     if strange:
-        raise ValueError(f"{file}: {strange[0]} is Hydra's own and can't come from a run folder: take it out")
-    for place, text in _texts(content):
-        if not any(f"{place}.".startswith(f"{key}.") for key in typed):
-            _check_expression(file, place, text)
-            if place.partition(".")[0] in WRITING and _leads_out(text, run_dir):
-                raise ValueError(
-                    f"{file}: {place}={text} is outside of the run's folder and of RUNS_DIR\n"
-                    f"If you trust it, type it: {place}=<place>"
-                )
+        raise ValueError(f"{source.file}: {strange[0]} is Hydra's own and can't come from a run folder: take it out")
+    for place, text in texts(content):
+        if not source.is_trusted(place):
+            _check_expression(source.file, place, text)
+
+
+def check_places(source: Source, cfg: DictConfig) -> None:
+    """Look at where the parts of a composed config would write, as it resolves.
+
+    Raises:
+        ValueError: it is outside of the run's folder and, for what is kept of data, of DATA_DIR.
+    """
+    content = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(content, dict)
+    for place, text in texts({key: content[key] for key in BUILT if key in content}):
+        if _is_written(place, content["data"]) and not source.is_trusted(place) and _leads_out(place, text, source):
+            here = "the run's folder and of DATA_DIR" if place.startswith("data.") else "the run's folder"
+            raise ValueError(
+                f"{source.file}: {place}={text} is outside of {here}\nIf you trust it, type it: {place}=<place>"
+            )
+
+
+def is_built(key: str) -> bool:
+    """Whether a dotted key is one within BUILT that doesn't just say what is read."""
+    section, _, rest = key.partition(".")
+    return section in BUILT and bool(rest) and not READ.fullmatch(key)
+
+
+def _is_written(place: str, data: dict[str, Any]) -> bool:
+    read = data.get("read")
+    if place == "data.root" and isinstance(read, dict) and str(read.get("_target_")).startswith(MADE):
+        root = Path(data["root"]).expanduser()
+        return not (root.is_dir() and any(root.iterdir()))
+    return not READ.fullmatch(place)
 
 
 def _check_sections(file: Path, content: dict[str, Any], sections: Collection[str]) -> None:
@@ -115,11 +158,11 @@ def _check_sections(file: Path, content: dict[str, Any], sections: Collection[st
         raise ValueError(f"{file} is no run's config: it has no section {missing[0]}")
 
 
-def _texts(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
+def texts(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """(dotted path, text) of every text."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
-        yield from _texts(value, f"{place}.{key}" if place else str(key))
+        yield from texts(value, f"{place}.{key}" if place else str(key))
     if isinstance(node, str):
         yield place, node
 
@@ -149,16 +192,23 @@ def _resolvers(node: Any) -> Iterator[str]:
         yield from _resolvers(child)
 
 
-def _leads_out(text: str, run_dir: Path) -> bool:
-    """Whether it is a place, in the file system or the network, that neither the run nor the environment knows."""
+def _leads_out(place: str, text: str, source: Source) -> bool:
+    """Whether it is somewhere, in the file system or the network, that neither the run nor the environment knows."""
     scheme, _, rest = text.partition(":")
+    if "://" in text and scheme != "file":
+        return text not in os.environ.values()
     if scheme == "file":
         text = re.sub("^//(?=/)", "", rest)
-    elif "://" in text:
-        return text not in os.environ.values()
     expanded = os.path.expanduser(text)
-    if not os.path.isabs(expanded) and ".." not in re.split(r"[/\\]", text):
+    if os.path.isabs(expanded) or scheme == "file" or (text and FOLDER.search(place)):
+        there = os.path.realpath(expanded)  # seen from the folder that the program was started in
+    elif ".." in re.split(r"[/\\]", text):
+        there = os.path.realpath(source.folder / text)
+    else:
         return False
-    runs = Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
-    place = os.path.realpath(os.path.join(run_dir, expanded))
-    return not any(Path(place).is_relative_to(os.path.realpath(home)) for home in (run_dir, runs))
+    homes = [source.folder]
+    if place.startswith("data."):
+        homes.append(Path(os.environ.get("DATA_DIR") or PROJECT / "data"))
+    if place.startswith("logger.") and scheme == "file":
+        homes.append(Path(os.environ.get("RUNS_DIR") or PROJECT / "runs") / "mlruns")  # as in conf/logger/mlflow.yaml
+    return not any(Path(there).is_relative_to(os.path.realpath(home)) for home in homes)

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader, Dataset
 from fovea.data.crop import View
 from fovea.data.dataset import AT_ONCE, Batch, ImageDataset, empty_images
 from fovea.data.jpeg import Jpeg
-from fovea.data.loader import PREFETCH, as_it_is, from_workers, leave_signals
+from fovea.data.loader import PREFETCH, as_it_is
 from fovea.data.render import render
 from fovea.data.sampler import EvalBatches, Key, TrainBatches
+from fovea.data.workers import from_workers, leave_signals
 
 log = logging.getLogger(__name__)
 NOT_OF_A_FILE = (torch.OutOfMemoryError, torch.AcceleratorError)  # the device's own faults

@@ -1,7 +1,6 @@
 """Workers that fill whole batches, and the training loader that knows where an interrupted epoch stopped."""
 
 import os
-import signal
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.dataset import Batch, ImageDataset
 from fovea.data.sampler import EvalBatches, Key, TrainBatches
+from fovea.data.workers import from_workers, leave_signals
 
 PREFETCH = 2  # batches a worker is ahead
 SPARE = 3  # slots for the batches that the training holds on to
@@ -199,25 +199,6 @@ class TrainLoader:
                     "Is the data what it was? data.on_error=raise stops at the first one and says why"
                 )
             yield batch
-
-
-def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
-    """What they make. Where one fails all are ended: the garbage collector would wait five seconds for each."""
-    made = iter(workers)
-    try:
-        yield from made
-    except Exception:
-        if workers.num_workers:
-            made._shutdown_workers()  # type: ignore[attr-defined]
-            workers._iterator = None  # persistent ones would be asked again
-        raise
-
-
-def leave_signals(worker: int) -> None:
-    """To the main process, which is sent them too, finishes its step, and ends its workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def as_it_is(batch: Any) -> Any:

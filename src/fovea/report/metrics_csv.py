@@ -70,7 +70,7 @@ class MetricsCsv(Logger):
         if not self.file.exists():
             return []
         with self.file.open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(lines))
+            return list(csv.DictReader(line for line in lines if line.endswith("\n")))  # a full disk cuts the last one
 
     def _write_all(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self.columns = columns
