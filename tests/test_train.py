@@ -364,10 +364,8 @@ def test_data_of_another_kind_than_the_runs_is_refused(
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["trainer.enable_progress_bar=false", "logger=[]"],
-        ["callbacks=[]"],
-        ["callbacks=[default,early_stopping]", "trainer.max_epochs=2"],
-        ["scheduler=plateau", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3"],
+        ["callbacks=[]", "logger=[]", "trainer.enable_progress_bar=false"],
+        ["callbacks=[default,early_stopping]", "scheduler=plateau", "trainer.max_epochs=2"],
         ["trainer.limit_val_batches=0", "monitor=train/loss"],
         ["trainer.val_check_interval=0.5", "trainer.accumulate_grad_batches=3"],
         ["trainer.precision=bf16-mixed", "optimizer=lbfgs", "optimizer.max_iter=2"],
