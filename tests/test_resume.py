@@ -162,6 +162,14 @@ def test_a_run_killed_anywhere_and_resumed_with_other_workers_ends_as_the_uninte
         assert_same(whole, run)
 
 
+def test_a_run_killed_after_its_last_step_logs_its_test_where_the_uninterrupted_one_does(
+    train_and_keep: Callable[..., tuple[Path, list[Path]]], invoke: Invoke
+) -> None:
+    whole, kept = train_and_keep("trainer.max_steps=5", "trainer.max_epochs=-1", "checkpoint.every_n_steps=null")
+    assert invoke("train", f"resume={kept[-1]}").code == 0
+    assert_same(whole, kept[-1])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_checkpoint_leads_to_the_same_end(

@@ -112,6 +112,9 @@ class SaveLast(Checkpoint):
             elif trainer.fit_loop.epoch_loop.batch_idx >= 0 and not _has_ended(trainer):
                 self._try_to_save(trainer, loop_state.within_epoch)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loop_state.was_over(trainer, self.last_logged_step)
+
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.signals.__exit__()
 
