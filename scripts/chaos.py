@@ -13,7 +13,6 @@ import json
 import os
 import platform
 import random
-import re
 import shutil
 import signal
 import subprocess
@@ -24,13 +23,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 
-from fovea.rerun import differences, same_bits
+from fovea.compare import TIMED, differences
 
 TRAIN = Path(__file__).resolve().parents[1] / "src" / "train.py"
 COMMON = (
@@ -68,7 +65,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "max_steps within an epoch, one device": ("trainer.max_steps=70", "trainer.max_epochs=-1", "data.num_workers=0"),
 }
 SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-PASSING = re.compile(r"config|path|dirpath|best_k_models|per_second|val_loop|time_elapsed")  # of a place or a time
 
 
 @dataclass
@@ -203,34 +199,15 @@ def moment(run: Path) -> str:
 def compared(whole: Path, run: Path) -> Iterator[str]:
     """What differs."""
     yield from differences(whole, run)
-    then, now = (dict(leaves(torch.load(r / "checkpoints" / "last.ckpt", weights_only=True))) for r in (whole, run))
-    for place in sorted(then.keys() | now.keys()):
-        if not PASSING.search(place) and not equal(then.get(place), now.get(place)):
-            yield f"last.ckpt{place}: {then.get(place)} and {now.get(place)}"
     if scalars(whole) != scalars(run):
         yield "TensorBoard's curves"
-
-
-def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """Everything in nested containers, with where it stands."""
-    if isinstance(node, dict | list | tuple):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from leaves(value, f"{place}/{key}")
-    else:
-        yield place, node
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Bit for bit."""
-    both = isinstance(one, Tensor) and isinstance(other, Tensor)
-    return same_bits(one, other) if both else bool(one == other)
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """{curve: [(step, value)]} as TensorBoard shows them, without times."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not PASSING.search(tag)]
+    tags = [tag for tag in events.Tags()["scalars"] if not TIMED.search(tag)]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 

@@ -24,9 +24,11 @@ def evaluate(cfg: DictConfig) -> None:
     """One process's part of it."""
     from lightning.pytorch.utilities import rank_zero_only
 
-    from fovea import build, provenance, ranks, run
+    from fovea import build, provenance, run
+    from fovea.checkpoint import to_evaluate
+    from fovea.gather import gather
 
-    checkpoint = run.of_plain_data(Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run)))
+    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     data = build.datamodule(cfg)
     if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
         provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
@@ -35,7 +37,7 @@ def evaluate(cfg: DictConfig) -> None:
     trainer = build.trainer(cfg, alone=True)
     log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), cfg.split)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
-    unreadable = ranks.everyones(data.unreadable)
+    unreadable = sorted(set().union(*gather(data.unreadable)))
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
         saved.save(cfg, folder / "config.yaml")

@@ -23,19 +23,21 @@ def main(cfg: DictConfig) -> None:
 
 def predict(cfg: DictConfig) -> None:
     """One process's part of it."""
-    from fovea import build, run
+    from fovea import build
+    from fovea.checkpoint import to_evaluate
     from fovea.data.files import read_files
+    from fovea.gather import gather
     from fovea.report import predictions
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
     predictions.check_output(output)
-    checkpoint = run.of_plain_data(Path(cfg.ckpt_path) if cfg.ckpt_path else run.best_or_last(Path(cfg.run)))
+    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     index = read_files(Path(cfg.source).expanduser())
     trainer = build.trainer(cfg, alone=True)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
     log.info("%s on %d images", checkpoint, len(index))
-    batches = trainer.predict(build.task(cfg), loader, ckpt_path=str(checkpoint), weights_only=True)
-    probabilities, indices, unreadable = predictions.gather(batches)
+    batches = trainer.predict(build.task(cfg), loader, ckpt_path=str(checkpoint), weights_only=True) or []
+    probabilities, indices, unreadable = predictions.in_order(batch for of_rank in gather(batches) for batch in of_rank)
     if not trainer.is_global_zero:
         return
     if not len(probabilities):

@@ -20,6 +20,7 @@ def main(cfg: DictConfig) -> None:
     from fovea import build, lock, provenance, ranks, rerun, run
     from fovea.callbacks.stop_signals import StopSignals
     from fovea.checkpoint import last_good, to_start_from
+    from fovea.gather import gather
     from fovea.memory import smaller_batch_proposed
     from fovea.models.weights import load_weights
 
@@ -52,7 +53,7 @@ def main(cfg: DictConfig) -> None:
             log.info("there is no best checkpoint: testing the weights as they are")
         tested = str(best) if best.exists() else None
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
-        unreadable = ranks.everyones(data.unreadable | set(results.content.get("unreadable", [])))
+        unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
         if first:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_start_from
+from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_evaluate, to_start_from
 
 CONTENT = {key: {} for key in NEEDED}
 
@@ -93,3 +93,12 @@ def test_where_none_is_whole_all_are_named(folder: Path) -> None:
 def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no .*last.ckpt"):
         last_good(tmp_path)
+
+
+def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkpoint yet"):
+        to_evaluate(tmp_path, None)
+    (tmp_path / "checkpoints").mkdir()
+    for name in ("last.ckpt", "best.ckpt"):
+        torch.save({}, tmp_path / "checkpoints" / name)
+        assert to_evaluate(tmp_path, None).name == name

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -215,16 +216,22 @@ def test_results_that_cannot_be_written_do_not_hide_the_error_or_the_stop(
     assert "results.json can't be written: No space left on device" in caplog.text
 
 
-def test_a_second_training_does_not_go_into_a_runs_folder(invoke: Invoke, trained: Path, data: tuple[str, ...]) -> None:
-    def state() -> dict[Path, bytes]:
-        return {file: file.read_bytes() for file in trained.rglob("*") if file.is_file()}
-
-    before = state()
-    code, _, err = invoke("train", *data, f"hydra.run.dir={trained}")
+@pytest.mark.parametrize("program", ["train", "rerun", "evaluate"])
+def test_nothing_is_put_into_the_folder_of_another_run(
+    program: str, invoke: Invoke, trained: Path, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    there = Path(shutil.copytree(trained, tmp_path / "another"))
+    before = {file: file.read_bytes() for file in there.rglob("*") if file.is_file()}
+    name, *words = {
+        "train": ("train", *data),
+        "rerun": ("train", f"rerun={trained}"),
+        "evaluate": ("evaluate", f"run={trained}"),
+    }[program]
+    code, _, err = invoke(name, *words, f"hydra.run.dir={there}")
     assert code == 2
-    assert f"hydra.run.dir={trained} has a run already" in err
-    assert f"resume={trained}" in err
-    assert state() == before
+    assert f"hydra.run.dir={there} has a run already" in err
+    assert (f"resume={there}" in err) == (program == "train")
+    assert {file: file.read_bytes() for file in before} == before
 
 
 @pytest.fixture

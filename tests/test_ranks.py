@@ -14,10 +14,11 @@ import pytest
 import torch
 from helpers import SMALL
 
-from fovea import ranks
+from fovea import rank_report, ranks
 from fovea.config.explain import Elsewhere
 from fovea.config.resolvers import PROJECT
-from fovea.ranks import Others, check_world, is_consequence
+from fovea.rank_report import is_consequence
+from fovea.ranks import Others, check_world
 
 FAULT = """
 import multiprocessing, os, signal, threading, time
@@ -389,7 +390,7 @@ def test_an_error_that_a_full_disk_does_not_take_is_told_by_the_rank_itself(
     def leave(code: int) -> None:
         raise Gone(code)
 
-    monkeypatch.setattr(ranks, "write_safely", full)
+    monkeypatch.setattr(rank_report, "write_safely", full)
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(ranks.rank_zero_only, "rank", 1)
     monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))

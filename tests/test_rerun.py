@@ -8,8 +8,8 @@ import pytest
 import torch
 from helpers import SMALL
 
-from fovea.config.entry import without_dashes
-from fovea.rerun import differences
+from fovea.compare import differences
+from fovea.config.command import without_dashes
 
 Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]
@@ -34,8 +34,8 @@ def made(folder: Path, loss: str = "0.5", speed: str = "10", weight: float = 1.0
         ({"speed": "11"}, []),
         ({"test": 0.76}, ["test f1: 0.75 then, 0.76 now"]),
         ({"loss": "0.6"}, ["metrics.csv, in 2 of 6 values, first train/loss at step 4: 0.5 then, 0.6 now"]),
-        ({"weight": 1.25}, ["last.ckpt: 1 of 3 tensors differ, first state_dict.b, by 0.25 at most"]),
-        ({"weight": -1.0}, ["last.ckpt: 1 of 3 tensors differ, first state_dict.b, by 2 at most"]),
+        ({"weight": 1.25}, ["last.ckpt: 1 of 3 values differ, first state_dict.b, by 0.25 at most"]),
+        ({"weight": -1.0}, ["last.ckpt: 1 of 3 values differ, first state_dict.b, by 2 at most"]),
     ],
 )
 def test_what_differs_is_named_and_how_fast_it_went_is_no_difference(
@@ -46,7 +46,7 @@ def test_what_differs_is_named_and_how_fast_it_went_is_no_difference(
 
 def test_zeros_of_another_sign_and_checkpoints_that_one_run_lacks_are_differences(tmp_path: Path) -> None:
     one, other = made(tmp_path / "one", weight=0.0), made(tmp_path / "other", weight=-0.0)
-    assert "1 of 3 tensors differ" in differences(one, other)[0]
+    assert "1 of 3 values differ" in differences(one, other)[0]
     (other / "checkpoints" / "last.ckpt").rename(other / "checkpoints" / "best.ckpt")
     assert [line.partition(":")[0] for line in differences(one, other)] == ["last.ckpt", "best.ckpt"]
 
@@ -76,7 +76,7 @@ def test_a_run_that_is_repeated_otherwise_is_said_to_differ_before_and_after(
     (again,) = set(runs()) - {trained}
     found = json.loads((again / "rerun.json").read_text())
     assert not found["identical"]
-    assert any("tensors differ" in line for line in found["differences"])
+    assert any("values differ" in line for line in found["differences"])
 
 
 @pytest.mark.slow

@@ -2,9 +2,8 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from fovea.run import Results, best_or_last
+from fovea.run import Results
 
 
 def status(folder: Path) -> dict:
@@ -52,12 +51,3 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
     with Results(tmp_path, "val/loss", writes=False).status():
         pass
     assert not list(tmp_path.iterdir())
-
-
-def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no checkpoint yet"):
-        best_or_last(tmp_path)
-    (tmp_path / "checkpoints").mkdir()
-    for name in ("last.ckpt", "best.ckpt"):
-        torch.save({}, tmp_path / "checkpoints" / name)
-        assert best_or_last(tmp_path).name == name

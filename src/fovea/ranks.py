@@ -5,17 +5,14 @@ folder; rank 0 looks for the report that explains its own failure, tells it, and
 launcher starts all of them, torchrun or srun, it ends what is left, and a rank tells its own error.
 """
 
-import json
 import logging
 import math
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -25,17 +22,16 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from fovea.config.explain import Elsewhere, exit_code, line, shown
-from fovea.config.files import BEGAN, write_safely
+from fovea.config.explain import Elsewhere
+from fovea.config.files import BEGAN
+from fovea.rank_report import FIRST, is_consequence, report_of, reports_in
 
 log = logging.getLogger(__name__)
 
-FIRST = "FOVEA_RANK_0"  # its process id, for those that Lightning starts
 LOOK = 0.3  # seconds between two looks at the other processes
 REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
 HANGS = 20  # seconds after a rank's death, or report, until rank 0, that hasn't noticed, is ended too
 LEAVE = 30  # seconds that the others have to end after rank 0 has
-CONSEQUENCE = re.compile(r"(?i)gloo|nccl|tcpstore|processgroup|connection (?:closed|reset) by peer|broken pipe")
 
 
 @contextmanager
@@ -70,24 +66,6 @@ def check_world(world_size: int) -> None:
         )
 
 
-def everyones(files: set[str]) -> list[str]:
-    """The files of all ranks together."""
-    sets = [files]
-    if distributed.is_initialized():
-        sets = [set()] * distributed.get_world_size()
-        distributed.all_gather_object(sets, files)
-    return sorted(set.union(*sets))
-
-
-def is_consequence(error: BaseException | None) -> bool:
-    """Whether an error only says that another process is gone."""
-    if error is None:
-        return False
-    if isinstance(error, getattr(distributed, "DistError", ())):
-        return True
-    return isinstance(error, RuntimeError) and CONSEQUENCE.search(str(error)) is not None
-
-
 @contextmanager
 def _another(folder: Path, rank: int) -> Iterator[None]:
     """Any rank but the first: it leaves a report, and is gone at once, whatever of it may still wait for the others."""
@@ -96,24 +74,13 @@ def _another(folder: Path, rank: int) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        report = _report(error, rank)
+        report = report_of(error, rank)
         try:
-            _leave(report, folder)
+            report.leave(folder)
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
         finally:
-            os._exit(report["code"])
-
-
-def _leave(report: dict[str, Any], folder: Path) -> None:
-    """Rank 0 tells it; but for one that another launcher started, or a report that a full disk doesn't take."""
-    tell = report["first"] is None
-    try:
-        write_safely(folder / f".rank_{report['rank']}.json", json.dumps(report))
-    except OSError:
-        tell = True
-    if tell and not report["stopped"]:
-        print(_text(report, in_full=not report["consequence"]), file=sys.stderr)
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
+            os._exit(report.code)
 
 
 def _end_with(first: int) -> None:
@@ -121,28 +88,6 @@ def _end_with(first: int) -> None:
     while os.getppid() == first:
         time.sleep(LOOK)
     os._exit(1)
-
-
-def _report(error: BaseException, rank: int) -> dict[str, Any]:
-    stopped = not isinstance(error, Exception)
-    about: dict[str, Any] = {"rank": rank, "first": os.environ.get(FIRST), "time": time.time(), "stopped": stopped}
-    if stopped:
-        code = (error.code or 0) if isinstance(error, SystemExit) else 128 + signal.SIGINT
-        return about | {"code": code if isinstance(code, int) else 1, "consequence": False}
-    assert isinstance(error, Exception)
-    full = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    text = (None if full else shown(error)) or "".join(traceback.format_exception(error)).rstrip()
-    return about | {
-        "code": exit_code(error),
-        "line": line(error),
-        "text": text,
-        "consequence": is_consequence(error) or is_consequence(error.__cause__),
-    }
-
-
-def _text(report: dict[str, Any], in_full: bool) -> str:
-    """What is printed of a report; not in full, the line that results.json gets."""
-    return f"rank {report['rank']} failed" + (f"\n{report['text']}" if in_full else f": {report['line']}")
 
 
 @contextmanager
@@ -182,11 +127,11 @@ class Others:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._dead() and not self._reports() and not self.over.wait(LOOK):
+        while not self._dead() and not reports_in(self.folder) and not self.over.wait(LOOK):
             pass
         if self.over.wait(HANGS):
             return
-        error = self._explained() or next(map(self._of, self._reports()), _GONE)
+        error = self._explained() or next((report.error() for report in reports_in(self.folder)), _GONE)
         if isinstance(error, Elsewhere):
             print(error.text, file=sys.stderr, flush=True)
             self.failed(error.line)
@@ -199,35 +144,23 @@ class Others:
         self.over.set()
         if not isinstance(own, Exception):  # asked to stop; by torchrun, once it has seen another one fail
             return None if self.processes else self._explained()
-        if not (is_consequence(own) or is_consequence(own.__cause__)):
+        if not is_consequence(own):
             return None
         end = time.monotonic() + REPORTS
         while time.monotonic() < end and not self._explained() and (not self.processes or len(self._alive())):
             time.sleep(LOOK)
         return self._explained()
 
-    def _reports(self) -> list[dict[str, Any]]:
-        """By time; without those of ranks that a start before this one has left behind."""
-        reports = [json.loads(file.read_text("utf-8")) for file in self.folder.glob(".rank_*.json")]
-        mine = (report for report in reports if report["first"] in (None, str(os.getpid())))
-        return sorted(mine, key=lambda report: report["time"])
-
     def _explained(self) -> Elsewhere | SystemExit | None:
-        reports = self._reports()
-        causes = [report for report in reports if not report["consequence"]]
-        if causes:
-            return self._of(causes[0])
-        reported = {report["rank"] for report in reports}
+        reports = reports_in(self.folder)
+        cause = next((report for report in reports if not report.consequence), None)
+        if cause:
+            return cause.error()
+        reported = {report.rank for report in reports}
         for rank, process in enumerate(self.processes, start=1):
             if process.poll() and rank not in reported:
                 return _died(rank, process.returncode)
         return None
-
-    def _of(self, report: dict[str, Any]) -> Elsewhere | SystemExit:
-        if report["stopped"]:
-            return SystemExit(report["code"])
-        text = _text(report, in_full=report["first"] is not None)  # else it has told that itself
-        return Elsewhere(f"rank {report['rank']}: {report['line']}", text, report["code"])
 
     def wait(self) -> None:
         """For the others to end, as rank 0 has.

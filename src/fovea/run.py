@@ -3,56 +3,22 @@
 import csv
 import json
 import logging
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from fovea import checkpoint
 from fovea.config import explain
 from fovea.config.files import results_of, write_safely
 from fovea.config.secrets import everywhere, secret_values, without_values
 
 log = logging.getLogger(__name__)
-
-
-def best_or_last(folder: Path) -> Path:
-    """The run's best checkpoint; its last one where it was stopped before any validation.
-
-    Raises:
-        ValueError: the run has neither.
-    """
-    for name in ("best.ckpt", "last.ckpt"):
-        if (folder / "checkpoints" / name).is_file():
-            return folder / "checkpoints" / name
-    raise ValueError(f"{folder}: the run has no checkpoint yet (checkpoints/best.ckpt or last.ckpt)")
-
-
-def of_plain_data(checkpoint: Path) -> Path:
-    """The checkpoint, once it is known that loading it runs no code.
-
-    Only what it names is read, no tensor. Some of Lightning's strategies load without asking for plain data alone.
-
-    Raises:
-        ValueError: it holds an object, or is damaged.
-    """
-    try:
-        torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # of a damaged file an unpickler raises anything
-        named = re.search(r"GLOBAL (\S+)", str(error))
-        if named:
-            raise ValueError(
-                f"{checkpoint} holds an object, {named[1]}, and building it would run code named in the file"
-            ) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(f"{checkpoint} is damaged, or no checkpoint ({reason}): copy it again") from error
-    return checkpoint
 
 
 def write_json(file: Path, content: Any) -> None:
@@ -132,7 +98,7 @@ def _best(trainer: Trainer) -> dict[str, Any] | None:
     file = Path(keeper.best_model_path)
     if not file.is_file():
         return None
-    state = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    state = checkpoint.read(file)
     score = None if keeper.best_model_score is None else keeper.best_model_score.item()
     return {
         "checkpoint": f"{file.parent.name}/{file.name}",

@@ -1,6 +1,5 @@
 """The LightningModule: what happens to a batch. Every part is handed in; this file knows none of them."""
 
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
-from fovea import running
+from fovea import metric_states, schedule_settings
 from fovea.mean_loss import MeanLoss
 
 Split = Literal["train", "val", "test"]
@@ -92,7 +91,7 @@ class ClassificationTask(LightningModule):
     def on_train_start(self) -> None:
         """A checkpoint's schedule brings its settings along: put this config's back, so that a run can be prolonged."""
         for schedule in self.trainer.lr_scheduler_configs:
-            put_back(schedule.scheduler, self.schedule_settings)
+            schedule_settings.put_back(schedule.scheduler, self.schedule_settings)
         if self.resumed is not None:
             self._go_on(self.resumed)
             self.resumed = None
@@ -133,7 +132,7 @@ class ClassificationTask(LightningModule):
 
     def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         probabilities, labels = self._evaluate(batch, "test")
-        feed(self.test_per_class.values(), probabilities, labels)
+        metric_states.update(self.test_per_class.values(), probabilities, labels)
 
     def on_validation_start(self) -> None:
         self.as_on_rank_0(self.network)
@@ -178,7 +177,7 @@ class ClassificationTask(LightningModule):
         probabilities, labels = self.probabilities(logits.detach()), self._labels(target)
         if len(target):  # a rank with no image left has nothing to say of the loss
             losses.update(loss.detach(), (target != -1).sum())
-        feed(metrics, probabilities, labels)
+        metric_states.update(metrics, probabilities, labels)
         return probabilities, labels
 
     def _measure(self, loss: Tensor, logits: Tensor, target: Tensor, split: Split) -> tuple[Tensor, Tensor]:
@@ -210,7 +209,7 @@ class ClassificationTask(LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.build_optimizer(self.parameter_groups(self.network))
         scheduler = self.build_scheduler(optimizer)
-        self.schedule_settings = settings(scheduler)
+        self.schedule_settings = schedule_settings.of(scheduler)
         # not strict: an epoch without a validation leaves a plateau schedule as it is
         schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
@@ -218,7 +217,7 @@ class ClassificationTask(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
         checkpoint["running"] = {
-            "metrics": running.states_of(self._running()),
+            "metrics": metric_states.of(self._running()),
             "logged": {name: value.item() for name, value in self.trainer._logger_connector._callback_metrics.items()},
             "validated": self.validated,
         }
@@ -228,7 +227,7 @@ class ClassificationTask(LightningModule):
 
     def _go_on(self, was: dict[str, Any]) -> None:
         """The epoch's figures so far, and the last validation's, which a plateau schedule may still look at."""
-        running.put_back(self._running(), was["metrics"], self.global_rank, self.trainer.world_size)
+        metric_states.put_back(self._running(), was["metrics"], self.global_rank, self.trainer.world_size)
         logged = {name: torch.tensor(value, device=self.device) for name, value in was["logged"].items()}
         self.trainer._logger_connector._callback_metrics.update(logged)
         self.validated = was["validated"]
@@ -236,28 +235,3 @@ class ClassificationTask(LightningModule):
     def _running(self) -> nn.ModuleList:
         """What gathers figures over an epoch of training."""
         return nn.ModuleList([self.metrics["train_"], self.losses["train_"]])
-
-
-def settings(scheduler: Any) -> dict[str, Any]:
-    """What a scheduler was built with (step_size, T_max, total_steps, ...), as opposed to how far it has come."""
-    names = set(inspect.signature(type(scheduler).__init__).parameters) - {"self", "optimizer", "last_epoch"}
-    names |= {f"_{name}" for name in names} | {"_schedule_phases"}  # milestones are kept as _milestones
-    own = {name: value for name, value in vars(scheduler).items() if name in names and name != "_schedulers"}
-    return own | {"_schedulers": [settings(inner) for inner in getattr(scheduler, "_schedulers", [])]}
-
-
-def put_back(scheduler: Any, built_with: dict[str, Any]) -> None:
-    """Undo what loading a state did to `settings`."""
-    vars(scheduler).update({name: value for name, value in built_with.items() if name != "_schedulers"})
-    for inner, own in zip(getattr(scheduler, "_schedulers", []), built_with["_schedulers"], strict=True):
-        put_back(inner, own)
-
-
-def feed(metrics: Iterable[Metric], probabilities: Tensor, labels: Tensor) -> None:
-    """Update each metric; on a rank that has no image left, only those that gather lists.
-
-    Those need rows of the right width to gather, if none; torchmetrics' counting metrics refuse an empty batch.
-    """
-    for metric in metrics:
-        if len(labels) or any(isinstance(state, list) for state in metric.metric_state.values()):
-            metric.update(probabilities, labels)

@@ -18,13 +18,15 @@ write_safely(Path(sys.argv[1]), "new")
 """
 
 
-def test_it_is_on_the_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_on_the_disk_before_it_gets_its_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = []
     fsync, replace = os.fsync, os.replace
     monkeypatch.setattr(os, "fsync", lambda handle: done.append("fsync") or fsync(handle))
     monkeypatch.setattr(os, "replace", lambda *names: done.append("replace") or replace(*names))
     write_safely(tmp_path / "x.yaml", "é")
-    assert done == ["fsync", "replace"]
+    assert done == ["fsync", "replace", "fsync"]
     assert (tmp_path / "x.yaml").read_bytes() == "é".encode()
 
 

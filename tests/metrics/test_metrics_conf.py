@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from torch import Tensor
 from torchmetrics import Metric
 
-from fovea.task import feed
+from fovea.metric_states import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 7
@@ -32,7 +32,7 @@ def build(name: str, num_classes: int = K) -> tuple[dict[str, Metric], dict[str,
 def compute(metrics: dict[str, Metric], probabilities: Tensor, target: Tensor, batch: int = 16) -> dict[str, Any]:
     rows = torch.arange(len(target))
     for mine in rows.split(batch) if len(rows) else [rows]:
-        feed(metrics.values(), probabilities[mine], target[mine])
+        update(metrics.values(), probabilities[mine], target[mine])
     return {name: metric.compute().tolist() for name, metric in metrics.items()}
 
 
@@ -117,7 +117,7 @@ def test_a_batch_without_images_changes_nothing(name: str) -> None:
     probabilities, target = multiclass() if name == "multiclass" else multilabel()
     once, again = build(name), build(name)
     for plain, with_empty in zip(once, again, strict=True):
-        feed(with_empty.values(), probabilities[:0], target[:0])
+        update(with_empty.values(), probabilities[:0], target[:0])
         np.testing.assert_equal(compute(with_empty, probabilities, target), compute(plain, probabilities, target))
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics import Metric
 
-from fovea.task import feed
+from fovea.metric_states import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 6
@@ -41,7 +41,7 @@ def measure(n: int, rank: int, ranks: int) -> dict[str, Any]:
     result = {}
     for name, metric in build().items():
         for rows in mine.split(4) if len(mine) else [mine]:
-            feed([metric], probabilities[rows], (labels if name.startswith("multiclass") else target)[rows])
+            update([metric], probabilities[rows], (labels if name.startswith("multiclass") else target)[rows])
         result[name] = metric.compute().tolist()
     return result
 

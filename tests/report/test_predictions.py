@@ -48,7 +48,7 @@ def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, name:
 def test_the_rows_of_shuffled_batches_come_in_the_files_order() -> None:
     none = torch.tensor([], dtype=torch.long)
     batches = [(PROBABILITIES, torch.tensor([3, 1]), torch.tensor([2])), (PROBABILITIES[:1], torch.tensor([0]), none)]
-    probabilities, indices, unreadable = predictions.gather(batches)
+    probabilities, indices, unreadable = predictions.in_order(batches)
     assert indices.tolist() == [0, 1, 3]
     assert unreadable.tolist() == [2]
     torch.testing.assert_close(probabilities[1:], PROBABILITIES.flip(0))

@@ -1,6 +1,7 @@
 """Is a composed config good? Asked before torch is imported and before anything is written."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +17,6 @@ from fovea.config.past import refuse_hidden
 from fovea.config.resolvers import CONF
 from fovea.config.saved import plain
 from fovea.config.schema import check_monitor, check_types
-
-
-def check_plain_run(config_name: str, arguments: list[str], source: untrusted.Source | None = None) -> None:
-    """Refuse a wrong config before Hydra makes a folder for it (and before it composes it twice)."""
-    if any(word.startswith("-") for word in arguments):
-        return  # --help, --cfg job, -m: its jobs are checked one by one
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose(config_name, arguments)
-        check(cfg, source)
-        _check_kinds(cfg, config_name, arguments)
-        _check_one_source(cfg, arguments)
 
 
 def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
@@ -99,21 +89,23 @@ def _check_data_root(cfg: DictConfig) -> None:
         raise ValueError(f"data.root is not set. {first[0].upper()}{first[1:]} data.root=<folder>")
 
 
-def _check_one_source(cfg: DictConfig, arguments: list[str]) -> None:
-    """Refuse a folder that would not be read."""
-    typed = {o.key_or_group: o.input_line for o in OverridesParser.create().parse_overrides(arguments)}
+def check_typed(cfg: DictConfig, config_name: str, words: Sequence[str]) -> None:
+    """Raises ValueError where an override would not be heeded, or is text where the yaml has a number, true or false.
+
+    Args:
+        cfg: what was composed with the overrides.
+        config_name: the yaml in conf/.
+        words: the overrides.
+    """
+    overrides = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
     store = OmegaConf.select(cfg, "data.store")
-    if store and "data.root" in typed:
-        raise ValueError(f"{typed['data.root']} would not be read, as data.store={store} is: add data.store=null")
-
-
-def _check_kinds(cfg: DictConfig, config_name: str, arguments: list[str]) -> None:
-    """Refuse text where the yaml has a number, or true or false."""
-    overrides = OverridesParser.create().parse_overrides(arguments)
+    root = next((o.input_line for o in overrides if o.key_or_group == "data.root"), None)
+    if store and root:
+        raise ValueError(f"{root} would not be read, as data.store={store} is: add data.store=null")
     groups = [o.input_line or "" for o in overrides if (CONF / o.key_or_group).is_dir()]
     changed = [o.key_or_group for o in overrides if o.type == OverrideType.CHANGE and o.input_line not in groups]
     texts = {key: OmegaConf.select(cfg, key) for key in changed if not key.startswith("hydra")}
-    texts = {key: text for key, text in texts.items() if isinstance(text, str)}
+    texts = {key: text for key, text in texts.items() if isinstance(text, str) and not Path(text).is_absolute()}
     if not texts:
         return
     before = hydra.compose(config_name, groups)

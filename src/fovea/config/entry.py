@@ -17,39 +17,28 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
+from hydra._internal.callbacks import Callbacks  # the one thing of run_job's that has no public name
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, read_write
+from hydra.core.utils import configure_log, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict, read_write
 
-from fovea.config import past, saved, untrusted
-from fovea.config.check import check, check_plain_run
+from fovea.config import saved
+from fovea.config.check import check, check_typed
+from fovea.config.command import Command, command, of_job, quoted, without_dashes
 from fovea.config.explain import few_lines
+from fovea.config.help import help_text
 from fovea.config.resolvers import CONF, load_environment, register_resolvers
 from fovea.config.sweep import Sweep, command_of, in_folder, is_sweep
 
-USAGE = """fovea: image classification, single-label and multi-label
-
-  python src/train.py [overrides]                        train, then test the best checkpoint
-  python src/train.py resume=<run folder> [overrides]    go on where a run stopped
-  python src/train.py rerun=<run folder>                 train it again, and say whether the result is identical
-  python src/train.py -m seed=0,1,2 model=a,b            a sweep
-  python src/evaluate.py run=<run folder> [overrides]    test a run again, or on other data
-  python src/predict.py run=<run folder> source=<images> output=<.csv|.json|.parquet>
-  python scripts/pack.py data=<name> output=<folder>     pack a dataset for fast reading (data.store=<folder>)
-
-group=option takes conf/<group>/<option>.yaml; key.subkey=value sets a value; +key=value adds one.
---cfg job shows the config and runs nothing; --hydra-help, --info and -m are Hydra's.
-"""
+Job = Callable[[DictConfig], None]
+FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
-def entry(config_name: str, *saved_run: str) -> Callable[[Callable[[DictConfig], None]], Callable[[], None]]:
+def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], None]]:
     """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
@@ -59,175 +48,139 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Callable[[DictConfig],
             predict.yaml take it in as `run_config`.
     """
 
-    def decorate(job: Callable[[DictConfig], None]) -> Callable[[], None]:
+    def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def main() -> None:
-            full_error = os.environ.get("HYDRA_FULL_ERROR")
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")  # file names may be anything
-            typed = [_quoted(word) for word in without_dashes(sys.argv[1:])]
-            source: untrusted.Source | None = None
-
-            def run(cfg: DictConfig) -> None:
-                folder = HydraConfig.get().runtime.output_dir
-                _check_writable(folder)
-                if name == "train" and sweep is None:
-                    _check_unused(folder)
-                check(cfg, source)
-                saved.make_absolute(cfg)
-                job(cfg)
-
-            def resumed(folder: Path) -> DictConfig:
-                nonlocal source
-                its_cfg, source = _resumed(folder)
-                return its_cfg
-
-            @functools.wraps(job)
-            def checked(cfg: DictConfig) -> float | None:
-                nonlocal source
-                source = of_command
-                gc.enable()
-                _hand_on(full_error, typed)
-                try:
-                    if sweep is not None:
-                        return sweep.run_job(cfg, run, resumed, full_error == "1")
-                    # Evaluating or predicting several times makes no folders of runs: the errors are for Hydra.
-                    with nullcontext() if HydraConfig.get().mode == RunMode.MULTIRUN else few_lines(full_error == "1"):
-                        run(cfg)
-                    return None
-                finally:
-                    os.environ["HYDRA_FULL_ERROR"] = "1"
-
             load_environment()
             register_resolvers()
-            with few_lines(full_error == "1"):
-                typed = command_of(typed, saved_run)
-                name, arguments, of_command = _with_saved_run(config_name, saved_run, typed)
-                if {"--help", "-h"} & set(arguments):
-                    print(help_text(name, arguments))
-                    return
-                source = of_command
-                check_plain_run(name, arguments, source)
-                sweep = Sweep(name, arguments) if is_sweep(arguments) and "resume" in saved_run else None
-                sys.argv[1:] = in_folder(arguments, sweep.folder) if sweep else arguments
-                os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to few_lines, not to Hydra's own printing
-                with sweep.told() if sweep else nullcontext():
-                    hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(checked)()
+            with few_lines(_in_full()):
+                typed = command_of([quoted(word) for word in without_dashes(sys.argv[1:])], saved_run)
+                asked = command(config_name, saved_run, typed)
+                if asked.asks_for_help:
+                    print(help_text(asked))
+                elif asked.has_switches or not _ran_once(asked, typed, job):
+                    _with_hydra(asked, typed, job, trains="resume" in saved_run)
 
         return main
 
     return decorate
 
 
-def without_dashes(words: list[str]) -> list[str]:
-    """`--rerun <folder>` and `--rerun=<folder>` are rerun=<folder>."""
-    if "--rerun" in words[:-1]:
-        n = words.index("--rerun")
-        words = [*words[:n], f"--rerun={words[n + 1]}", *words[n + 2 :]]
-    return [word.removeprefix("--") if word.startswith("--rerun=") else word for word in words]
+def _ran_once(asked: Command, typed: list[str], job: Job) -> bool:
+    """Run the job once, or say False where a yaml asks for a sweep (hydra.mode: MULTIRUN).
+
+    hydra.main would compose the config twice more, half a second in all, and make the folder before it is checked.
+    """
+    with hydra.initialize_config_dir(str(CONF), job_name=asked.config_name, version_base="1.3"):
+        cfg = hydra.compose(asked.config_name, asked.words, return_hydra_config=True)
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            return False
+        cfg.hydra.mode = RunMode.RUN
+        with open_dict(without_hydra := cfg.copy()):
+            del without_hydra["hydra"]
+        _check(without_hydra, asked)
+
+        def run(cfg: DictConfig) -> None:
+            gc.enable()
+            _hand_on(typed)
+            with few_lines(_in_full()):
+                _check_folder(asked.config_name)
+                saved.make_absolute(cfg)
+                job(cfg)
+
+        _as_hydra_runs_it(run, cfg)
+    return True
 
 
-def _quoted(word: str) -> str:
-    """Hydra's grammar stumbles over é, parentheses and more in a plain value; in quotes it takes any path."""
-    key, _, value = word.partition("=")
-    if word.startswith("-") or not value or value[0] in "'\"[{$":
-        return word
-    try:
-        OverridesParser.create().parse_override(word)
-    except HydraException:
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return word
+def _as_hydra_runs_it(job: Job, cfg: DictConfig) -> None:
+    """What hydra.main does once it has composed."""
+    callbacks, name = Callbacks(cfg), cfg.hydra.job.config_name
+    configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    callbacks.on_run_start(config=cfg, config_name=name)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
+    done = run_job(job, cfg, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
+    _ = done.return_value  # raises what the job raised
 
 
-def help_text(config_name: str, arguments: list[str]) -> str:
-    """Usage, groups and the config as the overrides leave it. (Hydra's own help loads every yaml, twice.)"""
-    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
-    groups = [f"  {f.name}: {', '.join(sorted(y.stem for y in f.glob('*.yaml')))}" for f in folders]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose(config_name, [word for word in arguments if not word.startswith("-")])
-    return "\n".join([USAGE, "Groups", *groups, "", "Config", OmegaConf.to_yaml(composed)])
+def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> None:
+    """Through hydra.main: sweeps, --cfg and the like."""
+    words = asked.words if asked.has_switches else ["-m", *asked.words]
+    sweep = Sweep(asked.config_name, words) if trains and is_sweep(words) else None
+    full_error = os.environ.get(FULL_ERROR)
+
+    def run(cfg: DictConfig, composed: Command) -> None:
+        if sweep is None:
+            _check_folder(asked.config_name)
+        _check(cfg, composed)
+        saved.make_absolute(cfg)
+        job(cfg)
+
+    def begin(cfg: DictConfig) -> None:
+        run(cfg, Command(asked.config_name, list(HydraConfig.get().overrides.task), asked.source))
+
+    def go_on(folder: Path) -> None:
+        again = of_job(folder, HydraConfig.get().overrides.task)
+        sys.argv[1:] = again.words  # for the other processes
+        run(hydra.compose(again.config_name, again.words), again)
+
+    @functools.wraps(job)
+    def one_of_many(cfg: DictConfig) -> float | None:
+        gc.enable()
+        _set(full_error)
+        _hand_on(typed)
+        try:
+            if sweep is not None:
+                return sweep.run_job(cfg, begin, go_on, _in_full())
+            # Evaluating or predicting several times makes no folders of runs: the errors are for Hydra.
+            with nullcontext() if HydraConfig.get().mode == RunMode.MULTIRUN else few_lines(_in_full()):
+                begin(cfg)
+            return None
+        finally:
+            _set("1")
+
+    sys.argv[1:] = in_folder(words, sweep.folder) if sweep else words
+    _set("1")  # errors come to few_lines, not to Hydra's own printing
+    with sweep.told() if sweep else nullcontext():
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=asked.config_name)(one_of_many)()
 
 
-def _hand_on(full_error: str | None, typed: list[str]) -> None:
+def _check(cfg: DictConfig, composed: Command) -> None:
+    check(cfg, composed.source)
+    check_typed(cfg, composed.config_name, composed.words)
+
+
+def _in_full() -> bool:
+    return os.environ.get(FULL_ERROR) == "1"
+
+
+def _set(full_error: str | None) -> None:
+    os.environ.pop(FULL_ERROR, None)
+    if full_error is not None:
+        os.environ[FULL_ERROR] = full_error
+
+
+def _hand_on(typed: list[str]) -> None:
     """Leave behind what the processes that Lightning starts for devices > 1 need: a command that means this one job."""
-    if full_error is None:
-        os.environ.pop("HYDRA_FULL_ERROR", None)
-    else:
-        os.environ["HYDRA_FULL_ERROR"] = full_error
     job = HydraConfig.get()
     with read_write(job):  # type: ignore[arg-type]  # a DictConfig that is typed as what it holds
         job.run.dir = job.runtime.output_dir
-    one_of_many = job.mode == RunMode.MULTIRUN
-    sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if one_of_many else typed
+    sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if job.mode == RunMode.MULTIRUN else typed
 
 
-def _resumed(folder: Path) -> tuple[DictConfig, untrusted.Source | None]:
-    """The config to go on with in the folder of a sweep's job, and where it is from.
-
-    Values of its sections that the job's own command types are typed again: they are the user's word, not the folder's.
-    sys.argv becomes the command for its other processes.
-    """
-    overrides = OverridesParser.create().parse_overrides(list(HydraConfig.get().overrides.task))
-    again = [
-        o.input_line or "" for o in overrides if o.type == OverrideType.CHANGE and untrusted.is_built(o.key_or_group)
-    ]
-    name, words, source = _with_saved_run("train", ("resume",), [_quoted(f"resume={folder}"), *again])
-    sys.argv[1:] = words
-    return hydra.compose(name, words), source
-
-
-def _check_writable(folder: str) -> None:
-    """Hydra has made it, or found it."""
-    if not os.access(folder, os.W_OK):
+def _check_folder(config_name: str) -> None:
+    """Refuse one that can't be written to, or that has a run: its config and its figures would be lost."""
+    folder = HydraConfig.get().runtime.output_dir
+    if not os.access(folder, os.W_OK):  # Hydra has made it, or found it
         raise OSError(errno.EACCES, "this folder can't be written to", folder)
-
-
-def _check_unused(folder: str) -> None:
-    """Two trainings don't share a folder: the second would test the best checkpoint of the first."""
     first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
-    if first and (Path(folder) / "config.yaml").exists():  # to the others, the first rank's may be there already
+    # to the others, the first rank's config may be there already
+    if config_name in ("train", "rerun", "evaluate") and first and (Path(folder) / "config.yaml").exists():
+        go_on = f"To go on with it: resume={folder}\n" if config_name == "train" else ""
+        other = "To train another one" if config_name == "train" else "Instead"
         raise ValueError(
-            f"hydra.run.dir={folder} has a run already\n"
-            f"To go on with it: resume={folder}\n"
-            "To train another one: hydra.run.dir=<another folder>, or none"
+            f"hydra.run.dir={folder} has a run already\n{go_on}{other}: hydra.run.dir=<another folder>, or none"
         )
-
-
-def _with_saved_run(
-    config_name: str, keys: tuple[str, ...], typed: list[str]
-) -> tuple[str, list[str], untrusted.Source | None]:
-    """The yaml to compose, the overrides for it, and the saved run, whose config is put where the yaml finds it."""
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        typed = [*typed, "hydra/job_logging=disabled"]
-    words = [word for word in typed if word.startswith("~") or (not word.startswith("-") and "=" in word)]
-    overrides = OverridesParser.create().parse_overrides(words)
-    named = {o.key_or_group: o.value() for o in overrides if o.key_or_group in keys}
-    if len(named) > 1:
-        raise ValueError(" and ".join(f"{key}=" for key in named) + " both name a run: keep one of them")
-    key, folder = next(((key, Path(str(value))) for key, value in named.items() if value is not None), ("", None))
-    base: dict[str, Any] = {}
-    source = None
-    if folder is not None:
-        base = saved.load(f"{key}={folder}", folder, from_its_start=key == "rerun")
-        untrusted.check(untrusted.Source(folder, frozenset(o.key_or_group for o in overrides)), base)
-        groups = [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
-        as_it_was = past.as_they_were(folder, groups, overrides) if key == "resume" else []
-        chosen = [o for o in groups if o not in as_it_was]
-        if key == "run":
-            saved.forget_limits(base)
-        base = saved.with_groups(base, chosen)
-        source = untrusted.Source(folder, saved.trusted(base, chosen, overrides))
-        untrusted.check(source, base)
-        if key == "resume":
-            force = any(o.key_or_group == "force" and o.value() is True for o in overrides)
-            others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in as_it_was]
-            base["forced"] = past.forced(folder, base, others, force)
-        elif key == "rerun":
-            past.refuse_unfinished(f"rerun={folder}", folder)
-        typed = [word for word in typed if word not in {o.input_line for o in groups}]
-    elif keys == ("run",) and not any(word.startswith("-") for word in typed):
-        raise ValueError("run=<run folder> is missing: which run is it about?")
-    ConfigStore.instance().store(name="run_config", node=base)
-    return (key if key in ("resume", "rerun") else config_name), typed, source

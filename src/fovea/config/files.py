@@ -3,8 +3,8 @@
 import json
 import os
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any
@@ -20,25 +20,41 @@ RESULTS: dict[str, type | UnionType] = {
 }
 
 
-def write_safely(file: Path, text: str) -> None:
-    """Beside, flushed to the disk, renamed: whoever reads sees the old file or the new one, whole.
+@contextmanager
+def replacing(file: Path, beside: Path) -> Iterator[None]:
+    """Within, `beside` is written; then it is flushed to the disk and renamed. Readers see the old or the new, whole.
 
     Raises:
-        OSError: naming the file; what was there before is intact.
+        OSError: naming `file`; what was there before is intact.
     """
-    beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # each rank of a sweep may write the same one
     try:
-        with beside.open("w", encoding="utf-8") as out:
-            out.write(text)
-            out.flush()
-            os.fsync(out.fileno())
+        yield
+        _to_disk(beside)
         os.replace(beside, file)
+        _to_disk(file.parent)  # a rename survives a power cut only once its folder is on the disk
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
-        if isinstance(error, OSError):
-            raise OSError(error.errno, error.strerror, str(file)) from None
+        # torch's zip writer covers up what the system said
+        cause = error if isinstance(error, OSError) else error.__context__
+        if isinstance(cause, OSError):
+            raise OSError(cause.errno, cause.strerror, str(file)) from None
         raise
+
+
+def _to_disk(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_safely(file: Path, text: str) -> None:
+    """All of it or none; raises as `replacing` does."""
+    beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # each rank of a sweep may write the same one
+    with replacing(file, beside):
+        beside.write_text(text, encoding="utf-8")
 
 
 def read_json(file: Path, kinds: Mapping[str, type | UnionType], remedy: str) -> dict[str, Any]:

@@ -63,13 +63,13 @@ class Sweep:
     def _keep_command(self) -> None:
         write_safely(self.folder / COMMAND, json.dumps({"command": self.command}, indent=2) + "\n")
 
-    def run_job(self, cfg: DictConfig, job: Run, resumed: Callable[[Path], DictConfig], show: bool) -> float | None:
+    def run_job(self, cfg: DictConfig, begin: Run, go_on: Callable[[Path], None], show: bool) -> float | None:
         """Run a job unless it is finished; resume it where it has a checkpoint; tell its failure.
 
         Args:
             cfg: the job's config.
-            job: runs it.
-            resumed: run folder -> the config to go on with.
+            begin: trains with it.
+            go_on: resumes the run in a folder.
             show: tracebacks, of all errors.
 
         Returns:
@@ -83,7 +83,7 @@ class Sweep:
             if outcome_of(folder)["status"] == "finished":
                 print(f"{name} is finished: skipped", flush=True)
             else:
-                job(resumed(folder) if _can_go_on(folder) else cfg)
+                go_on(folder) if _can_go_on(folder) else begin(cfg)
         except Exception as error:
             self.failed.append(number)
             text = None if show else shown(error)

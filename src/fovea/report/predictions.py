@@ -3,7 +3,7 @@
 import csv
 import importlib.util
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,9 @@ def check_output(file: Path) -> None:
         raise ValueError(f'output={file}: Parquet needs pyarrow: pip install -e ".[parquet]"')
 
 
-def gather(batches: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """Probabilities (N, K), their indices (N,) in order, and the unreadable ones' (S,), of all ranks."""
-    mine = tuple(torch.cat(parts).cpu() for parts in zip(*batches, strict=True))
-    everyones = [mine]
-    if torch.distributed.is_initialized():
-        everyones = [mine] * torch.distributed.get_world_size()
-        torch.distributed.all_gather_object(everyones, mine)
-    probabilities, indices, unreadable = (torch.cat(parts) for parts in zip(*everyones, strict=True))
+def in_order(batches: Iterable[Sequence[Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    """Probabilities (N, K), their indices (N,) in order, and the unreadable ones' (S,), of all batches together."""
+    probabilities, indices, unreadable = (torch.cat(parts) for parts in zip(*batches, strict=True))
     order = indices.argsort()
     return probabilities[order], indices[order], unreadable.sort().values
 

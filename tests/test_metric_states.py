@@ -3,7 +3,8 @@ from torch import nn
 from torchmetrics import CatMetric, MeanMetric, SumMetric
 from torchmetrics.classification import MulticlassF1Score
 
-from fovea.running import put_back, states_of
+from fovea import metric_states
+from fovea.metric_states import put_back
 
 SCORES = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0))
 BATCHES = [(scores, torch.tensor([0, 1, 2, n % 3])) for n, scores in enumerate(SCORES)]
@@ -28,7 +29,7 @@ def computed(parts: nn.ModuleDict) -> dict[str, torch.Tensor]:
 
 
 def test_figures_taken_up_half_way_end_as_those_of_one_go() -> None:
-    saved = states_of(update(metrics(), BATCHES[:4]))
+    saved = metric_states.of(update(metrics(), BATCHES[:4]))
     again = metrics()
     put_back(again, saved, rank=0, world_size=1)
     for name, value in computed(update(again, BATCHES[4:])).items():
@@ -37,14 +38,14 @@ def test_figures_taken_up_half_way_end_as_those_of_one_go() -> None:
 
 def test_what_is_saved_does_not_move_with_the_metric() -> None:
     parts = update(metrics(), BATCHES[:1])
-    saved = states_of(parts)
+    saved = metric_states.of(parts)
     before = saved[0]["sum"]["sum_value"].clone()
     update(parts, BATCHES[1:])
     assert torch.equal(saved[0]["sum"]["sum_value"], before)
 
 
 def test_those_of_three_ranks_are_shared_out_over_two() -> None:
-    saved = [states_of(update(metrics(), BATCHES[2 * rank : 2 * rank + 2]))[0] for rank in range(3)]
+    saved = [metric_states.of(update(metrics(), BATCHES[2 * rank : 2 * rank + 2]))[0] for rank in range(3)]
     one, two = metrics(), metrics()
     put_back(one, saved, rank=0, world_size=2)
     put_back(two, saved, rank=1, world_size=2)
@@ -59,5 +60,5 @@ def test_those_of_three_ranks_are_shared_out_over_two() -> None:
 
 def test_a_rank_that_is_new_begins_with_nothing() -> None:
     new = metrics()
-    put_back(new, states_of(update(metrics(), BATCHES)), rank=1, world_size=2)
+    put_back(new, metric_states.of(update(metrics(), BATCHES)), rank=1, world_size=2)
     assert not new["sum"].update_called

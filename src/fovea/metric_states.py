@@ -1,23 +1,30 @@
 """The figures that an epoch gathers, half-way: kept in a checkpoint, for torchmetrics and Lightning don't."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, nn
 from torchmetrics import Metric
+
+from fovea.gather import gather
 
 States = dict[str, dict[str, Any]]  # metric's name -> its tensors, or lists of tensors, and how often it was updated
 
 
-def states_of(metrics: nn.Module) -> list[States]:
+def update(metrics: Iterable[Metric], probabilities: Tensor, labels: Tensor) -> None:
+    """Update each metric; on a rank that has no image left, only those that gather lists.
+
+    Those need rows of the right width to gather, if none; torchmetrics' counting metrics refuse an empty batch.
+    """
+    for metric in metrics:
+        if len(labels) or any(isinstance(state, list) for state in metric.metric_state.values()):
+            metric.update(probabilities, labels)
+
+
+def of(metrics: nn.Module) -> list[States]:
     """The states of all metrics within a module, of each rank; all ranks must ask together."""
-    mine = {name: _state(metric) for name, metric in metrics.named_modules() if isinstance(metric, Metric)}
-    everyones = [mine]
-    if distributed.is_available() and distributed.is_initialized():
-        everyones = [{} for _ in range(distributed.get_world_size())]
-        distributed.all_gather_object(everyones, mine)
-    return everyones
+    return gather({name: _state(metric) for name, metric in metrics.named_modules() if isinstance(metric, Metric)})
 
 
 def put_back(metrics: nn.Module, everyones: list[States], rank: int, world_size: int) -> None:
