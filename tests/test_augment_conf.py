@@ -1,5 +1,6 @@
 """Every yaml of conf/augment makes a square uint8 image of any image."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -19,11 +21,16 @@ NAMES = ["crop", "none", "rand_augment", "shift", "standard", "trivial_augment"]
 SIZES = [(8, 8), (500, 37), (37, 500), (480, 640)]
 
 
-def build(name: str, image_size: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
-    """What happens to an image in each split, as a function of it and of the epoch."""
+@functools.cache
+def composed(*overrides: str) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [f"augment={name}", f"data.image_size={image_size}"])
+        return compose("train", list(overrides))
+
+
+def build(name: str, image_size: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
+    """What happens to an image in each split, as a function of it and of the epoch."""
+    config = composed(f"augment={name}", f"data.image_size={image_size}")
     augments = instantiate(config.augment, _convert_="all")
     assert set(augments) == {"train", "eval"}
     return {split: transform(augment) for split, augment in augments.items()}

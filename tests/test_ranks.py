@@ -16,6 +16,7 @@ from helpers import SMALL
 
 from fovea import rank_report, ranks
 from fovea.config.explain import Elsewhere
+from fovea.config.files import write_safely
 from fovea.config.resolvers import PROJECT
 from fovea.rank_report import is_consequence
 from fovea.ranks import Others, check_world
@@ -289,7 +290,7 @@ def test_what_only_says_that_another_is_gone_is_told_apart(error: Exception, exp
 def report(folder: Path, rank: int, when: float, consequence: bool, first: str | None = str(os.getpid())) -> Path:
     content = {"rank": rank, "time": when, "stopped": False, "code": 2, "line": f"E: {rank}", "text": f"error: {rank}"}
     file = folder / f".rank_{rank}.json"
-    file.write_text(json.dumps(content | {"consequence": consequence, "first": first}))
+    write_safely(file, json.dumps(content | {"consequence": consequence, "first": first}))  # it is being looked for
     return file
 
 

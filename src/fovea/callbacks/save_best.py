@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 log = logging.getLogger(__name__)
@@ -15,6 +16,11 @@ class SaveBest(ModelCheckpoint):
 
     def __init__(self, folder: str, monitor: str, mode: str) -> None:
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
+        self.fits = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.fits = stage == "fit"
+        super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Lightning forgets the best score where `dirpath` differs; only a file of another run is to be forgotten.
@@ -22,7 +28,7 @@ class SaveBest(ModelCheckpoint):
         The score is the one that the file was written with: after a kill it can be of a later step than the checkpoint.
         """
         here = Path(str(self.dirpath)) / "best.ckpt"
-        if not here.is_file():
+        if not (self.fits and here.is_file()):
             return
         try:
             written = torch.load(here, map_location="cpu", weights_only=True, mmap=True)["callbacks"][self.state_key]

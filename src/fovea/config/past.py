@@ -39,7 +39,7 @@ def as_they_were(folder: Path, groups: Sequence[Override], overrides: Iterable[O
         return []
     before = DictConfig(load("", folder, from_its_start=True))
     words = [o.input_line or "" for o in overrides if o.key_or_group not in ("resume", "force")]
-    now = DictConfig(composed(words) | {key: before[key] for key in ("task", "num_classes", "class_names")})
+    now = DictConfig(composed(*words) | {key: before[key] for key in ("task", "num_classes", "class_names")})
     values = {o.key_or_group: _value(before, places[o.key_or_group]) for o in fixed}
     return [o for o in fixed if values[o.key_or_group] == _value(now, places[o.key_or_group]) is not None]
 

@@ -1,5 +1,6 @@
 """A config as a file: resolved and masked when a run begins, and taken up again to resume, evaluate or predict."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -139,12 +140,14 @@ def with_groups(base: dict[str, Any], overrides: list[Override]) -> dict[str, An
         raise ValueError(f"{strange[0]}= can't be chosen for a trained run; these can: {', '.join(REPLACEABLE)}")
     if not overrides:
         return base
-    chosen, default = composed([o.input_line or "" for o in overrides]), composed([])
+    chosen = composed(*(o.input_line or "" for o in overrides))
     nodes = {key: chosen[key] for o in overrides for key in REPLACEABLE[o.key_or_group]}
     if "data" in nodes:
-        nodes["data"] |= {key: base["data"][key] for key in AS_TRAINED if key in base["data"]}
+        as_trained = {key: base["data"][key] for key in AS_TRAINED if key in base["data"]}
+        nodes["data"] = nodes["data"] | as_trained
     if "trainer" in nodes:
-        news = {key: value for key, value in nodes["trainer"].items() if value != default["trainer"].get(key)}
+        default = composed()["trainer"]
+        news = {key: value for key, value in nodes["trainer"].items() if value != default.get(key)}
         nodes["trainer"] = base["trainer"] | news
     return base | nodes
 
@@ -159,7 +162,7 @@ def trusted(base: dict[str, Any], groups: list[Override], overrides: list[Overri
     """
     values = [o for o in overrides if not (CONF / o.key_or_group).is_dir()]
     typed = {place for o in values for place in _leaves(o.value(), o.key_or_group)}
-    chosen = composed([o.input_line or "" for o in groups]) if groups else {}
+    chosen = composed(*(o.input_line or "" for o in groups)) if groups else {}
     brought = dict(untrusted.texts({key: chosen[key] for o in groups for key in REPLACEABLE[o.key_or_group]}))
     return frozenset(typed | {place for place, text in untrusted.texts(base) if brought.get(place) == text})
 
@@ -173,10 +176,11 @@ def _leaves(value: Any, place: str) -> Iterator[str]:
         yield from _leaves(inner, f"{place}.{key}")
 
 
-def composed(overrides: list[str]) -> dict[str, Any]:
-    """train.yaml with these, nothing of it resolved."""
+@functools.cache
+def composed(*overrides: str) -> dict[str, Any]:
+    """train.yaml with these, nothing of it resolved; the same containers each time, not to be changed."""
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = OmegaConf.to_container(hydra.compose("train", overrides))
+        config = OmegaConf.to_container(hydra.compose("train", list(overrides)))
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
 
