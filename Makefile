@@ -15,7 +15,7 @@ train: $(READY)
 	$(VENV)/bin/python src/train.py $(ARGS)
 
 test: $(READY)
-	$(VENV)/bin/python -m pytest -n 2 $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 slow: $(READY)
 	$(VENV)/bin/python -m pytest -m slow $(ARGS)

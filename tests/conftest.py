@@ -60,6 +60,7 @@ def invoke(
     monkeypatch.setenv("RUNS_DIR", str(tmp_path / "runs"))
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("IMAGENET_DIR", "")
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # the disk may take its time: nobody pulls the plug here
     return lambda name, *arguments: Outcome(in_this_process(name, *arguments), *capfd.readouterr())
 
 

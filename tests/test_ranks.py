@@ -120,6 +120,7 @@ def started(tmp_path: Path, folder: Path) -> Iterator[Started]:
             os.kill(pid, signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_the_rank_that_fails_is_named_with_its_error_once(started: Started) -> None:
     process = started.start(1, "raise")
     out, _ = process.communicate(timeout=120)
