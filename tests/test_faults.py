@@ -133,6 +133,18 @@ def test_an_epoch_without_one_readable_image_is_no_training(
     assert results(runs()[0])["status"] == "failed"
 
 
+def test_a_validation_without_one_readable_image_has_no_figures(
+    invoke: Invoke, runs: Runs, data: tuple[str, ...], folder: Path
+) -> None:
+    for file in (folder / "val").rglob("*.png"):
+        file.write_bytes(b"garbage")
+    code, _, err = invoke("train", *data, "data.on_error=skip", "monitor=val/loss")
+    assert code == 2, err
+    assert "the validation has no figures: not one of its images could be read" in err
+    assert results(runs()[0])["status"] == "failed"
+    assert not (runs()[0] / "checkpoints" / "best.ckpt").exists()
+
+
 def test_tensorboard_that_cannot_write_does_not_stop_the_run(
     invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
 ) -> None:

@@ -14,7 +14,7 @@ import yaml
 from helpers import SMALL
 
 from fovea.config.resolvers import PROJECT
-from fovea.config.sweep import _can_go_on
+from fovea.config.sweep import _can_go_on, _is_strange
 
 Invoke = Callable[..., tuple[int, str, str]]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -240,9 +240,17 @@ def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> Non
         "hydra.sweeper._target_=os.system",
         "--config-dir=/tmp",
         "+model=../../runs/evil",
+        "callbacks.last.folder=/etc,/usr",
+        "logger.csv.folder=~/x",
+        "hydra.sweep.subdir=somewhere",
+        "task_name=['/etc']",
+        "logger.x.url=https://evil.example",
+        "logger.wandb.name=${oc.env:HOME}",
     ],
 )
-def test_a_strangers_sweep_folder_runs_no_code_of_its_own(invoke: Invoke, tmp_path: Path, word: str) -> None:
+def test_a_strangers_sweep_folder_runs_no_code_of_its_own_and_writes_nowhere_else(
+    invoke: Invoke, tmp_path: Path, word: str
+) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"command": ["data=digits", word]}))
     code, _, err = invoke("train", f"resume={tmp_path}")
     assert code == 2
@@ -258,3 +266,10 @@ def test_a_yaml_can_ask_for_a_sweep(invoke: Invoke, tmp_path: Path) -> None:
     code, out, _ = invoke("train", "data=folder", "data.root=", *place, "experiment=seeds")
     assert code == 1
     assert "0 of 2 jobs are finished" in out
+
+
+@pytest.mark.parametrize(
+    "word", ["data.root='/my photos','/others'", "weights=~/w.pth", "seed=1,2", "optimizer.lr=0.1"]
+)
+def test_what_a_sweeps_jobs_read_is_taken_from_its_folder(word: str) -> None:
+    assert not _is_strange(word)

@@ -77,6 +77,7 @@ class ClassificationTask(LightningModule):
         self.losses = nn.ModuleDict({f"{s}_": MeanLoss() for s in ("train", "val", "test")})
         self.test_per_class = MetricCollection(dict(per_class_metrics), compute_groups=False)
         self.per_class: dict[str, Tensor] = {}
+        self.evaluated = 0  # images of this rank in the current validation or test
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -136,9 +137,11 @@ class ClassificationTask(LightningModule):
 
     def on_validation_start(self) -> None:
         self.as_on_rank_0(self.network)
+        self.evaluated = 0
 
     def on_test_start(self) -> None:
         self.as_on_rank_0(self.network)
+        self.evaluated = 0
 
     def as_on_rank_0(self, network: nn.Module) -> None:
         """Take over rank 0's buffers, which are what a checkpoint has.
@@ -149,7 +152,16 @@ class ClassificationTask(LightningModule):
             for buffer in network.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
+    def on_validation_epoch_end(self) -> None:
+        self._check_evaluated("validation")
+
+    def _check_evaluated(self, what: str) -> None:
+        """Raises ValueError on all ranks: figures of no image would be perfect losses."""
+        if not self.trainer.strategy.reduce(torch.tensor(self.evaluated, device=self.device), reduce_op="sum"):
+            raise ValueError(f"the {what} has no figures: not one of its images could be read")
+
     def on_test_epoch_end(self) -> None:
+        self._check_evaluated("test")
         self.per_class = self.test_per_class.compute()
         self.test_per_class.reset()
 
@@ -167,6 +179,7 @@ class ClassificationTask(LightningModule):
 
     def _evaluate(self, batch: tuple[Tensor, ...], split: Split) -> tuple[Tensor, Tensor]:
         images, target = batch[:2]
+        self.evaluated += len(target)
         logits = self(images)  # (B, K)
         return self._measure(self.loss(logits, target), logits, target, split)
 

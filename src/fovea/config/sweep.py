@@ -22,6 +22,7 @@ from fovea.config.explain import line, shown
 from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, secret_values, without_secrets
+from fovea.config.untrusted import reaches_out
 
 SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 COMMAND, JOB = "sweep.json", "job.json"
@@ -145,7 +146,8 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     strange = next(filter(_is_strange, command), None)
     if strange:
         raise ValueError(
-            f"{folder / COMMAND}: {strange} could make Hydra run other code, so it is not taken from a file\n{again}"
+            f"{folder / COMMAND}: {strange} could run other code, or write elsewhere, so it is not taken from a file\n"
+            + again
         )
     return ["-m", *command, f"hydra.sweep.dir={folder}"]
 
@@ -155,7 +157,7 @@ def _is_strange(word: str) -> bool:
     key = word.lstrip("+~")
     ours = ("hydra/sweeper=", "hydra/launcher=", "hydra.sweeper.", "hydra.launcher.", "hydra.sweep.")
     beyond = word.startswith("-") or (key.startswith("hydra") and not key.startswith(ours))
-    return beyond or "_target_" in word or ".." in word
+    return beyond or "_target_" in word or ".." in word or reaches_out(*key.partition("=")[::2])
 
 
 def in_folder(arguments: list[str], folder: Path) -> list[str]:

@@ -36,6 +36,7 @@ READ = re.compile(  # what is read, wherever it is
     r"data\.(root|store|sampler\.file|read\.(?!cache$|root$)\w+)|model\.(weights|ckpt_path|checkpoint_path)"
 )
 FOLDER = re.compile(r"(?<!sub_)(cache|folder|root|dir|dirpath|uri)$")  # keys of places, which may be relative ones
+ABSOLUTE = re.compile(r"(?:^|[\s,:'\"\[({])[/~]")  # a path, alone or in a list
 MADE = "fovea.data.digits."  # readers that write the data where there are none
 LOOKS_UP = ("oc.select", "oc.dict.keys", "oc.dict.values")  # OmegaConf's own resolvers that stay within the config
 KEYS_ONLY = re.compile(r"(?:[^$]|\$\{\.*\w[\w.]*\})*")  # references to other keys and no resolver
@@ -142,6 +143,14 @@ def is_built(key: str) -> bool:
     """Whether a dotted key is one within BUILT that doesn't just say what is read."""
     section, _, rest = key.partition(".")
     return section in BUILT and bool(rest) and not READ.fullmatch(key)
+
+
+def reaches_out(key: str, value: str) -> bool:
+    """Whether an override, `key=value`, may read the environment, or name a host or a place to write to."""
+    if "${" in value or "://" in value:
+        return True
+    read = READ.fullmatch(key) or key in ("weights", "ckpt_path")
+    return not read and bool(FOLDER.search(key) or ABSOLUTE.search(value))
 
 
 def _is_written(place: str, data: dict[str, Any]) -> bool:
