@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     cfg.resume = None
     first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
     results = run.Results(folder, cfg.monitor, writes=first)
-    with lock.alone_in(folder, first), StopSignals(), results.status(), ranks.together(folder, results.failed):
+    with lock.alone_in(folder, first), StopSignals(), results.status(), ranks.together(folder, results.end):
         checkpoint = last_good(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)

@@ -296,8 +296,7 @@ def report(folder: Path, rank: int, when: float, consequence: bool, first: str |
 
 
 def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
-    told: list[str] = []
-    others = Others(tmp_path, told.append)
+    others = Others(tmp_path, dict)
     gone = RuntimeError("gloo: Connection closed by peer")
     report(tmp_path, 1, 1.0, True)
     report(tmp_path, 2, 3.0, False)
@@ -315,7 +314,7 @@ def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_
     report(tmp_path, 2, 0.5, False, first="1")  # of a rank that has lost its rank 0, and works for a start before this
     old = report(tmp_path, 3, 0.1, False, first=None)
     os.utime(old, (1, 1))
-    others = Others(tmp_path, lambda line: None)
+    others = Others(tmp_path, dict)
     assert not old.exists()
     cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
     assert isinstance(cause, Elsewhere)
@@ -328,11 +327,11 @@ def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
     consequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     codes: list[int] = []
-    noted: list[str] = []
+    noted: list[dict[str, str]] = []
     monkeypatch.setattr(ranks, "HANGS", 0.1)
     monkeypatch.setattr(os, "_exit", codes.append)
     lingers = subprocess.Popen(["sleep", "300"])
-    Others(tmp_path, noted.append).watch([lingers])
+    Others(tmp_path, lambda **values: noted.append(values)).watch([lingers])
     try:
         report(tmp_path, 1, 1.0, consequence)
         assert lingers.wait(timeout=10) == -signal.SIGKILL
@@ -342,8 +341,27 @@ def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
     while not codes and time.monotonic() < end:
         time.sleep(0.05)
     assert codes == [2]
-    assert noted == ["rank 1: E: 1"]
+    assert noted == [{"status": "failed", "error": "rank 1: E: 1"}]
     assert "rank 1 failed\nerror: 1" in capfd.readouterr().err
+
+
+def test_a_rank_that_was_asked_to_stop_before_it_listened_ends_rank_0_that_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    codes: list[int] = []
+    noted: list[dict[str, str]] = []
+    monkeypatch.setattr(ranks, "STARTS", 0.1)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    asked = subprocess.Popen(["sleep", "300"])
+    asked.send_signal(signal.SIGINT)
+    asked.wait()
+    Others(tmp_path, lambda **values: noted.append(values)).watch([asked])
+    end = time.monotonic() + 10
+    while not codes and time.monotonic() < end:
+        time.sleep(0.05)
+    assert codes == [130]
+    assert noted == [{"status": "interrupted"}]
+    assert capfd.readouterr().err == ""
 
 
 class Gone(BaseException):

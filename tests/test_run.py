@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fovea.run import Results
+from fovea.run import Results, write_json
 
 
 def status(folder: Path) -> dict:
@@ -51,3 +51,9 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
     with Results(tmp_path, "val/loss", writes=False).status():
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_finite_is_null_for_json_has_no_word_for_it(tmp_path: Path) -> None:
+    write_json(tmp_path / "x.json", {"loss": float("nan"), "of": [float("inf"), 1.5], "name": "NaN"})
+    assert "NaN" not in (tmp_path / "x.json").read_text().replace('"NaN"', "")
+    assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "of": [None, 1.5], "name": "NaN"}

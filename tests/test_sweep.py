@@ -92,7 +92,7 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
     monkeypatch.setattr(EpochLog, "on_train_epoch_end", stop)
     code, out, _ = invoke("train", *typed, f"hydra.sweep.dir={sweep}")
     assert code == 128 + signal.SIGTERM
-    assert "1 of 2 jobs are finished" in out
+    assert "1 of 2 jobs that were begun are finished" in out
     assert f"resume={sweep}" in out
     assert results(sweep / "1")["status"] == "interrupted"
 
@@ -195,6 +195,26 @@ def test_an_optimizing_sweep_follows_the_monitor_and_outlives_a_failed_trial(
 
 
 @pytest.mark.slow
+def test_an_optimizing_sweep_goes_on_with_the_trials_it_would_have_had(
+    invoke: Invoke, data: tuple[str, ...], tmp_path: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    sweep = tmp_path / "sweep"
+    options = ("hydra/sweeper=optimize", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.001,0.1)")
+    code, _, err = invoke("train", "-m", *data, *options, f"hydra.sweep.dir={sweep}")
+    assert code == 0, err
+    shutil.rmtree(sweep / "1")
+    code, out, err = invoke("train", f"resume={sweep}")
+    assert code == 0, err
+    assert out.count("is finished: skipped") == 1
+    assert "2 of 2 jobs are finished" in out
+    shutil.rmtree(sweep / "1")
+    code, out, err = invoke("train", "-m", *data, *options, f"hydra.sweep.dir={sweep}")
+    assert code == 0, err
+    assert out.count("is finished: skipped") == 1
+
+
+@pytest.mark.slow
 def test_two_ranks_of_an_optimizing_sweep_share_each_trial(
     program: Program, data: tuple[str, ...], tmp_path: Path
 ) -> None:
@@ -273,3 +293,10 @@ def test_a_yaml_can_ask_for_a_sweep(invoke: Invoke, tmp_path: Path) -> None:
 )
 def test_what_a_sweeps_jobs_read_is_taken_from_its_folder(word: str) -> None:
     assert not _is_strange(word)
+
+
+def test_a_sweep_keeps_out_of_a_runs_folder(invoke: Invoke, trained: Path) -> None:
+    code, _, err = invoke("train", "-m", "seed=0", f"hydra.sweep.dir={trained}", "hydra.sweep.subdir=.")
+    assert code == 2
+    assert f"hydra.sweep.dir={trained} has a run" in err
+    assert not (trained / "sweep.json").exists()

@@ -31,16 +31,18 @@ log = logging.getLogger(__name__)
 LOOK = 0.3  # seconds between two looks at the other processes
 REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
 HANGS = 20  # seconds after a rank's death, or report, until rank 0, that hasn't noticed, is ended too
+STARTS = 3  # the same after one that was asked to stop before it listened: rank 0 was too, and may wait for it in vain
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 LEAVE = 30  # seconds that the others have to end after rank 0 has
 
 
 @contextmanager
-def together(folder: Path, failed: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+def together(folder: Path, ended: Callable[..., None] = lambda **values: None) -> Iterator[None]:
     """One job of however many processes; afterwards their group and its variables are gone, for a sweep's next job.
 
     Args:
         folder: of the run, where ranks leave their reports.
-        failed: notes an error's line as the run's status, where rank 0 hangs and can't go on itself.
+        ended: notes the run's `status`, and an `error`, where rank 0 hangs and can't go on itself.
 
     Raises:
         Elsewhere: another rank failed first, or was killed.
@@ -48,7 +50,7 @@ def together(folder: Path, failed: Callable[[str], None] = lambda line: None) ->
     before = dict(os.environ)
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     try:
-        with _another(folder, rank) if rank else _first(folder, failed):
+        with _another(folder, rank) if rank else _first(folder, ended):
             yield
             _leave_group()
     finally:
@@ -91,8 +93,8 @@ def _end_with(first: int) -> None:
 
 
 @contextmanager
-def _first(folder: Path, failed: Callable[[str], None]) -> Iterator[None]:
-    others = Others(folder, failed)
+def _first(folder: Path, ended: Callable[..., None]) -> Iterator[None]:
+    others = Others(folder, ended)
     # Lightning's own observer kills this process without a word when another one fails.
     observe = subprocess_script._launch_process_observer
     subprocess_script._launch_process_observer = others.watch
@@ -115,8 +117,8 @@ def _first(folder: Path, failed: Callable[[str], None]) -> Iterator[None]:
 class Others:
     """What rank 0 knows of the other processes."""
 
-    def __init__(self, folder: Path, failed: Callable[[str], None]) -> None:
-        self.folder, self.failed = folder, failed
+    def __init__(self, folder: Path, ended: Callable[..., None]) -> None:
+        self.folder, self.ended = folder, ended
         self.processes: list[subprocess.Popen[Any]] = []
         self.over = threading.Event()  # rank 0 is through, or is dealing with an error itself
         self._forget(before=BEGAN)  # not one that a rank of this start has left already
@@ -127,14 +129,16 @@ class Others:
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._dead() and not reports_in(self.folder) and not self.over.wait(LOOK):
+        while not self._gone() and not reports_in(self.folder) and not self.over.wait(LOOK):
             pass
-        if self.over.wait(HANGS):
+        if self.over.wait(STARTS if any(-process.returncode in ASKED for process in self._gone()) else HANGS):
             return
         error = self._explained() or next((report.error() for report in reports_in(self.folder)), _GONE)
         if isinstance(error, Elsewhere):
             print(error.text, file=sys.stderr, flush=True)
-            self.failed(error.line)
+            self.ended(status="failed", error=error.line)
+        else:
+            self.ended(status="interrupted")
         self._kill()
         self._forget()
         os._exit(error.code if isinstance(error.code, int) else 1)
@@ -187,8 +191,9 @@ class Others:
         self._kill()
         self._forget()
 
-    def _dead(self) -> bool:
-        return any(process.poll() for process in self.processes)
+    def _gone(self) -> list[subprocess.Popen[Any]]:
+        """Those that didn't end well."""
+        return [process for process in self.processes if process.poll()]
 
     def _alive(self) -> list[subprocess.Popen[Any]]:
         return [process for process in self.processes if process.poll() is None]
@@ -209,7 +214,9 @@ class Others:
 _GONE = Elsewhere("a process is gone", "error: a process is gone", 1)
 
 
-def _died(rank: int, code: int) -> Elsewhere:
+def _died(rank: int, code: int) -> Elsewhere | SystemExit:
+    if -code in ASKED:
+        return SystemExit(128 - code)
     reason = "; out of memory?" if code == -signal.SIGKILL else ""
     how = f"was killed (signal {-code}{reason})" if code < 0 else f"ended with exit code {code}"
     return Elsewhere(f"rank {rank} {how}", f"error: rank {rank} {how}", 1)

@@ -22,7 +22,8 @@ def say_beforehand(of: Path, entry: dict[str, Any], other_values: Sequence[str])
     before = provenance.starts(of)
     data = provenance.other_data(of, entry["data_fingerprint"])
     lines = [f"the config: {text}" for text in other_values] + [f"the data: {data.text}" for data in [data] if data]
-    lines += provenance.changes(before[-1], entry) if before else ["the first run has no provenance.json"]
+    lines += dict.fromkeys(change for start in before for change in provenance.changes(start, entry))
+    lines += [] if before else ["the first run has no provenance.json"]
     lines += [f"force=true changed the first run's {text}" for one in before for text in one.get("forced", [])]
     for line in lines:
         log.warning("not as in the first run: %s", line)

@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,10 +23,18 @@ log = logging.getLogger(__name__)
 
 
 def write_json(file: Path, content: Any) -> None:
-    """As `write_safely` does. Secrets are left out."""
+    """As `write_safely` does. Secrets are left out, and what is not finite becomes null, for JSON has no NaN."""
     values = secret_values()
     content = everywhere(content, lambda text: without_values(text, values))
-    write_safely(file, json.dumps(content, indent=2) + "\n")
+    write_safely(file, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
+
+
+def _finite(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 class Results:
@@ -46,10 +55,6 @@ class Results:
         self.content |= values | {"seconds": seconds}
         if self.writes:
             write_json(self.file, self.content)
-
-    def failed(self, line: str) -> None:
-        """Note the error."""
-        self.end(status="failed", error=line)
 
     def end(self, **values: str) -> None:
         """Note how it ended early; that it can't be noted, on a full disk, must not hide why."""
@@ -75,7 +80,7 @@ class Results:
         except BaseException as error:
             if not self.begun:
                 raise
-            self.failed(explain.line(error))
+            self.end(status="failed", error=explain.line(error))
             raise
         self.update(status="finished")
 

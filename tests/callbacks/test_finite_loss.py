@@ -205,6 +205,20 @@ def test_a_run_resumed_after_skipped_steps_equals_one_that_was_not_stopped(tmp_p
     assert same(average, ema.average.state_dict())
 
 
+def test_an_epoch_of_which_all_steps_were_left_out_has_no_figures(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all steps of the epoch were left out: stopped at step 4"):
+        fitted(tmp_path, spoilt(make_batches(4), 0, 1, 2, 3))
+
+
+@pytest.mark.parametrize("on_nan", ["stop", "skip"])
+def test_a_validation_that_is_not_finite_is_no_figure_to_choose_by(tmp_path: Path, on_nan: Any) -> None:
+    best = SaveBest(str(tmp_path), "val/loss", "min")
+    trainer = make_trainer(finite_loss(on_nan, str(tmp_path)), best, max_epochs=1, enable_checkpointing=True)
+    with pytest.raises(ValueError, match="the validation's loss is nan, after training at step 4 "):
+        trainer.fit(make_task(), datamodule=Data(make_batches(4), spoilt(make_batches(2), 1)))
+    assert not (tmp_path / "best.ckpt").exists()
+
+
 @pytest.mark.slow
 def test_the_command_line_says_it_in_a_few_lines(
     invoke: Callable[..., Any], runs: Callable[[], list[Path]], folder: Path

@@ -20,7 +20,7 @@ def finite_loss(on_nan: Literal["stop", "skip"], folder: str) -> Callback:
 
 
 class FiniteWeights(Callback):
-    """No checkpoint is written of weights that are not finite."""
+    """No checkpoint is written of weights that are not finite, and none is chosen by a validation that is not."""
 
     def __init__(self, folder: str) -> None:
         self.last = Path(folder) / "last.ckpt"
@@ -35,6 +35,12 @@ class FiniteWeights(Callback):
         if trainer.strategy.reduce_boolean_decision(not all_finite(pl_module.network), all=False):
             raise self.error(trainer, "the weights are not finite, though the loss was,", self.step, self.rates)
 
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Raises ValueError; the figure is all ranks'."""
+        loss = trainer.callback_metrics.get("val/loss")
+        if loss is not None and not loss.isfinite() and not trainer.sanity_checking:
+            raise self.error(trainer, f"the validation's loss is {loss.item()}, after training", self.step, self.rates)
+
     def error(self, trainer: Trainer, what: str, step: int, rates: list[float]) -> ValueError:
         """What happened, where, what is left, and what helps."""
         kept = self.last if self.last.is_file() else "none yet"
@@ -42,7 +48,8 @@ class FiniteWeights(Callback):
         return ValueError(
             f"{what} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {seen}\n"
             f"last good checkpoint: {kept}\n"
-            "lower optimizer.lr, or clip gradients: trainer.gradient_clip_val=1; on_nan=skip leaves such steps out"
+            f"to go on: resume={self.last.parents[1]} trainer.gradient_clip_val=1\n"
+            "on_nan=skip leaves such steps out; a lower optimizer.lr is for a new run"
         )
 
 
@@ -95,6 +102,7 @@ class SkipBadSteps(FiniteWeights):
         self.buffers: list[Tensor] = []  # BatchNorm's, as they were before the step
         self.rejected = False
         self.skipped, self.in_a_row = 0, 0
+        self.taken = 0  # steps of the epoch
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Raises ValueError for an optimizer that evaluates a batch several times a step."""
@@ -117,6 +125,7 @@ class SkipBadSteps(FiniteWeights):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step:  # it is complete
             self.in_a_row = self.in_a_row + 1 if self.rejected else 0
+            self.taken += not self.rejected
         if self.in_a_row == MOST_IN_A_ROW:
             what = f"{MOST_IN_A_ROW} steps in a row were left out, their loss not finite: stopped"
             raise self.error(trainer, what, self.step, self.rates)
@@ -146,13 +155,16 @@ class SkipBadSteps(FiniteWeights):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.skipped:
             log.warning("epoch %d: %d steps left out, their loss not finite", trainer.current_epoch + 1, self.skipped)
-        self.skipped = 0
+            if not self.taken:  # its figures would be those of no batch
+                raise self.error(trainer, "all steps of the epoch were left out: stopped", self.step, self.rates)
+        self.skipped, self.taken = 0, 0
 
     def state_dict(self) -> dict[str, Any]:
-        return {"skipped": self.skipped, "in_a_row": self.in_a_row}
+        return {"skipped": self.skipped, "in_a_row": self.in_a_row, "taken": self.taken}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.skipped, self.in_a_row = state_dict["skipped"], state_dict["in_a_row"]
+        self.taken = state_dict["taken"]
 
 
 def all_finite(network: torch.nn.Module) -> bool:

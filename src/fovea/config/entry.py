@@ -13,6 +13,7 @@ import errno
 import functools
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -32,7 +33,7 @@ from fovea.config.command import Command, command, of_job, quoted, without_dashe
 from fovea.config.explain import few_lines
 from fovea.config.help import help_text
 from fovea.config.resolvers import CONF, load_environment, register_resolvers
-from fovea.config.sweep import Sweep, command_of, in_folder, is_sweep
+from fovea.config.sweep import Sweep, command_of, is_sweep
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -51,6 +52,8 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def main() -> None:
+            if os.environ.get("LOCAL_RANK", "0") != "0":  # until it listens to signals itself, the first process tells
+                signal.signal(signal.SIGINT, signal.SIG_DFL)
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")  # file names may be anything
@@ -142,7 +145,7 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
         finally:
             _set("1")
 
-    sys.argv[1:] = in_folder(words, sweep.folder) if sweep else words
+    sys.argv[1:] = sweep.arguments if sweep else words
     _set("1")  # errors come to few_lines, not to Hydra's own printing
     with sweep.told() if sweep else nullcontext():
         hydra.main(version_base="1.3", config_path=str(CONF), config_name=asked.config_name)(one_of_many)()

@@ -25,6 +25,7 @@ REASONS = {  # options that people ask for and that can't be there
 MOST_LINES = 8
 LOADER_DIED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
 UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")}
+NO_ROOM = "failed to map segment"  # the linker's, for a library that is imported
 FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
 
 
@@ -80,7 +81,9 @@ def line(error: BaseException) -> str:
     """For results.json, without secrets."""
     if isinstance(error, Elsewhere):
         return error.line
-    return without_values(f"{type(error).__name__}: {message(error).splitlines()[0]}", secret_values())
+    built = isinstance(error, InstantiationException) and error.__cause__ is not None
+    kind = type(error.__cause__ if built else error).__name__
+    return without_values(f"{kind}: {message(error).splitlines()[0]}", secret_values())
 
 
 def message(error: BaseException) -> str:
@@ -130,6 +133,8 @@ def explain(error: Exception) -> str | None:
         return _from_system(error)
     if LOADER_DIED.search(str(error)):
         return message(error)
+    if isinstance(error, MemoryError) or NO_ROOM in str(error):
+        return "out of memory before the training began: lower data.num_workers, or end other programs"
     # Lightning's own word for a user's error; by name, for importing it would cost seconds
     if isinstance(error, ValueError) or type(error).__name__ == "MisconfigurationException":
         return message(error)

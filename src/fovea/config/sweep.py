@@ -5,6 +5,8 @@ sweep.json         the command; multirun.yaml beside it is Hydra's
 """
 
 import json
+import re
+import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +18,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fovea.config.explain import line, shown
 from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
@@ -26,6 +28,7 @@ from fovea.config.untrusted import reaches_out
 
 SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 COMMAND, JOB = "sweep.json", "job.json"
+SEED = "hydra.sweeper.sampler.seed"
 Run = Callable[[DictConfig], None]
 
 
@@ -33,29 +36,45 @@ class Sweep:
     """A sweep that is about to run, in its folder."""
 
     def __init__(self, config_name: str, arguments: list[str]) -> None:
-        """Composes the sweep's own config, for its folder."""
+        """Composes the sweep's own config, for its folder. An optimizing one without a seed is given one."""
         words = [word for word in arguments if word not in SWITCHES and not word.startswith("-")]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composer = GlobalHydra.instance().hydra
             assert composer is not None
             cfg = composer.compose_config(config_name, words, run_mode=RunMode.MULTIRUN, from_shell=False)
         self.folder = Path(str(cfg.hydra.sweep.dir)).absolute()
-        self.command = [masked(word) for word in words if not word.startswith("hydra.sweep.dir=")]
+        seed = [self._seed()] if OmegaConf.select(cfg, SEED, default="") is None else []
+        self.arguments = in_folder([*arguments, *seed], self.folder)
+        self.command = [masked(word) for word in [*words, *seed] if not word.startswith("hydra.sweep.dir=")]
         self.failed: list[int] = []
         self.refused = False
 
+    def _seed(self) -> str:
+        """The override with which a sampler proposes the same when the sweep goes on: its first one, or a new one."""
+        before = kept_command(self.folder) if (self.folder / COMMAND).exists() else []
+        first = (word for word in before if re.fullmatch(rf"{re.escape(SEED)}=\d+", word))
+        return next(first, f"{SEED}={secrets.randbelow(2**32)}")
+
     @contextmanager
     def told(self) -> Iterator[None]:
-        """Keep the command; at the end a table of all jobs. Exits with 1 where one isn't finished."""
+        """Keep the command; at the end a table of all jobs. Exits with 1 where one isn't finished.
+
+        Raises:
+            ValueError: the folder has a run.
+        """
+        if (self.folder / "config.yaml").exists():
+            raise ValueError(f"hydra.sweep.dir={self.folder} has a run: give the sweep a folder of its own")
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / COMMAND).exists():
             self._keep_command()
         jobs_of(self.folder)  # a damaged file of it is told before any job runs
+        through = False
         try:
             yield
+            through = True
         finally:
             rows = jobs_of(self.folder)
-            print(table(self.folder, rows), flush=True)
+            print(table(self.folder, rows, "" if through else " that were begun"), flush=True)
         if not self.refused:
             self._keep_command()
         if self.failed or any(row["status"] != "finished" for row in rows):
@@ -110,7 +129,7 @@ class Sweep:
             raise ValueError(
                 f"{folder} has another job's run: {said}\n"
                 "Give the sweep a folder of its own: hydra.sweep.dir=<folder>.\n"
-                "An optimizing sweep proposes the same again only with hydra.sweeper.sampler.seed="
+                f"An optimizing sweep proposes the same again only with the same {SEED}="
             )
         write_safely(file, json.dumps(mine, indent=2) + "\n")
 
@@ -129,15 +148,14 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     """
     said = [word for word in typed if "resume" in keys and word.startswith("resume=")]
     folder = Path(said[0].partition("=")[2].strip("'\"")).expanduser().absolute() if said else Path()
-    if not said or not (folder / COMMAND).is_file():
+    if not said or not (folder / COMMAND).is_file() or (folder / "config.yaml").exists():
         if said and is_sweep(typed):
             raise ValueError(f"{said[0]} is no sweep's folder: without -m it goes on with that one run")
         return typed
     others = [word for word in typed if word not in (*SWITCHES, *said)]
     if others:
         raise ValueError(f"{others[0]} can't be typed beside {said[0]}: a sweep goes on as it was begun")
-    again = f"type the sweep's command again, with hydra.sweep.dir={folder}"
-    command: list[str] = read_json(folder / COMMAND, {"command": list}, again)["command"]
+    command = kept_command(folder)
     if any(HIDDEN in word for word in command):
         raise ValueError(
             f"{folder / COMMAND}: the command had a secret, which isn't kept:\n  {' '.join(command)}\n"
@@ -147,9 +165,18 @@ def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
     if strange:
         raise ValueError(
             f"{folder / COMMAND}: {strange} could run other code, or write elsewhere, so it is not taken from a file\n"
-            + again
+            + _again(folder)
         )
     return ["-m", *command, f"hydra.sweep.dir={folder}"]
+
+
+def kept_command(folder: Path) -> list[str]:
+    """Raises ValueError where the file is damaged."""
+    return [str(word) for word in read_json(folder / COMMAND, {"command": list}, _again(folder))["command"]]
+
+
+def _again(folder: Path) -> str:
+    return f"type the sweep's command again, with hydra.sweep.dir={folder}"
 
 
 def _is_strange(word: str) -> bool:
@@ -206,8 +233,8 @@ def jobs_of(folder: Path) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["number"])
 
 
-def table(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
-    """A line for each job, with those of its overrides that not all jobs have."""
+def table(folder: Path, rows: Sequence[dict[str, Any]], which: str = "") -> str:
+    """A line for each job, with those of its overrides that not all jobs have; `which` says it where there are more."""
     common = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
     finished = sum(row["status"] == "finished" for row in rows)
     cells = [["job", "overrides", "status", rows[0]["monitor"] if rows else ""]]
@@ -216,5 +243,5 @@ def table(folder: Path, rows: Sequence[dict[str, Any]]) -> str:
         cells.append([str(row["number"]), own, row["status"], "" if row["value"] is None else f"{row['value']:.4f}"])
     widths = [max(len(line[k]) for line in cells) for k in range(4)]
     lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    again = "" if finished == len(rows) else f"\nto do what is missing: resume={folder}"
-    return "\n".join([f"sweep {folder}: {finished} of {len(rows)} jobs are finished", *lines]) + again
+    again = "" if finished == len(rows) and not which else f"\nto do what is missing: resume={folder}"
+    return "\n".join([f"sweep {folder}: {finished} of {len(rows)} jobs{which} are finished", *lines]) + again
