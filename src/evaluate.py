@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from fovea.config import past, saved
 from fovea.config.entry import entry
+from fovea.config.processes import is_first
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,13 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """One process's part of it."""
-    from lightning.pytorch.utilities import rank_zero_only
-
     from fovea import build, provenance, run
     from fovea.checkpoint import to_evaluate
     from fovea.gather import gather
 
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     data = build.datamodule(cfg)
-    if rank_zero_only.rank == 0:  # type: ignore[attr-defined]
+    if is_first():
         provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
     data.test_on(cfg.split)
     task = build.task(cfg)

@@ -7,6 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fovea.config import past, saved
 from fovea.config.entry import entry
+from fovea.config.processes import is_first
 
 log = logging.getLogger(__name__)
 
@@ -15,10 +16,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Fit, test, and keep what came of it in the run's folder."""
     # Importing torch takes seconds: only now that the config is known to be good.
-    from lightning.pytorch.utilities import rank_zero_only
-
     from fovea import build, lock, provenance, ranks, rerun, run
-    from fovea.callbacks.stop_signals import StopSignals
+    from fovea.callbacks.stop_signals import StopSignals, ended_if_deaf
     from fovea.checkpoint import last_good, to_start_from
     from fovea.gather import gather
     from fovea.memory import smaller_batch_proposed
@@ -26,9 +25,15 @@ def main(cfg: DictConfig) -> None:
 
     folder, resumed = Path(cfg.run_dir), cfg.resume
     cfg.resume = None
-    first = rank_zero_only.rank == 0  # type: ignore[attr-defined]
+    first = is_first()
     results = run.Results(folder, cfg.monitor, writes=first)
-    with lock.alone_in(folder, first), StopSignals(), results.status(), ranks.together(folder, results.end):
+    with (
+        lock.alone_in(folder, first),
+        ended_if_deaf(lambda: results.end(status="interrupted")),
+        StopSignals(),
+        results.status(),
+        ranks.together(folder, results.end),
+    ):
         checkpoint = last_good(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)

@@ -77,6 +77,14 @@ def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
     assert str(file) in caplog.text
 
 
+def test_whichever_byte_of_it_is_another_the_one_before_it_is_taken(folder: Path) -> None:
+    file = folder / "checkpoints" / "last.ckpt"
+    whole = file.read_bytes()
+    for place in range(0, len(whole), 7):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        assert last_good(folder).name in ("last.ckpt", "previous.ckpt"), place
+
+
 def test_one_that_a_training_cannot_take_up_is_refused_as_a_start(tmp_path: Path) -> None:
     torch.save({key: {} for key in NEEDED if key != "running"}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"(?s)ckpt_path=.*other.ckpt .*has no running.*weights="):

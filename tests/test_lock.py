@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
@@ -31,3 +33,15 @@ def test_a_folder_in_which_another_process_trains_is_refused_until_that_is_kille
         other.wait()
     with alone_in(tmp_path, True):
         pass
+
+
+def test_where_a_file_system_has_no_locks_training_goes_on_and_it_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "lockf", none)
+    with alone_in(tmp_path, True):
+        pass
+    assert "no locks (No locks available)" in caplog.text

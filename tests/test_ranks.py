@@ -301,6 +301,8 @@ def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> 
     report(tmp_path, 1, 1.0, True)
     report(tmp_path, 2, 3.0, False)
     report(tmp_path, 3, 2.0, False)
+    (tmp_path / ".rank_4.json").write_text("[]")  # none of ours
+    (tmp_path / ".rank_5.json").write_text('{"ran')
     cause = others.cause_of(gone)
     assert isinstance(cause, Elsewhere)
     assert (cause.line, cause.code) == ("rank 3: E: 3", 2)

@@ -3,6 +3,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +16,23 @@ Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]
 
 
-def made(folder: Path, loss: str = "0.5", speed: str = "10", weight: float = 1.0, test: float = 0.75) -> Path:
+def made(folder: Path, more: str = "", **others: Any) -> Path:
     """What is compared of a run."""
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "results.json").write_text(json.dumps({"status": "finished", "test": {"f1": test, "loss": float("nan")}}))
+    figures = {"f1": others.get("test", 0.75), "loss": None}
+    (folder / "results.json").write_text(json.dumps({"status": "finished", "test": figures}))
+    loss, speed = others.get("loss", "0.5"), others.get("speed", "10")
     rows = f"step,epoch,train/loss,train/images_per_second\n3,0,0.9,5\n4,0,{loss},{speed}\n5,0,{loss},\n"
-    (folder / "metrics.csv").write_text(rows)
-    weights = {"a": torch.tensor([float("nan"), 2.0]), "b": torch.tensor(weight)}
-    state = {"state_dict": weights, "optimizer_states": [{"state": {0: {"step": 1}}}], "loops": {"time": speed}}
+    (folder / "metrics.csv").write_text(rows + more)
+    weight = torch.tensor(others.get("weight", 1.0))
+    best = {"best_model_score": torch.tensor(others.get("score", 0.5)), "dirpath": str(folder)}
+    state = {
+        "state_dict": {"a": torch.tensor([float("nan"), 2.0]), "network.time_embed.path": weight},
+        "optimizer_states": [{"state": {0: {"step": 1}}}],
+        "running": {"logged": {"train/images_per_second": float(speed), "train/loss": 0.5}},
+        "callbacks": {"SaveBest{'train_time_interval': None}": best},
+        "config": {"run_dir": str(folder)},
+    }
     torch.save(state, folder / "checkpoints" / "last.ckpt")
     return folder
 
@@ -34,21 +44,43 @@ def made(folder: Path, loss: str = "0.5", speed: str = "10", weight: float = 1.0
         ({"speed": "11"}, []),
         ({"test": 0.76}, ["test f1: 0.75 then, 0.76 now"]),
         ({"loss": "0.6"}, ["metrics.csv, in 2 of 6 values, first train/loss at step 4: 0.5 then, 0.6 now"]),
-        ({"weight": 1.25}, ["last.ckpt: 1 of 3 values differ, first state_dict.b, by 0.25 at most"]),
-        ({"weight": -1.0}, ["last.ckpt: 1 of 3 values differ, first state_dict.b, by 2 at most"]),
+        ({"more": "9,1,0.1,\n"}, ["metrics.csv, in 2 of 8 values, first epoch at step 9: nothing then, 1 now"]),
+        (
+            {"weight": 1.25},
+            ["last.ckpt: 1 of 5 values differ, first state_dict.network.time_embed.path, by 0.25 at most"],
+        ),
+        ({"weight": -1.0}, ["last.ckpt: 1 of 5 values differ, first state_dict.network.time_embed.path, by 2 at most"]),
+        (
+            {"score": 1.0},
+            [
+                "last.ckpt: 1 of 5 values differ, "
+                "first callbacks.SaveBest{'train_time_interval': None}.best_model_score, by 0.5 at most"
+            ],
+        ),
     ],
 )
 def test_what_differs_is_named_and_how_fast_it_went_is_no_difference(
-    tmp_path: Path, others: dict[str, object], said: list[str]
+    tmp_path: Path, others: dict[str, Any], said: list[str]
 ) -> None:
-    assert differences(made(tmp_path / "one"), made(tmp_path / "other", **others)) == said  # type: ignore[arg-type]
+    assert differences(made(tmp_path / "one"), made(tmp_path / "other", **others)) == said
+
+
+def test_a_value_that_is_logged_twice_is_a_difference(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other", more="5,0,0.5,\n")
+    assert differences(one, other)[0] == f"{other}/metrics.csv has epoch of step 5 twice"
 
 
 def test_zeros_of_another_sign_and_checkpoints_that_one_run_lacks_are_differences(tmp_path: Path) -> None:
     one, other = made(tmp_path / "one", weight=0.0), made(tmp_path / "other", weight=-0.0)
-    assert "1 of 3 values differ" in differences(one, other)[0]
+    assert "1 of 5 values differ" in differences(one, other)[0]
     (other / "checkpoints" / "last.ckpt").rename(other / "checkpoints" / "best.ckpt")
     assert [line.partition(":")[0] for line in differences(one, other)] == ["last.ckpt", "best.ckpt"]
+
+
+def test_a_run_whose_results_are_gone_differs_in_its_figures(tmp_path: Path) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other")
+    (one / "results.json").unlink()
+    assert differences(one, other) == ["test f1: None then, 0.75 now"]
 
 
 @pytest.mark.parametrize("words", [["rerun=a b"], ["--rerun", "a b"], ["--rerun=a b"]])

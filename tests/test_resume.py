@@ -2,8 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +18,8 @@ from helpers import make_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fovea.callbacks.save_last import SaveLast
+from fovea.compare import differences
+from fovea.config.resolvers import PROJECT
 from fovea.task import ClassificationTask
 
 Invoke = Callable[..., Any]
@@ -215,3 +221,22 @@ def test_a_signal_is_heeded_with_a_checkpoint_a_status_and_an_exit_code_and_cost
     assert torch.load(stopped / "checkpoints/last.ckpt", weights_only=True)["global_step"] == step
     assert invoke("train", f"resume={stopped}").code == 0
     assert_same(tmp_path / "whole", stopped)
+
+
+@pytest.mark.slow
+def test_two_ranks_that_are_killed_and_resumed_end_as_the_uninterrupted_ones(
+    program: Callable[..., Any], small_data: Path, tmp_path: Path
+) -> None:
+    words = (*TINY, f"data.root={small_data}", *ALL, "trainer=cpu", "trainer.devices=2", "trainer.max_epochs=15")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert program("train", *words, f"hydra.run.dir={whole}").returncode == 0
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, f"hydra.run.dir={run}"]
+    with subprocess.Popen(command, start_new_session=True, cwd=tmp_path) as killed:
+        while killed.poll() is None and not (run / "checkpoints" / "previous.ckpt").exists():
+            time.sleep(0.01)
+        os.killpg(killed.pid, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    assert json.loads((run / "results.json").read_text())["status"] == "running"
+    assert program("train", f"resume={run}").returncode == 0
+    assert_same(whole, run)
+    assert differences(whole, run) == []

@@ -75,7 +75,7 @@ def to_evaluate(run: Path, named: str | None) -> Path:
     Raises:
         ValueError: there is none, or not one of plain data: some of Lightning's strategies would load it nevertheless.
     """
-    files = [Path(named)] if named else [run / "checkpoints" / name for name in ("best.ckpt", "last.ckpt")]
+    files = [Path(named)] if named else [run / "checkpoints" / name for name in ("best.ckpt", *GO_ON_FROM)]
     there = next((file for file in files if file.is_file()), None)
     if there is None:
         raise ValueError(f"{run}: the run has no checkpoint yet (checkpoints/best.ckpt or last.ckpt)")
@@ -123,11 +123,14 @@ def fault_of(file: Path) -> str | None:
     try:
         with zipfile.ZipFile(file) as archive:
             bad = archive.testzip()  # compares checksums
-        if bad:
-            return f"{file} is damaged (in {bad})"
-        content = read(file)
     except zipfile.BadZipFile:
         return f"{file} is damaged: cut short, or no checkpoint"
+    except Exception as error:  # of a damaged archive zipfile raises a lot
+        return f"{file} is damaged ({error})"
+    if bad:
+        return f"{file} is damaged (in {bad})"
+    try:
+        content = read(file)
     except ValueError as error:
         return str(error)
     missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]

@@ -13,9 +13,14 @@ from fovea import checkpoint, provenance
 from fovea.config.files import results_of
 
 TIMED = re.compile(r"per_second|seconds|time|speed")  # columns of metrics.csv that no two runs share
-OWN = re.compile(  # of a checkpoint: places and times; and how often was validated, which a killed run does once more
-    rf"config|version|path|best_k_models|val_loop|{TIMED.pattern}"
-)
+OWN = {  # keys of a checkpoint under which each run has its own, or none
+    "config",
+    "pytorch-lightning_version",
+    "val_loop",  # how often was validated, which a killed run does once more
+    *("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"),  # ModelCheckpoint's
+    "time_elapsed",  # Timer's
+}
+WEIGHTS = ("state_dict", "state_dict_ema", "optimizer_states")  # of which all is compared
 
 
 def differences(of: Path, folder: Path) -> list[str]:
@@ -24,39 +29,46 @@ def differences(of: Path, folder: Path) -> list[str]:
 
 
 def _figures(of: Path, folder: Path) -> Iterator[str]:
-    then, now = (results_of(run)["test"] for run in (of, folder))
+    then, now = (results_of(run).get("test") or {} for run in (of, folder))
     for name in then | now:
         if str(then.get(name)) != str(now.get(name)):  # as text, in which a NaN equals itself
             yield f"test {name}: {then.get(name)} then, {now.get(name)} now"
 
 
 def _metrics(of: Path, folder: Path) -> Iterator[str]:
-    """The first value that differs, and how many do.
+    """The first value that differs, and how many do; and whether one was logged twice.
 
-    Where a run was stopped by trainer.max_steps and resumed it has what was logged at that end too: no difference.
+    A run that was stopped by trainer.max_steps and prolonged has what was logged at that end too: no difference.
     """
     then, now = (_logged(run / "metrics.csv") for run in (of, folder))
+    for run, logged in ((of, then), (folder, now)):
+        twice = sorted(place for place, texts in logged.items() if len(texts) > 1)
+        if twice:
+            yield f"{run / 'metrics.csv'} has {twice[0][1]} of step {twice[0][0]} twice"
     for mine, theirs, run in ((then, now, of), (now, then, folder)):
-        for place in mine.keys() - theirs.keys() if len(provenance.starts(run)) > 1 else ():
-            del mine[place]
+        ends = (
+            {place[0] for place in mine if place[1].startswith("test/")} if len(provenance.starts(run)) > 1 else set()
+        )
+        for place in mine.keys() - theirs.keys():
+            if place[0] in ends or place[0] + 1 in ends:
+                del mine[place]
     others = sorted(place for place in then | now if then.get(place) != now.get(place))
     if others:
         step, name = others[0]
-        values = f"{then.get(others[0], 'nothing')} then, {now.get(others[0], 'nothing')} now"
+        values = " then, ".join(" and ".join(logged.get(others[0], ["nothing"])) for logged in (then, now)) + " now"
         yield f"metrics.csv, in {len(others)} of {len(then | now)} values, first {name} at step {step}: {values}"
 
 
-def _logged(file: Path) -> dict[tuple[int, str], str]:
-    """{(step, column): text}; nothing where there is no such file."""
-    if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8") as rows:
-        return {
-            (int(row["step"]), name): text
-            for row in csv.DictReader(rows)
-            for name, text in row.items()
-            if text and name != "step" and not TIMED.search(name)
-        }
+def _logged(file: Path) -> dict[tuple[int, str], list[str]]:
+    """{(step, column): its texts, one if all is well}; nothing where there is no such file."""
+    logged: dict[tuple[int, str], list[str]] = {}
+    if file.is_file():
+        with file.open(newline="", encoding="utf-8") as rows:
+            for row in csv.DictReader(rows):
+                for name, text in row.items():
+                    if text and name != "step" and not TIMED.search(name):
+                        logged.setdefault((int(row["step"]), name), []).append(text)
+    return logged
 
 
 def _checkpoints(of: Path, folder: Path) -> Iterator[str]:
@@ -70,13 +82,19 @@ def _checkpoints(of: Path, folder: Path) -> Iterator[str]:
             yield from (f"{name}: {text}" for text in _other_values(then, now))
 
 
-def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(place, value) of all in nested containers that two runs should share."""
-    if OWN.search(place):
-        return
+def _leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(place, value) of all that two runs should share."""
+    for key, part in content.items():
+        if key not in OWN:
+            yield from _within(part, key, whole=key in WEIGHTS)
+
+
+def _within(node: Any, place: str, whole: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict | list | tuple):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _leaves(value, f"{place}.{key}" if place else str(key))
+            timed = place.startswith("running.logged") and TIMED.search(str(key))
+            if whole or not (key in OWN or timed):
+                yield from _within(value, f"{place}.{key}", whole)
     else:
         yield place, node
 

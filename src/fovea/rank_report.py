@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +81,10 @@ def report_of(error: BaseException, rank: int) -> Report:
 
 def reports_in(folder: Path) -> list[Report]:
     """By time; without those of ranks that a start before this one has left behind."""
-    reports = [Report(**json.loads(file.read_text("utf-8"))) for file in folder.glob(".rank_*.json")]
+    reports = []
+    for file in folder.glob(".rank_*.json"):
+        with suppress(OSError, ValueError, TypeError):  # gone by now, or none of ours
+            reports.append(Report(**json.loads(file.read_text("utf-8"))))
     mine = (report for report in reports if report.first in (None, str(os.getpid())))
     return sorted(mine, key=lambda report: report.time)
 

@@ -32,7 +32,7 @@ LOOK = 0.3  # seconds between two looks at the other processes
 REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
 HANGS = 20  # seconds after a rank's death, or report, until rank 0, that hasn't noticed, is ended too
 STARTS = 3  # the same after one that was asked to stop before it listened: rank 0 was too, and may wait for it in vain
-ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 LEAVE = 30  # seconds that the others have to end after rank 0 has
 
 

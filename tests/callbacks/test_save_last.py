@@ -114,7 +114,7 @@ def test_it_is_written_where_max_steps_ends_the_run_within_an_epoch_and_leads_on
     assert trainer.current_epoch == 2  # Lightning counts the one that was cut short
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
 def test_a_signal_finishes_the_step_keeps_it_and_exits_with_its_number(
     number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -48,3 +48,33 @@ def test_what_is_not_as_it_was_written_is_named_with_a_remedy(text: str, tmp_pat
     file.write_text(text)
     with pytest.raises(ValueError, match=r"x\.json is damaged \(.+\): mend it"):
         read_json(file, {"n": int}, "mend it")
+
+
+def test_a_file_system_that_flushes_no_folders_takes_files_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync = os.fsync
+
+    def no_folders(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(22, "Invalid argument")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", no_folders)
+    write_safely(tmp_path / "x.yaml", "new")
+    assert (tmp_path / "x.yaml").read_text() == "new"
+
+
+def test_a_ctrl_c_while_an_error_is_written_down_stays_a_ctrl_c(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            raise OSError(28, "No space left on device")
+        except OSError:
+            write_safely(tmp_path / "x.yaml", "new")
+    assert not list(tmp_path.iterdir())

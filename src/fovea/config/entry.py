@@ -32,6 +32,7 @@ from fovea.config.check import check, check_typed
 from fovea.config.command import Command, command, of_job, quoted, without_dashes
 from fovea.config.explain import few_lines
 from fovea.config.help import help_text
+from fovea.config.processes import is_first
 from fovea.config.resolvers import CONF, load_environment, register_resolvers
 from fovea.config.sweep import Sweep, command_of, is_sweep
 
@@ -64,7 +65,7 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
                 asked = command(config_name, saved_run, typed)
                 if asked.asks_for_help:
                     print(help_text(asked))
-                elif asked.has_switches or not _ran_once(asked, typed, job):
+                elif asked.has_switches or is_sweep(asked.words) or not _ran_once(asked, typed, job):
                     _with_hydra(asked, typed, job, trains="resume" in saved_run)
 
         return main
@@ -177,11 +178,10 @@ def _hand_on(typed: list[str]) -> None:
 def _check_folder(config_name: str) -> None:
     """Refuse one that can't be written to, or that has a run: its config and its figures would be lost."""
     folder = HydraConfig.get().runtime.output_dir
-    if not os.access(folder, os.W_OK):  # Hydra has made it, or found it
+    if config_name != "pack" and not os.access(folder, os.W_OK):  # Hydra has made it, or found it
         raise OSError(errno.EACCES, "this folder can't be written to", folder)
-    first = all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
     # to the others, the first rank's config may be there already
-    if config_name in ("train", "rerun", "evaluate") and first and (Path(folder) / "config.yaml").exists():
+    if config_name in ("train", "rerun", "evaluate") and is_first() and (Path(folder) / "config.yaml").exists():
         go_on = f"To go on with it: resume={folder}\n" if config_name == "train" else ""
         other = "To train another one" if config_name == "train" else "Instead"
         raise ValueError(

@@ -31,15 +31,16 @@ def replacing(file: Path, beside: Path) -> Iterator[None]:
         yield
         _to_disk(beside)
         os.replace(beside, file)
-        _to_disk(file.parent)  # a rename survives a power cut only once its folder is on the disk
     except BaseException as error:
         with suppress(OSError):
             beside.unlink()
         # torch's zip writer covers up what the system said
-        cause = error if isinstance(error, OSError) else error.__context__
+        cause = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(cause, OSError):
             raise OSError(cause.errno, cause.strerror, str(file)) from None
         raise
+    with suppress(OSError):  # not every file system takes it
+        _to_disk(file.parent)  # a rename survives a power cut only once its folder is on the disk
 
 
 def _to_disk(path: Path) -> None:

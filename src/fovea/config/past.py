@@ -17,7 +17,7 @@ FIXED = (  # what the checkpoint brings along, or what has to fit it: another va
     *("task", "num_classes", "class_names"),
 )
 PAST = (  # another value would be used from now on: no command gives such a run from its beginning
-    *("seed", "sampler", "preprocess", "loss", "augment", "mixing"),
+    *("seed", "monitor", "mode", "sampler", "preprocess", "loss", "augment", "mixing"),
     *("data.sampler", "data.batch_size", "data.image_size", "data.background", "data.decode"),
     *("trainer.accumulate_grad_batches", "trainer.precision", "trainer.overfit_batches"),
 )

@@ -182,7 +182,7 @@ def _again(folder: Path) -> str:
 def _is_strange(word: str) -> bool:
     """Whether a word that somebody else may have written down reaches beyond the keys and groups of conf/."""
     key = word.lstrip("+~")
-    ours = ("hydra/sweeper=", "hydra/launcher=", "hydra.sweeper.", "hydra.launcher.", "hydra.sweep.")
+    ours = ("hydra/sweeper=", "hydra.sweeper.")  # a launcher may take lines of a shell
     beyond = word.startswith("-") or (key.startswith("hydra") and not key.startswith(ours))
     return beyond or "_target_" in word or ".." in word or reaches_out(*key.partition("=")[::2])
 

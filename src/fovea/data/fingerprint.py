@@ -46,10 +46,10 @@ def record(class_names: Sequence[str], splits: Mapping[str, Index], root: str | 
 def compare(then: dict[str, Any], now: dict[str, Any]) -> Difference | None:
     """What differs first of two records, if anything does; a record that lacks a key can't differ in it."""
     then = now | then
-    others = [f"{n:,} then, {now['counts'][split]:,} now" for split, n in then["counts"].items()]
-    for (split, n), numbers in zip(then["counts"].items(), others, strict=True):
-        if n != now["counts"][split]:
-            return Difference(f"the {split} images: {numbers}", certain=True)
+    for split, n in then["counts"].items():
+        there = now["counts"].get(split, 0)
+        if n != there:
+            return Difference(f"the {split} images: {n:,} then, {there:,} now", certain=True)
     if then["images"] != now["images"]:
         return Difference("other images, labels or classes, as many as before", certain=True)
     if then["bytes"] != now["bytes"]:

@@ -25,7 +25,7 @@ def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
 
 def leave_signals(worker: int) -> None:
     """To the main process, which is sent them too, finishes its step, and ends its workers."""
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 

@@ -1,0 +1,8 @@
+"""Which of a run's processes this one is."""
+
+import os
+
+
+def is_first() -> bool:
+    """Whether it is rank 0, however the ranks were started; known before they have met."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
