@@ -278,12 +278,15 @@ def test_a_strangers_sweep_folder_runs_no_code_of_its_own_and_writes_nowhere_els
     assert "not taken from a file" in err
 
 
-def test_a_yaml_can_ask_for_a_sweep(invoke: Invoke, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [("experiment=seeds",), ("seed=1,2", "hydra.mode=MULTIRUN")])
+def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
+    words: tuple[str, ...], invoke: Invoke, tmp_path: Path
+) -> None:
     (tmp_path / "experiment").mkdir()
     lines = ("# @package _global_", "hydra:", "  mode: MULTIRUN", "  sweeper:", "    params:", "      seed: 1,2")
     (tmp_path / "experiment" / "seeds.yaml").write_text("\n".join(lines))
     place = (f"hydra.searchpath=['{tmp_path}']", f"hydra.sweep.dir={tmp_path}/sweep")
-    code, out, _ = invoke("train", "data=folder", "data.root=", *place, "experiment=seeds")
+    code, out, _ = invoke("train", "data=folder", "data.root=", *place, *words)
     assert code == 1
     assert "0 of 2 jobs are finished" in out
 

@@ -87,6 +87,12 @@ def test_a_class_the_run_does_not_know_is_refused(invoke: Invoke, trained: Path,
     assert "zebra" in err
 
 
+def test_a_value_can_refer_to_hydras_own(invoke: Invoke, runs: Runs, folder: Path) -> None:
+    name = "task_name=${hydra:runtime.choices.model}"
+    assert invoke("train", "data=folder", f"data.root={folder}", *SMALL, name, "debug=fast").code == 0
+    assert [run.parent.name for run in runs()] == ["se_resnet_small"]
+
+
 def test_resuming_goes_on_in_the_same_folder(invoke: Invoke, runs: Runs, trained: Path) -> None:
     assert invoke("train", f"resume={trained}", "trainer.max_epochs=3")[0] == 0
     assert runs() == [trained]

@@ -37,7 +37,7 @@ class Command(NamedTuple):
         return not {"--help", "-h"}.isdisjoint(self.words)
 
 
-def command(config_name: str, keys: Sequence[str], typed: list[str]) -> Command:
+def read_command(config_name: str, keys: Sequence[str], typed: list[str]) -> Command:
     """The command that was typed; a saved run that it names is put where the yaml finds it, as `run_config`.
 
     Args:
@@ -93,14 +93,14 @@ def _groups(overrides: list[Override]) -> list[Override]:
     return [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
 
 
-def of_job(folder: Path, overrides: Sequence[str]) -> Command:
+def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Command:
     """The command to go on with a sweep's job, in its folder.
 
     Values of sections that the job's own command types are typed again: they are the user's word, not the folder's.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     again = [o.input_line or "" for o in parsed if o.type == OverrideType.CHANGE and untrusted.is_built(o.key_or_group)]
-    return command("train", ("resume",), [quoted(f"resume={folder}"), *again])
+    return read_command("train", ("resume",), [quoted(f"resume={folder}"), *again])
 
 
 def without_dashes(words: list[str]) -> list[str]:

@@ -29,12 +29,12 @@ from omegaconf import DictConfig, open_dict, read_write
 
 from fovea.config import saved
 from fovea.config.check import check, check_typed
-from fovea.config.command import Command, command, of_job, quoted, without_dashes
+from fovea.config.command import Command, quoted, read_command, to_go_on_with, without_dashes
 from fovea.config.explain import few_lines
 from fovea.config.help import help_text
 from fovea.config.processes import is_first
 from fovea.config.resolvers import CONF, load_environment, register_resolvers
-from fovea.config.sweep import Sweep, command_of, is_sweep
+from fovea.config.sweep import Sweep, is_sweep, with_sweeps_command
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -61,8 +61,8 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
             load_environment()
             register_resolvers()
             with few_lines(_in_full()):
-                typed = command_of([quoted(word) for word in without_dashes(sys.argv[1:])], saved_run)
-                asked = command(config_name, saved_run, typed)
+                typed = with_sweeps_command([quoted(word) for word in without_dashes(sys.argv[1:])], saved_run)
+                asked = read_command(config_name, saved_run, typed)
                 if asked.asks_for_help:
                     print(help_text(asked))
                 elif asked.has_switches or is_sweep(asked.words) or not _ran_once(asked, typed, job):
@@ -85,7 +85,11 @@ def _ran_once(asked: Command, typed: list[str], job: Job) -> bool:
         cfg.hydra.mode = RunMode.RUN
         with open_dict(without_hydra := cfg.copy()):
             del without_hydra["hydra"]
-        _check(without_hydra, asked)
+        HydraConfig.instance().set_config(cfg)  # values may refer to it: ${hydra:runtime.choices.model}
+        try:
+            _check(without_hydra, asked)
+        finally:
+            HydraConfig.instance().cfg = None
 
         def run(cfg: DictConfig) -> None:
             gc.enable()
@@ -100,7 +104,7 @@ def _ran_once(asked: Command, typed: list[str], job: Job) -> bool:
 
 
 def _as_hydra_runs_it(job: Job, cfg: DictConfig) -> None:
-    """What hydra.main does once it has composed."""
+    """What hydra.main (1.3) does once it has composed."""
     callbacks, name = Callbacks(cfg), cfg.hydra.job.config_name
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     callbacks.on_run_start(config=cfg, config_name=name)
@@ -127,7 +131,7 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
         run(cfg, Command(asked.config_name, list(HydraConfig.get().overrides.task), asked.source))
 
     def go_on(folder: Path) -> None:
-        again = of_job(folder, HydraConfig.get().overrides.task)
+        again = to_go_on_with(folder, HydraConfig.get().overrides.task)
         sys.argv[1:] = again.words  # for the other processes
         run(hydra.compose(again.config_name, again.words), again)
 

@@ -139,7 +139,7 @@ def is_sweep(words: Sequence[str]) -> bool:
     return any(word in SWITCHES for word in words)
 
 
-def command_of(typed: list[str], keys: Sequence[str]) -> list[str]:
+def with_sweeps_command(typed: list[str], keys: Sequence[str]) -> list[str]:
     """The command to run: what was typed, or with `resume=<sweep folder>` the sweep's own, in its folder.
 
     Raises:
