@@ -160,6 +160,7 @@ def test_tensorboard_that_cannot_write_does_not_stop_the_run(
     assert len(list(csv.DictReader((run / "metrics.csv").open()))) >= 1
 
 
+@pytest.mark.slow
 def test_a_service_out_of_reach_does_not_stop_the_run(
     invoke: Invoke, runs: Runs, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
