@@ -77,6 +77,17 @@ def test_zeros_of_another_sign_and_checkpoints_that_one_run_lacks_are_difference
     assert [line.partition(":")[0] for line in differences(one, other)] == ["last.ckpt", "best.ckpt"]
 
 
+@pytest.mark.parametrize(("ended_at", "said"), [(None, 2), (10, 0), (9, 2)])
+def test_what_a_prolonged_run_logged_at_its_first_end_is_no_difference(
+    tmp_path: Path, ended_at: int | None, said: int
+) -> None:
+    one, other = made(tmp_path / "one"), made(tmp_path / "other", more="9,1,0.1,\n")
+    content = {"starts": [{}, {"ended_at": ended_at}]}
+    (other / "provenance.json").write_text(json.dumps(content))
+    assert len(differences(one, other)) == (1 if said else 0)
+    assert all(f"in {said} of" in line for line in differences(one, other))
+
+
 def test_a_run_whose_results_are_gone_differs_in_its_figures(tmp_path: Path) -> None:
     one, other = made(tmp_path / "one"), made(tmp_path / "other")
     (one / "results.json").unlink()

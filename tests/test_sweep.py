@@ -102,9 +102,12 @@ def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
     for n in "01":
         first, second = weights(whole / n), weights(sweep / n)
         assert all(torch.equal(first[key], second[key]) for key in first)
-    code, out, _ = invoke("train", "-m", f"resume={sweep}")
+    code, out, _ = invoke("train", *typed, f"hydra.sweep.dir={sweep}")
     assert code == 0
     assert out.count("is finished: skipped") == 2
+    code, _, err = invoke("train", f"resume={sweep}")
+    assert code == 2
+    assert f"{elsewhere} could run other code, or write elsewhere" in err
 
 
 @pytest.mark.slow

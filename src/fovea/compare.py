@@ -46,11 +46,9 @@ def _metrics(of: Path, folder: Path) -> Iterator[str]:
         if twice:
             yield f"{run / 'metrics.csv'} has {twice[0][1]} of step {twice[0][0]} twice"
     for mine, theirs, run in ((then, now, of), (now, then, folder)):
-        ends = (
-            {place[0] for place in mine if place[1].startswith("test/")} if len(provenance.starts(run)) > 1 else set()
-        )
+        ends = {start["ended_at"] - 1 for start in provenance.starts(run) if start.get("ended_at")}
         for place in mine.keys() - theirs.keys():
-            if place[0] in ends or place[0] + 1 in ends:
+            if place[0] in ends:
                 del mine[place]
     others = sorted(place for place in then | now if then.get(place) != now.get(place))
     if others:

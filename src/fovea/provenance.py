@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from fovea.config.files import read_json
+from fovea.config.files import read_json, results_of
 from fovea.config.resolvers import PROJECT
 from fovea.config.secrets import everywhere, secret_values, without_secrets
 from fovea.data.fingerprint import Difference, compare
@@ -61,7 +61,11 @@ def add(folder: Path, entry: dict[str, Any]) -> None:
 
 
 def go_on(folder: Path, entry: dict[str, Any], forced: Sequence[str], force: bool) -> dict[str, Any]:
-    """Say what is not as it was when the run in `folder` last started; this start's entry with what was forced.
+    """Say what is not as it was when the run in `folder` last started.
+
+    Returns:
+        This start's entry, with what was forced and, where the run had come to an end before (trainer.max_steps), the
+        step of it, for which metrics.csv has a row that a run of one go has not.
 
     Raises:
         ValueError: the data are other ones, and `force` is not set.
@@ -84,7 +88,7 @@ def go_on(folder: Path, entry: dict[str, Any], forced: Sequence[str], force: boo
         )
     for line in starts(folder)[-1:] and changes(starts(folder)[-1], entry):
         log.warning("not as at the last start: %s", line)
-    return entry | {"forced": forced}
+    return entry | {"forced": forced, "ended_at": results_of(folder).get("steps")}
 
 
 def say_other_data(run: Path, data: dict[str, Any], same_source: bool) -> None:
