@@ -77,6 +77,22 @@ def test_zeros_of_another_sign_and_checkpoints_that_one_run_lacks_are_difference
     assert [line.partition(":")[0] for line in differences(one, other)] == ["last.ckpt", "best.ckpt"]
 
 
+@pytest.mark.parametrize("name", ["val/sentiment", "val/lifetime_f1", "val/speed_limit", "train/seconds_of_video"])
+def test_a_metric_with_time_or_speed_in_its_name_is_compared(tmp_path: Path, name: str) -> None:
+    runs = []
+    for value in (0.25, 0.5):
+        run = made(tmp_path / str(value))
+        (run / "metrics.csv").write_text(f"step,epoch,{name}\n3,0,{value}\n")
+        state = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+        state["running"]["logged"][name] = value
+        torch.save(state, run / "checkpoints" / "last.ckpt")
+        runs.append(run)
+    assert differences(*runs) == [
+        f"metrics.csv, in 1 of 2 values, first {name} at step 3: 0.25 then, 0.5 now",
+        f"last.ckpt: 1 of 6 values differ, first running.logged.{name}, by 0.25 at most",
+    ]
+
+
 @pytest.mark.parametrize(("ended_at", "said"), [(None, 2), (10, 0), (9, 2)])
 def test_what_a_prolonged_run_logged_at_its_first_end_is_no_difference(
     tmp_path: Path, ended_at: int | None, said: int

@@ -1,7 +1,6 @@
 """What differs between two runs: figures, metrics and checkpoints, compared bit for bit."""
 
 import csv
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,13 @@ from torch import Tensor
 from fovea import checkpoint, provenance
 from fovea.config.files import results_of
 
-TIMED = re.compile(r"per_second|seconds|time|speed")  # columns of metrics.csv that no two runs share
+RATES = ("batches_per_sec", "samples_per_sec", "items_per_sec", "flops_per_sec")
+MEASURED = ("time", *RATES, *(f"device/{name}" for name in (*RATES, "mfu")))
+TIMED = {  # logged names that no two runs share: ours, and those of Lightning's ThroughputMonitor
+    "train/images_per_second",
+    *(f"{stage}/{name}" for stage in ("train", "validate") for name in MEASURED),
+}
+DEVICE_STATISTICS = "DeviceStatsMonitor."  # what Lightning's callback logs begins so
 OWN = {  # keys of a checkpoint under which each run has its own, or none
     "config",
     "pytorch-lightning_version",
@@ -64,9 +69,13 @@ def _logged(file: Path) -> dict[tuple[int, str], list[str]]:
         with file.open(newline="", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 for name, text in row.items():
-                    if text and name != "step" and not TIMED.search(name):
+                    if text and name != "step" and not _is_timed(name):
                         logged.setdefault((int(row["step"]), name), []).append(text)
     return logged
+
+
+def _is_timed(name: str) -> bool:
+    return name in TIMED or name.startswith(DEVICE_STATISTICS)
 
 
 def _checkpoints(of: Path, folder: Path) -> Iterator[str]:
@@ -90,7 +99,7 @@ def _leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _within(node: Any, place: str, whole: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict | list | tuple):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            timed = place.startswith("running.logged") and TIMED.search(str(key))
+            timed = place == "running.logged" and _is_timed(str(key))
             if whole or not (key in OWN or timed):
                 yield from _within(value, f"{place}.{key}", whole)
     else:
