@@ -52,8 +52,9 @@ def main(cfg: DictConfig) -> None:
         results.update()
         with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        results.update(**run.fitted(trainer))
-        best = folder / "checkpoints" / "best.ckpt"
+        results.update(**run.fitted(trainer, cfg.monitor))
+        keeper = run.keeper_of_best(trainer, cfg.monitor)
+        best = Path(keeper.best_model_path) if keeper else folder / "checkpoints" / "best.ckpt"
         if not best.exists():
             log.info("there is no best checkpoint: testing the weights as they are")
         tested = str(best) if best.exists() else None

@@ -86,6 +86,7 @@ ALSO = {  # the same ways through the code
     "experiment=nope": "experiment=nope",
     "data.batchsize=8": "data.batch_size",
     "trainer.max_epoch=3": "trainer.max_epochs",
+    "monitor=val/ema_accuracy callbacks=[default]": "callbacks=[default,ema]",
     "callbacks.best.montor=x": "callbacks.best.monitor",
     "lr=0.1": "optimizer.lr",
     "=3": "=3",

@@ -7,14 +7,18 @@ from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import LBFGS
 
+from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
+from fovea.callbacks.save_best import SaveBest
+from fovea.callbacks.save_last import SaveLast
 from fovea.checkpoint import SafeCheckpointIO
 from fovea.config import saved
 from fovea.config.schema import check_monitor
@@ -27,6 +31,8 @@ from fovea.ranks import check_world
 from fovea.report.metrics_csv import MetricsCsv
 from fovea.report.tolerant import tolerant
 from fovea.task import ClassificationTask
+
+log = logging.getLogger(__name__)
 
 # Lightning's news of its set-up; `summary` says what matters of it.
 for name in ("lightning.pytorch", "lightning.fabric"):
@@ -86,7 +92,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
-    check_monitor(cfg.monitor, [*metrics, "loss"], averaged="ema" in cfg.callbacks)
+    check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` knows whether there is an average
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     interval = scheduler.pop("interval")
@@ -111,15 +117,20 @@ def task(cfg: DictConfig) -> ClassificationTask:
 def _network(cfg: DictConfig) -> nn.Module:
     """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
     network: nn.Module = instantiate(cfg.model, _convert_="all")
-    return network if cfg.optimizer._target_ == "torch.optim.LBFGS" else network.to(memory_format=torch.channels_last)
+    return network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
+
+
+def _builds(node: Any, kind: type) -> bool:
+    """Whether a node names a class of this kind; of a function that makes one it can't be known."""
+    named = get_object(node._target_)
+    return isinstance(named, type) and issubclass(named, kind)
 
 
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
     """Lightning's Trainer with the run's callbacks and loggers; `alone`, with its averaged weights, if any, only."""
     torch.use_deterministic_algorithms(False)  # Lightning leaves both as an earlier job of the sweep had them
     torch.backends.cudnn.benchmark = False
-    nodes = {name: node for name, node in cfg.callbacks.items() if name == "ema" or not alone}
-    callbacks = [Progress()] * alone + [instantiate(node) for node in nodes.values()]
+    callbacks = [Progress(), *_averages(cfg)] if alone else _callbacks(cfg)
     loggers = [] if alone else [instantiate(node) for node in cfg.logger.values()]
     loggers = [logger if isinstance(logger, MetricsCsv) else tolerant(logger) for logger in loggers]
     keys = cfg.trainer
@@ -142,6 +153,37 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
         ) from error
     check_world(built.world_size)
     return built
+
+
+def _averages(cfg: DictConfig) -> list[Callback]:
+    """The callbacks that an evaluation needs. A training's other ones are not built, and need not be installed."""
+    found = []
+    for key, node in cfg.callbacks.items():
+        try:
+            is_average = node is not None and _builds(node, EMA)
+        except Exception as error:  # an import raises anything
+            log.warning("callbacks.%s is left out: %s", key, str(error).splitlines()[0])
+            continue
+        found += [instantiate(node)] * is_average
+    return found
+
+
+def _callbacks(cfg: DictConfig) -> list[Callback]:
+    """All callbacks of a training. SaveLast comes last, because it saves the state of the others.
+
+    Raises:
+        ValueError: two of them would write the same thing; or the monitor is of averaged weights and there are none.
+    """
+    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    callbacks.sort(key=lambda callback: isinstance(callback, SaveLast))
+    written = [str(callback.file) for callback in callbacks if isinstance(callback, SaveBest | SaveLast)]
+    written += ["the averaged weights of a checkpoint" for callback in callbacks if isinstance(callback, EMA)]
+    twice = [what for n, what in enumerate(written) if what in written[:n]]
+    if twice:
+        raise ValueError(f"callbacks: two of {', '.join(cfg.callbacks)} would write {twice[0]}: keep one of them")
+    averaged = any(isinstance(callback, EMA) for callback in callbacks)
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged)
+    return callbacks
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from fovea import checkpoint
+from fovea.callbacks.save_best import SaveBest
 from fovea.config import explain
 from fovea.config.files import results_of, write_safely
 from fovea.config.secrets import everywhere, secret_values, without_values
@@ -85,24 +86,29 @@ class Results:
         self.update(status="finished")
 
 
-def fitted(trainer: Trainer) -> dict[str, Any]:
+def fitted(trainer: Trainer, monitor: str) -> dict[str, Any]:
     """What results.json says of the training: its length, its speed, its best checkpoint."""
     speed = trainer.callback_metrics.get("train/images_per_second")
     return {
-        "best": _best(trainer),
+        "best": _best(trainer, monitor),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "train_images_per_second": round(speed.item(), 1) if speed is not None else None,
     }
 
 
-def _best(trainer: Trainer) -> dict[str, Any] | None:
-    keeper = trainer.checkpoint_callback
-    if not isinstance(keeper, ModelCheckpoint) or not keeper.best_model_path:
+def keeper_of_best(trainer: Trainer, monitor: str) -> ModelCheckpoint | None:
+    """The callback that has kept the checkpoint with the monitor's best value; a SaveBest before Lightning's own."""
+    keepers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor == monitor]
+    keepers.sort(key=lambda keeper: not isinstance(keeper, SaveBest))
+    return next((keeper for keeper in keepers if Path(keeper.best_model_path).is_file()), None)
+
+
+def _best(trainer: Trainer, monitor: str) -> dict[str, Any] | None:
+    keeper = keeper_of_best(trainer, monitor)
+    if keeper is None:
         return None
     file = Path(keeper.best_model_path)
-    if not file.is_file():
-        return None
     state = checkpoint.read(file)
     score = None if keeper.best_model_score is None else keeper.best_model_score.item()
     return {

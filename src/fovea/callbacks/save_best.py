@@ -16,6 +16,7 @@ class SaveBest(ModelCheckpoint):
 
     def __init__(self, folder: str, monitor: str, mode: str) -> None:
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
+        self.file = Path(str(self.dirpath)) / "best.ckpt"
         self.fits = True
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -27,7 +28,7 @@ class SaveBest(ModelCheckpoint):
 
         The score is the one that the file was written with: after a kill it can be of a later step than the checkpoint.
         """
-        here = Path(str(self.dirpath)) / "best.ckpt"
+        here = self.file
         if not (self.fits and here.is_file()):
             return
         try:

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
-from fovea.config.allowed import check_strategy, check_targets
+from fovea.config.allowed import check_strategy, check_targets, targets
 from fovea.config.past import refuse_hidden
 from fovea.config.resolvers import CONF
-from fovea.config.saved import plain
+from fovea.config.saved import composed, plain
 from fovea.config.schema import check_monitor, check_types
 
 
@@ -54,9 +54,18 @@ def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
         raise ValueError(f"data.resident=true keeps decoded images: there is nothing for data.decode={cfg.data.decode}")
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
-    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged="ema" in cfg.callbacks)
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], _may_average(cfg))
     if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
         raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
+
+
+def _may_average(cfg: DictConfig) -> bool:
+    """Whether a callback may average the weights: any but Lightning's and the usual ones. build.py knows for sure."""
+    if "/ema_" not in cfg.monitor:
+        return False
+    usual = {target for _, target in targets(composed()["callbacks"])}
+    named = {str(target) for _, target in targets(OmegaConf.to_container(cfg.callbacks, resolve=True))}
+    return any(not target.startswith("lightning.") for target in named - usual)
 
 
 def _check_packing(cfg: DictConfig) -> None:

@@ -3,11 +3,13 @@
 import functools
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 import yaml
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
@@ -179,7 +181,8 @@ def _leaves(value: Any, place: str) -> Iterator[str]:
 @functools.cache
 def composed(*overrides: str) -> dict[str, Any]:
     """train.yaml with these, nothing of it resolved; the same containers each time, not to be changed."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    begun = GlobalHydra.instance().is_initialized()  # for conf/ too
+    with nullcontext() if begun else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("train", list(overrides)))
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

@@ -1,0 +1,90 @@
+"""The parts that build.py finds by their class, whatever their key and place in the config."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lightning import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from omegaconf import DictConfig
+from tasks import Data, make_batches, make_task, make_trainer
+from torch.optim import LBFGS
+
+from fovea import build, run
+from fovea.callbacks.ema import EMA
+from fovea.callbacks.epoch_log import EpochLog
+from fovea.callbacks.save_best import SaveBest
+from fovea.callbacks.save_last import SaveLast
+
+
+class MyEMA(EMA):
+    pass
+
+
+class MyLBFGS(LBFGS):
+    pass
+
+
+EMA_NODE = {"_target_": f"{MyEMA.__module__}.MyEMA", "decay": 0.5}
+EPOCH_LOG = {"_target_": "fovea.callbacks.epoch_log.EpochLog"}
+
+
+def config(monitor: str = "val/accuracy", **callbacks: Any) -> DictConfig:
+    return DictConfig({"monitor": monitor, "metrics": {"accuracy": {}}, "callbacks": callbacks})
+
+
+def best(tmp_path: Path, name: str = "checkpoints") -> dict[str, Any]:
+    target = "fovea.callbacks.save_best.SaveBest"
+    return {"_target_": target, "folder": str(tmp_path / name), "monitor": "val/accuracy", "mode": "max"}
+
+
+def kinds(callbacks: list[Callback]) -> list[str]:
+    return [type(callback).__name__ for callback in callbacks]
+
+
+def test_an_evaluation_builds_the_averages_whatever_they_are_called_and_nothing_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    missing = {"_target_": "a_package_that_is_not_installed.Callback"}
+    cfg = config(ema=EPOCH_LOG, smooth=EMA_NODE, other=missing, left_out=None)
+    assert kinds(build._averages(cfg)) == ["MyEMA"]
+    assert "callbacks.other is left out" in caplog.text
+
+
+def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_average() -> None:
+    assert kinds(build._callbacks(config("val/ema_accuracy", smooth=EMA_NODE))) == ["MyEMA"]
+    with pytest.raises(ValueError, match=r"monitor=val/ema_accuracy is not logged without averaged weights"):
+        build._callbacks(config("val/ema_accuracy", ema=EPOCH_LOG))
+
+
+def test_the_last_checkpoint_is_written_after_all_other_callbacks(tmp_path: Path) -> None:
+    last = {"_target_": "fovea.callbacks.save_last.SaveLast", "folder": str(tmp_path)}
+    callbacks = build._callbacks(config(a=last, b=best(tmp_path), c=EPOCH_LOG))
+    assert kinds(callbacks) == ["SaveBest", "EpochLog", "SaveLast"]
+
+
+def test_two_callbacks_that_would_write_the_same_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"two of one, two would write .*checkpoints/best\.ckpt"):
+        build._callbacks(config(one=best(tmp_path), two=best(tmp_path)))
+    with pytest.raises(ValueError, match="two of one, two would write the averaged weights"):
+        build._callbacks(config(one=EMA_NODE, two=EMA_NODE))
+    assert len(build._callbacks(config(one=best(tmp_path), two=best(tmp_path, "elsewhere")))) == 2
+
+
+def test_an_optimizer_is_known_by_its_class() -> None:
+    assert build._builds(DictConfig({"_target_": f"{MyLBFGS.__module__}.MyLBFGS"}), LBFGS)
+    assert not build._builds(DictConfig({"_target_": "torch.optim.SGD"}), LBFGS)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_best_checkpoint_is_the_monitors_whatever_other_callbacks_there_are(tmp_path: Path, order: int) -> None:
+    mine = SaveBest(str(tmp_path / "checkpoints"), "val/accuracy", "max")
+    others = [EpochLog(), ModelCheckpoint(tmp_path / "by_loss", monitor="val/loss"), SaveLast(str(tmp_path / "last"))]
+    same = ModelCheckpoint(tmp_path / "three", monitor="val/accuracy", mode="max", save_top_k=3)
+    trainer = make_trainer(*[*others, same, mine][::order], max_epochs=2, enable_checkpointing=True)
+    trainer.fit(make_task(), datamodule=Data(make_batches(3), make_batches(2, seed=9)))
+    found = run.fitted(trainer, "val/accuracy")["best"]
+    assert found["checkpoint"] == "checkpoints/best.ckpt"
+    assert mine.best_model_score is not None
+    assert found["value"] == mine.best_model_score.item()
+    assert run.fitted(trainer, "val/f1")["best"] is None
