@@ -31,6 +31,7 @@ SMALL = ("loss", "metrics", "augment", "callbacks", "parameter_groups")
 DERIVED = {
     "num_classes": 7,
     "task": "multiclass",
+    "mode": "max",
     "class_names": list("abcdefg"),
     "total_steps": 10,
 }

@@ -27,6 +27,7 @@ from fovea.data.dataset import ImageDataset
 from fovea.data.index import Index
 from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
+from fovea.monitor import mode_of
 from fovea.ranks import check_world
 from fovea.report.metrics_csv import MetricsCsv
 from fovea.report.tolerant import tolerant
@@ -93,6 +94,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
         raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
     check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` knows whether there is an average
+    cfg.mode = mode_of(cfg.monitor, cfg.mode, metrics)
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     interval = scheduler.pop("interval")

@@ -78,6 +78,8 @@ def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[
     if key == "run":
         saved.forget_limits(base)
     base = saved.with_groups(base, chosen)
+    if any(o.key_or_group == "monitor" and o.value() != base.get("monitor") for o in overrides):
+        base["mode"] = None  # the other metric says it, unless it is typed
     source = untrusted.Source(folder, saved.trusted(base, chosen, overrides))
     untrusted.check(source, base)
     if key == "resume":

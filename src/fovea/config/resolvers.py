@@ -52,8 +52,6 @@ def _cpu_count(most: int) -> int:
 RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same config; `stamp` does not
     "project_dir": lambda: str(PROJECT),
     "cpu_count": _cpu_count,
-    "mode_for": lambda monitor: "min" if "loss" in monitor else "max",
-    "direction_for": lambda mode: {"min": "minimize", "max": "maximize"}[mode],
     "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
     "resize_for": lambda size: round(size / 0.875),
     "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,

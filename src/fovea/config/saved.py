@@ -105,6 +105,8 @@ def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any
         raise ValueError(f"{said}: no run folder, for there is no {file}")
     content = untrusted.read(file)
     references = content.pop("references", {})
+    if isinstance(references, dict):
+        references.pop("mode", None)  # runs from before metrics said it have one, and what it resolved to
     saved = untrusted.put_back(file, content, references)
     saved.run_dir = str(folder.resolve())
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))

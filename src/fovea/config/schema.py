@@ -77,7 +77,7 @@ class Config(Section):
     task_name: Annotated[str, Field(min_length=1)] = "train"
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     on_nan: Literal["stop", "skip"] = "stop"
-    mode: Literal["min", "max"] = "max"
+    mode: Literal["min", "max"] | None = None
     data: Data
     loss: Loss
     optimizer: Optimizer

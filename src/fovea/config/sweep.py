@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config.direction import direction
 from fovea.config.explain import line, shown
 from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
 from fovea.config.resolvers import CONF
@@ -44,7 +45,7 @@ class Sweep:
             cfg = composer.compose_config(config_name, words, run_mode=RunMode.MULTIRUN, from_shell=False)
         self.folder = Path(str(cfg.hydra.sweep.dir)).absolute()
         seed = [self._seed()] if OmegaConf.select(cfg, SEED, default="") is None else []
-        self.arguments = in_folder([*arguments, *seed], self.folder)
+        self.arguments = in_folder([*arguments, *seed, *direction(cfg, words)], self.folder)
         self.command = [masked(word) for word in [*words, *seed] if not word.startswith("hydra.sweep.dir=")]
         self.failed: list[int] = []
         self.refused = False
@@ -97,6 +98,7 @@ class Sweep:
         """
         here = HydraConfig.get()
         folder, number, overrides = Path(here.runtime.output_dir), here.job.num, list(here.overrides.task)
+        sweeps_all = str(here.sweeper._target_).endswith(".BasicSweeper")
         name = f"job {number} ({' '.join(masked(word) for word in overrides)})"
         try:
             self._claim(folder, number, overrides)
@@ -104,6 +106,12 @@ class Sweep:
                 print(f"{name} is finished: skipped", flush=True)
             else:
                 go_on(folder) if _can_go_on(folder) else begin(cfg)
+            best = outcome_of(folder)["best"]
+            if best is None and not sweeps_all:
+                raise ValueError(
+                    f"{folder} has no best checkpoint, and so no value of {cfg.monitor} for the sweeper to follow: "
+                    "it needs callbacks=[checkpoints], trainer.enable_checkpointing=true and a validation"
+                )
         except Exception as error:
             self.failed.append(number)
             text = None if show else shown(error)
@@ -111,10 +119,9 @@ class Sweep:
             if not self.refused and not (folder / "results.json").exists():
                 content = {"status": "failed", "monitor": cfg.monitor, "error": line(error)}
                 write_safely(folder / "results.json", json.dumps(content, indent=2) + "\n")
-            if not str(here.sweeper._target_).endswith(".BasicSweeper"):
+            if not sweeps_all:
                 raise  # an optimizing one is to know; the basic one would raise it again at the end
             return None
-        best = outcome_of(folder)["best"]
         return best["value"] if best else None
 
     def _claim(self, folder: Path, number: int, overrides: list[str]) -> None:
