@@ -1,12 +1,19 @@
+import enum
 import logging
 import os
 import resource
 import zipfile
+from collections import Counter, OrderedDict
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from omegaconf import DictConfig
+from torch import nn
 
+from fovea import checkpoint
 from fovea.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_evaluate, to_start_from
 
 CONTENT = {key: {} for key in NEEDED}
@@ -46,6 +53,69 @@ def test_a_write_that_fails_half_way_leaves_the_old_file_and_nothing_else(tmp_pa
     assert error.value.filename == str(file)
     assert file.read_bytes() == before
     assert list(tmp_path.iterdir()) == [file]
+
+
+class Colour(enum.Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.float64(0.93), "numpy.float64"),
+        (np.ones(2), "numpy.ndarray"),
+        (Path("a"), "pathlib.PosixPath"),
+        (Colour.RED, f"{__name__}.Colour"),
+        (DictConfig({"a": 1}), "omegaconf.dictconfig.DictConfig"),
+        (lambda: None, "builtins.function"),
+        ({np.str_("a"): 1}, "builtins.dict"),
+    ],
+)
+def test_a_state_that_could_not_be_read_again_is_refused_with_its_callback_and_the_old_file_kept(
+    tmp_path: Path, value: Any, kind: str
+) -> None:
+    writer, file = SafeCheckpointIO(), tmp_path / "x.ckpt"
+    good = {"callbacks": {"Mine": {"best": 0.5, "seen": [1, (2, None)]}}, "state_dict": {"w": torch.ones(2)}}
+    writer.save_checkpoint(good, file)
+    before = file.read_bytes()
+    for place, spoilt in (("best", value), ("seen.1.1", [1, (2, value)])):
+        bad = {"callbacks": {"Mine": good["callbacks"]["Mine"] | {place.partition(".")[0]: spoilt}}}
+        with pytest.raises(ValueError, match=f"the state of the callback Mine: {place} is a {kind} .*\n.*state_dict"):
+            writer.save_checkpoint(good | bad, file)
+    with pytest.raises(ValueError, match=r"checkpoint\['mine'\]: all of it is a " + kind):
+        writer.save_checkpoint(good | {"mine": value}, file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_what_a_checkpoint_usually_holds_can_be_read_again(tmp_path: Path) -> None:
+    values = [torch.ones(2), nn.Parameter(torch.ones(2)), Counter([1]), OrderedDict(a=1), (1, "é"), None, 1.5, b"x"]
+    SafeCheckpointIO().save_checkpoint(
+        {"callbacks": {"Mine": {str(n): v for n, v in enumerate(values)}}}, tmp_path / "x"
+    )
+
+
+def test_a_checkpoint_is_read_back_where_its_keys_or_types_are_others_than_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, reads, writer = checkpoint.read, [], SafeCheckpointIO()
+    monkeypatch.setattr(checkpoint, "read", lambda file: reads.append(file) or read(file))
+    contents: list[Any] = [{"a": 1, "b": [1.0]}, {"a": 2, "b": [2.0, 3.0]}, {"a": None, "b": []}, {"c": 1}, {"c": 2}]
+    read_back = []
+    for content in contents:
+        writer.save_checkpoint(content, tmp_path / "x.ckpt")
+        read_back.append(bool(reads))
+        reads.clear()
+    assert read_back == [True, False, True, True, False]
+
+
+def test_a_file_that_the_disk_spoils_is_told_from_a_state_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "save", lambda content, out: out.write(b"nothing"))
+    monkeypatch.setattr(checkpoint, "_can_be_read", lambda value: True)
+    with pytest.raises(ValueError, match="the disk may be at fault"):
+        SafeCheckpointIO().save_checkpoint({"a": {}}, tmp_path / "x.ckpt")
 
 
 def test_the_last_checkpoint_is_taken(folder: Path) -> None:

@@ -3,11 +3,15 @@
 import logging
 import re
 import zipfile
+from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
+from torch import Tensor
 
 from fovea.config.files import GO_ON_FROM, replacing
 
@@ -20,19 +24,36 @@ NEEDED = (  # to go on with a training
 
 
 class SafeCheckpointIO(CheckpointIO):
-    """Lightning writes into the system's temporary folder, and over the old file where that is another file system."""
+    """Lightning writes into the system's temporary folder, and over the old file where that is another file system.
+
+    The first checkpoint is read back as resume= reads it, and so is each one that has other keys or types than the
+    one before it: a state that can't be read again is found now, not when the run is resumed.
+    """
+
+    def __init__(self) -> None:
+        self.layout: frozenset[Any] | None = None  # of the checkpoint that was written last
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Raises OSError naming the file, with what was there before intact."""
+        """Write the file; where that fails, what was there before is intact.
+
+        Raises:
+            OSError: naming the file.
+            ValueError: naming the callback and the value that could not be read again.
+        """
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside = file.with_suffix(".tmp")
+        beside, layout = file.with_suffix(".tmp"), frozenset(_layout(checkpoint))
         try:
-            with replacing(file, beside), open(beside, "wb") as out:
-                torch.save(checkpoint, out)
+            with replacing(file, beside):
+                fault = _write(checkpoint, beside)
+                if fault is None and layout != self.layout:
+                    fault = _damage(beside)
+                if fault is not None:
+                    raise ValueError(_culprit(checkpoint, file, fault.removeprefix(str(beside)).strip()))
         except OSError as error:
             what = f"the checkpoint could not be written ({error.strerror})"
             raise OSError(error.errno, what, str(file)) from None
+        self.layout = layout
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
@@ -43,6 +64,65 @@ class SafeCheckpointIO(CheckpointIO):
 
     def remove_checkpoint(self, path: str | Path) -> None:
         Path(path).unlink(missing_ok=True)
+
+
+def _write(checkpoint: Any, file: Path | BytesIO) -> str | None:
+    """Why the content can't be written, or None; what the system refuses is raised."""
+    try:
+        if isinstance(file, BytesIO):
+            torch.save(checkpoint, file)
+        else:
+            with open(file, "wb") as out:
+                torch.save(checkpoint, out)
+    except (PicklingError, AttributeError, TypeError) as error:  # what pickle says of functions, locks, open files
+        return f"can't be written ({error})"
+    return None
+
+
+def _layout(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """(keys..., type) of every value; the elements of a list count by their type alone."""
+    yield (*place, type(node))
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _layout(value, (*place, key, type(key)))
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _layout(value, (*place, None))
+
+
+def _culprit(checkpoint: dict[str, Any], file: Path, fault: str) -> str:
+    """The error for a checkpoint that could not be resumed from, with the value that is at fault."""
+    places = [*_unreadable(checkpoint)]
+    if not places:
+        return f"{file}: what was just written {fault}\nEvery value of it can be read alone: the disk may be at fault"
+    lines = [f"{file} would be no checkpoint to go on from: it {fault}"]
+    for (first, *keys), value in places[:3]:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        of = f"the state of the callback {keys.pop(0)}" if first == "callbacks" and keys else f"checkpoint[{first!r}]"
+        lines.append(f"{of}: {'.'.join(map(str, keys)) or 'all of it'} is a {kind} ({str(value)[:60]})")
+    remedy = "state_dict() and on_save_checkpoint() may give tensors, numbers, text, lists and dicts only: "
+    return "\n".join([*lines, remedy + "float(x), x.tolist(), str(x)"])
+
+
+def _unreadable(node: Any, place: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """((keys...), value) of the innermost values that could not be read again; each is tried alone."""
+    if type(node) in (Tensor, int, float, bool, str, type(None)) or _can_be_read(node):
+        return
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    within = [found for key, value in items for found in _unreadable(value, (*place, key))]
+    yield from within or [(place, node)]
+
+
+def _can_be_read(value: Any) -> bool:
+    content = BytesIO()
+    if _write(value, content) is not None:
+        return False
+    content.seek(0)
+    try:
+        torch.load(content, map_location="cpu", weights_only=True)
+    except Exception:  # an unpickler raises anything
+        return False
+    return True
 
 
 def read(file: Path, mapped: bool = True) -> Any:
@@ -120,6 +200,16 @@ def to_start_from(file: Path) -> Path:
 
 def fault_of(file: Path) -> str | None:
     """Why a training can't go on from this file, naming it, or None. Every byte is read, no code in it is run."""
+    damage = _damage(file)
+    if damage is not None:
+        return damage
+    content = read(file)
+    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
+    return f"{file} is no checkpoint of a training: it has no {', '.join(missing)}" if missing else None
+
+
+def _damage(file: Path) -> str | None:
+    """Why this file can't be read, naming it, or None."""
     try:
         with zipfile.ZipFile(file) as archive:
             bad = archive.testzip()  # compares checksums
@@ -130,8 +220,7 @@ def fault_of(file: Path) -> str | None:
     if bad:
         return f"{file} is damaged (in {bad})"
     try:
-        content = read(file)
+        read(file)
     except ValueError as error:
         return str(error)
-    missing = [key for key in NEEDED if not isinstance(content, dict) or key not in content]
-    return f"{file} is no checkpoint of a training: it has no {', '.join(missing)}" if missing else None
+    return None
