@@ -43,6 +43,15 @@ def test_no_validation_images_and_no_fraction_is_an_error_with_the_remedy() -> N
         carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.0, test_fraction=0.0, seed=0)
 
 
+def test_training_needs_training_images_and_two_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no training images, only val, test"):
+        carve(Splits("multiclass", ("a", "b"), None, index(4), index(4)), 0.1, 0.0, seed=0)
+    augment = {"train": AUGMENT, "eval": AUGMENT}
+    one = Splits("multiclass", ("only",), index(4, classes=1))
+    with pytest.raises(ValueError, match="one class only, 'only': nothing to tell apart"):
+        ImageDataModule(lambda root: one, str(tmp_path), augment, 8, 8, val_fraction=0.5)
+
+
 def test_classes_take_the_places_that_a_trained_run_gave_them() -> None:
     data = Splits("multiclass", ("bird", "dog"), Index(["x", "y"], torch.tensor([0, 1])))
     moved = in_order(data, ["ant", "bird", "cat", "dog"])

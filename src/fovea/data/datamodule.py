@@ -31,8 +31,9 @@ class ImageDataModule(LightningDataModule):
     Attributes:
         task: "multiclass" or "multilabel".
         class_names: in the order of the classes' indices.
-        splits: "train", "val" and "test" -> Index. Without a test split of its own, and with no test_fraction, a
-            dataset is tested on its validation images.
+        splits: "train", "val" and "test" -> Index. Data with neither a test split nor a test_fraction is tested on its
+            validation images, or, when it is evaluated and has none of those either, on all images. Data that is
+            evaluated may lack train and val.
         unreadable: the files left out so far on this rank (on_error="skip").
     """
 
@@ -56,6 +57,7 @@ class ImageDataModule(LightningDataModule):
         store_cache: str | None = None,
         decode: Literal["cpu", "cuda"] = "cpu",
         resident: bool = False,
+        to_train: bool = True,
     ) -> None:
         """Reads the index of the data (no image yet).
 
@@ -71,20 +73,23 @@ class ImageDataModule(LightningDataModule):
             store_cache: the folder that the files of a store elsewhere are copied to.
             decode: "cuda" decodes JPEGs on the GPU that trains.
             resident: keep all images on the device.
+            to_train: whether the data must have training and validation images, and several classes.
 
         Raises:
-            ValueError: the data has classes that `class_names` lacks, or a split is empty.
+            ValueError: the data has classes that `class_names` lacks, or lacks what training needs.
         """
         super().__init__()
         if store:
             log.info("the images are those of the store %s", store)
         data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
-        if decode == "cuda" and data.train.store and not data.train.store.encoded:
+        if decode == "cuda" and data.train and data.train.store and not data.train.store.encoded:
             raise ValueError(f"data.store={store} holds pixels: there is nothing for data.decode=cuda to decode")
         if class_names is not None:
             data = in_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
-        self.splits = carve(data, val_fraction, test_fraction, split_seed)
+        if to_train and self.task == "multiclass" and self.num_classes < 2:
+            raise ValueError(f"data.root={root}: one class only, {self.class_names[0]!r}: nothing to tell apart")
+        self.splits = carve(data, val_fraction, test_fraction, split_seed, to_train)
         self.root, self.augment, self.sampler = root, augment, sampler
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
@@ -143,13 +148,29 @@ class ImageDataModule(LightningDataModule):
             return DeviceDecodeLoader(dataset, batches, self.num_workers, device, persistent)
         return BatchLoader(dataset, batches, self.num_workers, device.type == "cuda", persistent)
 
-    def test_on(self, split: str) -> None:
-        """Let "train", "val", "test", or "all" images of the data be what is tested."""
-        if split != "all":
-            self.splits["test"] = self.splits[split]
-            return
+    def test_on(self, split: str) -> str:
+        """Let "train", "val", "test", or "all" images of the data be what is tested.
+
+        Returns:
+            Which these are: "val" or "all" where those stand in for a test split that the data lacks.
+
+        Raises:
+            ValueError: the data has no such split, or no image in it.
+        """
         parts = {id(index): index for index in self.splits.values()}.values()  # val may stand in for test
-        self.splits["test"] = concatenate(list(parts))
+        tested = self._stands_in() if split == "test" else split
+        if split not in (*self.splits, "all"):
+            there = ", ".join(f"{len(index)} {name}" for name, index in self.splits.items())
+            raise ValueError(f"split={split}: the data has no such split (it has {there}); split=all tests all images")
+        self.splits["test"] = concatenate(list(parts)) if split == "all" else self.splits[split]
+        if not len(self.splits["test"]):
+            raise ValueError(f"split={split}: the {tested} split of the data is empty")
+        return tested
+
+    def _stands_in(self) -> str:
+        """What is called "test": "val", "all" (of data that are not divided) or really "test"."""
+        test = self.splits["test"]
+        return "val" if test is self.splits.get("val") else "all" if test is self.splits.get("train") else "test"
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Say once of each file that it was left out."""
@@ -176,26 +197,35 @@ class ImageDataModule(LightningDataModule):
         return bool(getattr(self.trainer, "overfit_batches", 0))
 
 
-def carve(data: Splits, val_fraction: float, test_fraction: float, seed: int) -> dict[str, Index]:
-    """The three splits, those that the data lacks taken from train, stratified; fractions are of all of train."""
+def carve(
+    data: Splits, val_fraction: float, test_fraction: float, seed: int, to_train: bool = True
+) -> dict[str, Index]:
+    """The splits; where the data lacks val or test and a fraction is given, it is taken from train, stratified.
+
+    Fractions are of all of train. What stands in for test is val, or train where there is nothing else.
+    """
     train, val, test = data.train, data.val, data.test
-    whole = len(train)
-    if test is None and test_fraction:
+    whole = len(train) if train else 0
+    if train and test is None and test_fraction:
         train, test = split_off(train, test_fraction, seed)
-    if val is None:
-        if not val_fraction:
-            raise ValueError(
-                "the data has no validation split: type data.val_fraction=0.1, say, to carve one out of train"
-            )
+    if train and val is None and val_fraction:
         train, val = split_off(train, val_fraction * whole / len(train), seed + 1)
-    if test is None:
+    splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
+    if to_train:
+        _check_trains(splits, whole)
+    if test is None and val is not None:
         log.info("the data has no test split: the test figures are those of the %d validation images", len(val))
-        test = val
-    splits = {"train": train, "val": val, "test": test}
+    return splits | {"test": next(i for i in (test, val, train) if i is not None)}
+
+
+def _check_trains(splits: dict[str, Index], whole: int) -> None:
+    if "train" not in splits:
+        raise ValueError(f"the data has no training images, only {', '.join(splits)}: there is nothing to train on")
+    if "val" not in splits:
+        raise ValueError("the data has no validation split: type data.val_fraction=0.1, say, to carve one out of train")
     for name, index in splits.items():
         if not len(index):
             raise ValueError(f"the {name} split of the data is empty ({whole} images in train): give it images")
-    return splits
 
 
 def in_order(data: Splits, class_names: list[str]) -> Splits:
@@ -220,5 +250,4 @@ def in_order(data: Splits, class_names: list[str]) -> Splits:
 
     train, val = move(data.train), move(data.val)
     test = val if data.test is data.val else move(data.test)  # a store says so where it has no test images of its own
-    assert train is not None
     return Splits(data.task, tuple(class_names), train, val, test)

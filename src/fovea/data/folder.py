@@ -8,89 +8,77 @@ import torch
 
 from fovea.data.decode import EXTENSIONS
 from fovea.data.index import Index, Splits
+from fovea.data.layout import ALL_ARE_CLASSES, EXPECTED, Layout, check_classes, find_splits, first, inner_split
 from fovea.data.listing import list_images
-from fovea.data.scan import Listing, is_hidden, refuse
+from fovea.data.scan import Listing
+from fovea.data.split_names import Split
 
 log = logging.getLogger(__name__)
 
-SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-LAYOUT = "train/<class>/<image> (val/ and test/ alike), or <class>/<image>"
 
-
-def read_folder(root: Path, cache: str | Path | None = None) -> Splits:
+def read_folder(root: Path, cache: str | Path | None = None, layout: Layout = "auto") -> Splits:
     """Lists the images of each class folder; the classes are train's folders, sorted by name.
 
-    The images are torchvision's ImageFolder's, in its order. Hidden folders (a dot in front) and `__MACOSX` are no
-    classes. Those, hidden files and files that are no images are passed over, and a class without a training image is
-    kept; a warning says so, with the count.
+    Without train they are all splits' folders. The images are torchvision's ImageFolder's, in its order. Hidden folders
+    (a dot in front) and `__MACOSX` are no classes. Those, hidden files and files that are no images are passed over,
+    and a class without a training image is kept; a warning says so, with the count.
 
     Args:
         root: the data's folder.
         cache: a folder to keep the listing in, so that the next start only looks whether a folder has changed.
+        layout: which of the folders right in `root` are splits. auto: those named like one, and class folders that
+            look like splits or copies are refused; splits: those named like one, with any folders in them;
+            classes: none.
 
     Raises:
-        ValueError: no such folder, no image, fewer than two classes, a class that train has not, a folder
-            that cannot be listed or is reached twice through a link.
+        ValueError: no such folder, no image, two folders for one split, folders that are doubtful as classes, a class
+            that train has not, a folder that cannot be listed or is reached twice through a link.
     """
-    parts = _parts(root, cache)
-    listings = dict(zip(parts, list_images(root, list(parts.values()), EXTENSIONS, cache=cache), strict=True))
+    parts, listings = _list(root, cache, layout)
     places = {split: root / part for split, part in parts.items()}
-    classes = _classes(places["train"], listings["train"])
+    names = {split: _classes(places[split], listing, parts[split]) for split, listing in listings.items()}
+    if layout == "auto":
+        for split, listing in listings.items():
+            check_classes(places[split], listing, parts[split])
+    classes = names.get("train") or sorted(set().union(*names.values()))
     index_of = {name: k for k, name in enumerate(classes)}
-    if len(classes) < 2:
-        raise ValueError(
-            f"{places['train']} has one class folder only, {classes[0]!r}: nothing to tell apart\n"
-            f"(expected two classes or more, as {LAYOUT})"
-        )
     indices = {}
     for split, listing in listings.items():
-        _check_classes(places[split], _classes(places[split], listing), places["train"], index_of)
+        _check_known(places[split], names[split], places.get("train"), index_of)
         indices[split] = _index(places[split], listing, index_of)
-    _say_empty_classes(places["train"], indices["train"], classes)
-    return Splits("multiclass", tuple(classes), indices["train"], indices.get("val"), indices.get("test"))
+    if "train" in indices:
+        _say_empty_classes(places["train"], indices["train"], classes)
+    return Splits("multiclass", tuple(classes), indices.get("train"), indices.get("val"), indices.get("test"))
 
 
-def _parts(root: Path, cache: str | Path | None) -> dict[str, str]:
-    """The folder in `root` of train, and of val and test if they are there; `root` itself if none of them is."""
-    if not root.is_dir():
-        fault = "is a file" if root.exists() else "does not exist"
-        raise ValueError(f"{root} {fault}: expected a folder with {LAYOUT}")
-    folders = _folders(root)
-    found: dict[str, str] = {}
-    for name in folders:
-        split = SPLIT_OF.get(name.lower())
-        if split in found:
-            raise ValueError(f"{root} has {found[split]} and {name}, both for {split}: keep one of them")
-        if split is not None:
-            found[split] = name
-    if found and "train" not in found:
-        raise ValueError(f"{root} has {', '.join(found.values())} but no train: expected {LAYOUT}")
-    kept = Path(cache).expanduser().absolute() if cache else None
-    unread = [name for name in folders if name not in found.values() and (root / name).absolute() != kept]
-    if found and unread:
-        log.warning("%s: %d folders beside train not read: %s", root, len(unread), _first(unread))
-    return found or {"train": ""}
+def _list(root: Path, cache: str | Path | None, layout: Layout) -> tuple[dict[Split, str], dict[Split, Listing]]:
+    """The folder of each split, relative to `root`, and what it holds."""
+    parts = find_splits(root, layout, Path(cache).expanduser().absolute() if cache else None)
+    listed = list_images(root, list(parts.values()), EXTENSIONS, cache=cache)
+    inner = {split: inner_split(split, parts[split], listing) for split, listing in zip(parts, listed, strict=True)}
+    if inner != parts:
+        log.info("%s: the classes are in %s", root, ", ".join(inner.values()))
+        listed = list_images(root, list(inner.values()), EXTENSIONS, cache=cache)
+    return inner, dict(zip(parts, listed, strict=True))
 
 
-def _folders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
-    except OSError as error:
-        refuse(error)
+def _classes(folder: Path, listing: Listing, part: str) -> list[str]:
+    if listing.classes:
+        return listing.classes
+    lines = [f"no class folder in {folder}: expected {EXPECTED}"]
+    if loose := int(listing.counts[0]):
+        some = os.path.basename(listing.images[0])
+        lines += [f"Its {loose} images, such as {some}, belong into a folder for each class; rename it without labels."]
+    if part:
+        lines += [f"If {folder.name} is a class and no split: {ALL_ARE_CLASSES}"]
+    raise ValueError("\n".join(lines))
 
 
-def _classes(folder: Path, listing: Listing) -> list[str]:
-    if not listing.classes:
-        raise ValueError(f"no class folder in {folder}: expected {LAYOUT}")
-    return listing.classes
-
-
-def _check_classes(folder: Path, classes: list[str], train: Path, index_of: dict[str, int]) -> None:
+def _check_known(folder: Path, classes: list[str], train: Path | None, index_of: dict[str, int]) -> None:
     unknown = [name for name in classes if name not in index_of]
     if unknown:
         raise ValueError(
-            f"{folder} has {len(unknown)} classes that {train} has not: {_first(unknown)}\n"
+            f"{folder} has {len(unknown)} classes that {train} has not: {first(unknown)}\n"
             "Add training images of them, rename them if only the spelling differs, or take them out."
         )
 
@@ -99,7 +87,7 @@ def _index(folder: Path, listing: Listing, index_of: dict[str, int]) -> Index:
     """All but the images that are in no class, which are passed over like files that are no images."""
     loose = int(listing.counts[0])
     count = loose + listing.passed_over
-    some = _first([os.path.basename(path) for path in [*listing.images[: min(loose, 5)], *listing.some]], count)
+    some = first([os.path.basename(path) for path in [*listing.images[: min(loose, 5)], *listing.some]], count)
     if loose == len(listing.images):
         there = f", not {some}" if count else ""
         raise ValueError(f"no image in {folder}: expected <class>/<image> ending in {' '.join(EXTENSIONS)}{there}")
@@ -113,8 +101,4 @@ def _say_empty_classes(folder: Path, train: Index, classes: list[str]) -> None:
     empty = [name for name, count in zip(classes, counts.tolist(), strict=True) if count == 0]
     if empty:
         share = f"{len(empty)} of {len(classes)}"
-        log.warning("%s: %s classes have no image to learn from: %s", folder, share, _first(empty))
-
-
-def _first(names: list[str], count: int = 0) -> str:
-    return ", ".join(names[:5]) + (", ..." if max(count, len(names)) > 5 else "")
+        log.warning("%s: %s classes have no image to learn from: %s", folder, share, first(empty))

@@ -73,13 +73,13 @@ def concatenate(indices: Sequence[Index]) -> Index:
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset as a source reads it; `val` and `test` are None where the source has no such split.
+    """A dataset as a source reads it; a split is None where the source has no such.
 
     `class_names[k]` is the name of target column or index k, in the source's own fixed order.
     """
 
     task: Task
     class_names: tuple[str, ...]
-    train: Index
+    train: Index | None
     val: Index | None = None
     test: Index | None = None
