@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fovea.config import past, saved
@@ -10,6 +11,8 @@ from fovea.config.entry import entry
 from fovea.config.processes import is_first
 
 log = logging.getLogger(__name__)
+
+STANDS_IN = {"val": "the val split, as the data has no test split", "all": "all images, as the data is not divided"}
 
 
 @entry("evaluate", "run")
@@ -28,23 +31,25 @@ def evaluate(cfg: DictConfig) -> None:
     from fovea.gather import gather
 
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
-    data = build.datamodule(cfg)
+    past.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
+    data = build.datamodule(cfg, to_train=False)
     if is_first():
         provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
-    data.test_on(cfg.split)
+    tested = data.test_on(cfg.split)
     task = build.task(cfg)
     trainer = build.trainer(cfg, alone=True)
-    log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), cfg.split)
+    which = STANDS_IN.get(tested, tested) if cfg.split == "test" else cfg.split
+    log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), which)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     unreadable = sorted(set().union(*gather(data.unreadable)))
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
         saved.save(cfg, folder / "config.yaml")
         measured = len(data.splits["test"]) - len(unreadable)
-        content = {"checkpoint": str(checkpoint), "split": cfg.split, "images": measured, "test": figures}
+        content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
         run.write_json(folder / "results.json", content | {"unreadable": unreadable})
         run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-        log.info("%s: %s", cfg.split, run.in_words(figures))
+        log.info("%s: %s", tested, run.in_words(figures))
         log.info("per class: %s", folder / "per_class.csv")
 
 

@@ -82,6 +82,20 @@ def test_all_figures_of_a_run_are_scikit_learns(invoke: Invoke, trained: Path, f
     check_multiclass(invoke, trained, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
 
 
+def test_all_images_of_another_folder_are_tested_even_of_one_class(
+    invoke: Invoke, trained: Path, tmp_path: Path
+) -> None:
+    for root in (make_folder(tmp_path / "flat", ("dog",), 4), make_folder(tmp_path / "split" / "Testing", ("dog",), 4)):
+        shutil.rmtree(trained / "evaluate", ignore_errors=True)
+        data = root.parent if root.name == "Testing" else root
+        code, out, err = invoke("evaluate", f"run={trained}", "data=folder", f"data.root={data}")
+        assert code == 0, err
+        (file,) = trained.glob("evaluate/*/results.json")
+        content = json.loads(file.read_text())
+        assert (content["split"], content["images"]) == (("test" if data != root else "all"), 4)
+        assert "on 4 images" in out
+
+
 @pytest.mark.slow
 def test_a_class_that_a_split_lacks_leaves_the_figures_defined(
     invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path

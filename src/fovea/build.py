@@ -54,16 +54,26 @@ for message in (
     warnings.filterwarnings("ignore", message=f".*{message}")
 
 
-def datamodule(cfg: DictConfig) -> ImageDataModule:
-    """Read the data's index, and fill in the config's root keys that follow from it."""
+def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
+    """Read the data's index, and fill in the config's root keys that follow from it.
+
+    Args:
+        to_train: False takes data that can only be evaluated, and leaves the training's length as it is.
+    """
     augment = instantiate(cfg.augment, _convert_="all")
     data: ImageDataModule = instantiate(
-        cfg.data, seed=cfg.seed, augment=augment, class_names=cfg.class_names, _convert_="all"
+        cfg.data,
+        seed=cfg.seed,
+        augment=augment,
+        class_names=cfg.class_names,
+        to_train=to_train,
+        _convert_="all",
     )
     if cfg.task not in (None, data.task):
         raise ValueError(f"the run is {cfg.task} and the data is {data.task}: give it data of its own kind")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)
-    cfg.total_steps = total_steps(data.batches_per_epoch, cfg.trainer)
+    if to_train:
+        cfg.total_steps = total_steps(data.batches_per_epoch, cfg.trainer)
     return data
 
 

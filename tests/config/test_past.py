@@ -3,6 +3,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from omegaconf import DictConfig
+
+from fovea.config import past, saved
+from fovea.config.resolvers import register_resolvers
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -53,3 +57,39 @@ def test_force_is_for_resuming_alone(invoke: Invoke) -> None:
     code, _, err = invoke("train", "force=true")
     assert code == 2
     assert "force: there is no such key" in err
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder, of which the config says where its data were and how they were divided."""
+    register_resolvers()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    read = {"_target_": "fovea.data.folder.read_folder", "_partial_": True, "cache": None}
+    data = {"root": str(tmp_path / "data"), "store": None, "read": read, "image_size": 16}
+    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {}, "data": data}))
+    return tmp_path
+
+
+def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int]:
+    """What is carved out where `data` replaces the run's own and `words` were typed."""
+    cfg = DictConfig(saved.load("", run))
+    cfg.data.update(data)
+    past.divide_as_trained(cfg, run, words)
+    return cfg.data.val_fraction, cfg.data.test_fraction, cfg.data.split_seed
+
+
+def test_a_runs_own_data_are_divided_as_trained_by_whatever_way_they_are_named(run: Path) -> None:
+    assert divided(run) == (0.2, 0.3, 7)
+    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0}  # data=folder brings its own
+    assert divided(run, "data=folder", root=str(run / "link"), image_size=32, **again) == (0.2, 0.3, 7)
+    read = {"_target_": "fovea.data.folder.read_folder", "_partial_": True, "cache": "/other", "layout": "auto"}
+    assert divided(run, read=read, **again) == (0.2, 0.3, 7)
+
+
+def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> None:
+    assert divided(run, root="/elsewhere") == (0.0, 0.0, 0)
+    assert divided(run, store="/packed") == (0.0, 0.0, 0)
+    typed = ("data.test_fraction=0.5", "data.split_seed=2")
+    assert divided(run, *typed, root="/elsewhere", test_fraction=0.5, split_seed=2) == (0.0, 0.5, 2)

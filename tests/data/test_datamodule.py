@@ -105,3 +105,54 @@ def test_a_split_that_stands_in_for_another_still_does_so_in_a_trained_runs_orde
     assert data.splits["test"] is data.splits["val"]
     data.test_on("all")
     assert len(data.splits["test"]) == 50
+
+
+def to_evaluate(root: Path, data: Splits, **options: float) -> ImageDataModule:
+    return ImageDataModule(
+        lambda root: data,
+        str(root),
+        {"train": AUGMENT, "eval": AUGMENT},
+        8,
+        8,
+        class_names=["a", "b"],
+        to_train=False,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "tested", "count"),
+    [
+        (Splits("multiclass", ("a", "b"), index(4)), "all", 4),
+        (Splits("multiclass", ("b",), index(4, classes=1)), "all", 4),
+        (Splits("multiclass", ("a", "b"), index(20), None, index(3)), "test", 3),
+        (Splits("multiclass", ("a", "b"), index(20), index(5)), "val", 5),
+        (Splits("multiclass", ("a",), None, None, index(1)), "test", 1),
+        (Splits("multiclass", ("a", "b"), None, index(2)), "val", 2),
+        (Splits("multilabel", ("a",), None, None, Index(["x"], torch.tensor([[1]]))), "test", 1),
+    ],
+)
+def test_data_that_is_evaluated_is_tested_on_its_test_split_or_val_or_all_of_it(
+    tmp_path: Path, data: Splits, tested: str, count: int
+) -> None:
+    module = to_evaluate(tmp_path, data)
+    assert module.test_on("test") == tested
+    assert len(module.splits["test"]) == count
+    assert module.class_names == ("a", "b")
+    whole = to_evaluate(tmp_path, data)
+    assert whole.test_on("all") == "all"
+    assert len(whole.splits["test"]) == sum(len(i) for i in (data.train, data.val, data.test) if i)
+
+
+def test_a_split_that_the_evaluated_data_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    module = to_evaluate(tmp_path, Splits("multiclass", ("a", "b"), None, index(2), index(3)))
+    with pytest.raises(ValueError, match="split=train: the data has no such split .it has 2 val, 3 test."):
+        module.test_on("train")
+
+
+def test_a_fraction_that_is_typed_is_carved_out_of_evaluated_data_as_in_training(tmp_path: Path) -> None:
+    data = Splits("multiclass", ("a", "b"), index(40))
+    module = to_evaluate(tmp_path, data, test_fraction=0.25, split_seed=3)
+    assert module.test_on("test") == "test"
+    trained = carve(data, val_fraction=0.1, test_fraction=0.25, seed=3)
+    assert list(module.splits["test"].paths) == list(trained["test"].paths)

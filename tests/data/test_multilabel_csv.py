@@ -113,7 +113,6 @@ def test_a_class_without_a_positive_in_train_is_said(root: Path, caplog: pytest.
         ),
         ("path,split,cat\na.jpg,train,2\n", "line 2, column 'cat': '2' is no label"),
         ("path,split,cat\na.jpg,holdout,1\n", "line 2: 'holdout' is no split; there are train, val"),
-        ("path,split,cat\na.jpg,val,1\n", "nothing to train on"),
         (
             "path,cat\na.jpg,1\nx.jpg,0\nb/y.jpg,0\nno/z.jpg,0\nw.jpg,0\n",
             "4 of 5 images are not there(.|\n)*line 3: .*x.jpg",
@@ -172,3 +171,11 @@ def test_many_rows_match_a_plain_loop(root: Path) -> None:
     rows = [f"{i}.jpg," + ",".join(str(value) for value in row) for i, row in enumerate(wanted)]
     targets = read_multilabel_csv(write(root, "path,a,b,c,d,e,f,g\n" + "\n".join(rows))).train.targets
     assert targets.tolist() == wanted
+
+
+def test_a_file_whose_rows_are_all_test_has_no_train(root: Path) -> None:
+    (root / "labels.csv").write_text("path,split,cat\na.jpg,test,1\nd.jpg,test,0\n")
+    splits = read_multilabel_csv(root)
+    assert splits.train is None
+    assert splits.test is not None
+    assert splits.test.targets.tolist() == [[1], [0]]

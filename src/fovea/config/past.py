@@ -1,9 +1,11 @@
 """A run's config as it was against the one composed now: what resuming may change, and what a repetition does."""
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
@@ -25,6 +27,7 @@ LOOKED_AT = (  # how a dataset's images are read, as opposed to which they are
     *("image_size", "background", "batch_size", "num_workers", "on_error", "sampler"),
     *("decode", "resident", "store_cache"),
 )
+CARVING = ("val_fraction", "test_fraction", "split_seed")  # how splits that a dataset lacks are taken from its train
 OWN = (  # each run's own, or what can't change a figure
     *("run_dir", "runs_dir", "project_dir", "output_dir", "rerun", "resume", "force", "forced", "started_from"),
     *("logger", "total_steps"),
@@ -136,6 +139,36 @@ def same_source(cfg: DictConfig, folder: Path) -> bool:
     """Whether the data are read from where the run in `folder` read its own."""
     then, now = _value(DictConfig(load("", folder)), "data"), _value(cfg, "data")
     return all(then.get(key) == now.get(key) for key in (then.keys() | now.keys()) - set(LOOKED_AT))
+
+
+def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
+    """Set how the data that is evaluated is divided, except for what was typed in `words`.
+
+    The data of the run in `folder` are divided as for its training; other data are not divided.
+    """
+    typed = {o.key_or_group for o in OverridesParser.create().parse_overrides(list(words))}
+    then = DictConfig(load("", folder)).data
+    own = same_place(cfg, folder)
+    for key in CARVING:
+        if key in cfg.data and f"data.{key}" not in typed:
+            cfg.data[key] = then.get(key, cfg.data[key]) if own else type(cfg.data[key])(0)
+
+
+def same_place(cfg: DictConfig, folder: Path) -> bool:
+    """Whether the data are in the place where the run in `folder` had its own, however they are divided and looked at.
+
+    Keys that only one of the configs has are not compared: options come and go between versions.
+    """
+    then, now = (dict(_flat(_value(c, "data"))) for c in (DictConfig(load("", folder)), cfg))
+    ignored = (*LOOKED_AT, *CARVING, "read.cache")
+    keys = [key for key in then.keys() & now.keys() if not _lies_in(key, ignored)]
+    return all(_real(key, then[key]) == _real(key, now[key]) for key in keys)
+
+
+def _real(key: str, value: Any) -> Any:
+    """A path with its links followed."""
+    is_path = key in ("root", "store") and isinstance(value, str) and "://" not in value
+    return os.path.realpath(os.path.expanduser(value)) if is_path else value
 
 
 def refuse_hidden(cfg: DictConfig) -> None:

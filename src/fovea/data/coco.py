@@ -30,7 +30,7 @@ def read_coco(
     train_images: str = "train2017",
     val_images: str = "val2017",
     test_images: str = "test2017",
-    train_annotations: str = "annotations/instances_train2017.json",
+    train_annotations: str | None = "annotations/instances_train2017.json",
     val_annotations: str | None = "annotations/instances_val2017.json",
     test_annotations: str | None = None,
 ) -> Splits:
@@ -51,16 +51,18 @@ def read_coco(
     files = {"train": train_annotations, "val": val_annotations, "test": test_annotations}
     folders = {"train": train_images, "val": val_images, "test": test_images}
     read = {split: _read_split(root, file, folders[split]) for split, file in files.items() if file is not None}
-    categories, train = read["train"]
+    if not read:
+        raise ValueError("no annotations are named: give data.read.val_annotations=<file in data.root>, say")
+    (first, (categories, _)), *_ = read.items()
     for split, (others, _) in read.items():
         if others != categories:
             raise ValueError(
-                f"{files[split]} has other categories than {files['train']},"
+                f"{files[split]} has other categories than {files[first]},"
                 f" first {sorted(set(others) ^ set(categories))[:3]} (id, name).\nTake all files from one release."
             )
     indices = {split: index for split, (_, index) in read.items()}
     names = tuple(name for _, name in categories)
-    return Splits("multilabel", names, train, indices.get("val"), indices.get("test"))
+    return Splits("multilabel", names, indices.get("train"), indices.get("val"), indices.get("test"))
 
 
 def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, Index]:
