@@ -201,12 +201,27 @@ def test_bmp_and_16_bit_pgm_are_read() -> None:
 
 def test_every_extension_that_a_folder_is_searched_for_can_be_read(tmp_path: Path) -> None:
     Image.init()
+    formats = {".jif": "JPEG"} | dict.fromkeys(decode.HEIF_EXTENSIONS, "HEIF")
     for extension in decode.EXTENSIONS:
         if extension == ".avif" and not features.check("avif"):
             continue
+        if extension in decode.HEIF_EXTENSIONS:
+            pytest.importorskip("pillow_heif").register_heif_opener()
         path = tmp_path / f"image{extension}"
-        Image.fromarray(SMOOTH).convert("RGB").save(path)
+        Image.fromarray(SMOOTH).convert("RGB").save(path, formats.get(extension))
         assert_pixels(read_image(path), np.array(Image.open(path).convert("RGB")), tolerance=2)
+
+
+def test_heic_is_read_and_without_pillow_heif_refused_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pillow_heif").register_heif_opener()
+    data = encode(Image.fromarray(SMOOTH).convert("RGB"), "HEIF", quality=100)
+    assert_pixels(decode_image_bytes(data), np.array(Image.fromarray(SMOOTH).convert("RGB")), tolerance=6)
+    with pytest.raises(decode.UnreadableImage, match="x.heic: "):
+        decode_image_bytes(data[:200], name="x.heic")
+    decode._heif_format.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(decode.UnreadableImage, match="x.heic: HEIC .*python -m pip install pillow-heif"):
+        decode_image_bytes(data, name="x.heic")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

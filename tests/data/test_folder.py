@@ -7,7 +7,8 @@ import pytest
 import torch
 from helpers import deny_listing
 
-from fovea.data.decode import EXTENSIONS
+from fovea.data import folder
+from fovea.data.decode import EXTENSIONS, HEIF_EXTENSIONS
 from fovea.data.folder import read_folder
 
 
@@ -89,10 +90,19 @@ def test_files_that_are_passed_over_are_counted_once_per_split(
     read_folder(tmp_path)
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(said) == 2
-    assert "train: 3 files passed over" in said[0]
+    assert "train: 3 files passed over (1 .npy, 1 .txt, 1 in no class)" in said[0]
     assert all(name in said[0] for name in ("notes.txt", "x.npy", "loose.jpg"))
-    assert "val: 1 files passed over" in said[1]
+    assert "val: 1 files passed over (1 .db)" in said[1]
     assert "Thumbs.db" in said[1]
+
+
+def test_heic_that_cannot_be_read_is_counted_with_the_way_to_read_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder, "EXTENSIONS", tuple(end for end in EXTENSIONS if end not in HEIF_EXTENSIONS))
+    touch(tmp_path, "a/1.jpg", "b/2.jpg", "a/3.HEIC", "b/4.heic", "b/notes.txt")
+    read_folder(tmp_path)
+    assert "3 files passed over (2 .heic, 1 .txt; to read the 2 HEIC: python -m pip install pillow-heif)" in caplog.text
 
 
 def test_a_folder_of_images_only_is_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -132,7 +142,7 @@ def test_a_folder_that_cannot_be_a_dataset_is_refused_with_what_was_expected(tmp
             ["train/a/1.jpg", "train/b/2.jpg", "test/3.jpg"],
             f"no class folder in .*test: {expected}",
         ),
-        "words": (["a/1.txt", "b/2.txt"], "no image in .*words: expected .*jpg.*, not 1.txt, 2.txt"),
+        "words": (["a/1.txt", "b/2.txt"], "no image in .*words: expected .*jpg.*, not 1.txt, 2.txt .2 .txt."),
         "file": ([], f"file is a file: {expected}"),
     }
     touch(tmp_path, "file")

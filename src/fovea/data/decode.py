@@ -1,7 +1,8 @@
 """Any image file people have, as upright 8-bit RGB.
 
 TorchCodec decodes JPEG, PNG and still WebP, or torchvision.io where TorchCodec doesn't go with torch.
-PIL reads everything else, and what those refuse. Colour profiles (ICC, gamma) are not applied.
+PIL reads everything else, and what those refuse; HEIC and HEIF with pillow-heif, where that is installed. Colour
+profiles (ICC, gamma) are not applied.
 """
 
 import io
@@ -9,7 +10,8 @@ import logging
 import os
 import stat
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +26,13 @@ log = logging.getLogger(__name__)
 
 # Named, as PIL would otherwise try every format it knows and run Ghostscript on what looks like PostScript.
 PIL_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF")
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
+HEIF_EXTENSIONS = (".heic", ".heif", ".hif")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+GET_HEIF = "python -m pip install pillow-heif"
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"),
+    *(".avif", *(HEIF_EXTENSIONS if find_spec("pillow_heif") else ())),
+)
 WHITE = (255, 255, 255)
 MOST_BYTES = 1 << 30  # of an encoded file; an image of as many pixels as PIL decodes takes half of it uncompressed
 AT_ONCE = 1 << 24  # pixels that are scaled or laid on the background at a time, for that takes 50 bytes a pixel
@@ -145,13 +153,31 @@ def _to_rgb(pixels: Tensor, background: Sequence[int]) -> Tensor:
 def _decode_with_pil(data: bytes | memoryview, name: str) -> Tensor:
     """(3 or 4, H, W) uint8 or (3, H, W) uint16, upright."""
     try:
-        with Image.open(io.BytesIO(data), formats=PIL_FORMATS) as image:
+        formats = _heif_format() if _is_heif(data) else PIL_FORMATS
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             return _from_pil(image)
     except UnidentifiedImageError as error:
         reason = f"not an image that can be read (starts with {bytes(data[:12])!r})" if data else "the file is empty"
         raise UnreadableImage(f"{name}: {reason}") from error
     except Exception as error:  # on damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, ...
         raise UnreadableImage(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
+
+
+def _is_heif(data: bytes | memoryview) -> bool:
+    """By the file's first brand; those that only name the container may hold AVIF too, which PIL reads itself."""
+    brands = bytes(data[8:64])
+    return data[4:8] == b"ftyp" and brands[:4] in HEIF_BRANDS and not (brands[1:2] != b"e" and b"avif" in brands)
+
+
+@cache
+def _heif_format() -> tuple[str]:
+    """PIL's name of what pillow-heif adds to it."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError as error:
+        raise ValueError(f"HEIC and HEIF are read with pillow-heif: {GET_HEIF}") from error
+    register_heif_opener()
+    return ("HEIF",)
 
 
 def _from_pil(image: Image.Image) -> Tensor:

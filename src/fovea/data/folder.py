@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from fovea.data.decode import EXTENSIONS
 from fovea.data.index import Index, Splits
 from fovea.data.layout import ALL_ARE_CLASSES, EXPECTED, Layout, check_classes, find_splits, first, inner_split
 from fovea.data.listing import list_images
+from fovea.data.passed_over import in_words
 from fovea.data.scan import Listing
 from fovea.data.split_names import Split
 
@@ -88,11 +90,12 @@ def _index(folder: Path, listing: Listing, index_of: dict[str, int]) -> Index:
     loose = int(listing.counts[0])
     count = loose + listing.passed_over
     some = first([os.path.basename(path) for path in [*listing.images[: min(loose, 5)], *listing.some]], count)
+    kinds = in_words(Counter(listing.endings) + Counter({"in no class": loose}))
     if loose == len(listing.images):
-        there = f", not {some}" if count else ""
+        there = f", not {some} ({kinds})" if count else ""
         raise ValueError(f"no image in {folder}: expected <class>/<image> ending in {' '.join(EXTENSIONS)}{there}")
     if count:
-        log.warning("%s: %d files passed over, hidden or no images: %s", folder, count, some)
+        log.warning("%s: %d files passed over (%s): %s", folder, count, kinds, some)
     return Index(listing.images[loose:], listing.labels(index_of)[loose:])
 
 

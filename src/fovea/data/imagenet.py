@@ -19,6 +19,7 @@ import torch
 
 from fovea.data.index import Index, Splits
 from fovea.data.listing import list_images
+from fovea.data.passed_over import in_words
 from fovea.data.scan import Listing
 
 log = logging.getLogger(__name__)
@@ -214,7 +215,8 @@ def _index(folder: Path, listing: Listing, labels: torch.Tensor) -> Index:
         raise ValueError(f"{folder} holds no images.\n{LAYOUTS}")
     if count := listing.passed_over:
         first = folder / listing.some[0]
-        log.warning("%s: %s entries are no images and are passed over, first %s", folder, count, first)
+        kinds = in_words(listing.endings)
+        log.warning("%s: %s entries are no images and are passed over (%s), first %s", folder, count, kinds, first)
     return Index(listing.images, labels)
 
 

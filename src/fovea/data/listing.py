@@ -16,7 +16,7 @@ from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the file; one more as soon as listings come out otherwise
+FORMAT = 2  # of the file; one more as soon as listings come out otherwise
 
 
 def list_images(
@@ -91,10 +91,10 @@ def _read(search: Search, file: Path) -> list[Listing]:
             Strings("", columns[f"{k}.folders.text"], columns[f"{k}.folders.starts"]),
             columns[f"{k}.counts"],
             columns[f"{k}.stamps"],
-            count,
+            endings,
             some,
         )
-        for k, (count, some) in enumerate(about["passed_over"])
+        for k, (endings, some) in enumerate(about["passed_over"])
     ]
 
 
@@ -104,7 +104,7 @@ def _keep(search: Search, file: Path, listings: Sequence[Listing]) -> None:
         for name, strings in (("images", listing.images), ("folders", listing.folders)):
             columns |= {f"{k}.{name}.text": strings.text, f"{k}.{name}.starts": strings.starts}
         columns |= {f"{k}.counts": listing.counts, f"{k}.stamps": listing.stamps}
-    passed_over = [[listing.passed_over, listing.some] for listing in listings]
+    passed_over = [[listing.endings, listing.some] for listing in listings]
     facts = json.dumps({"search": _described(search), "passed_over": passed_over})
     try:
         write_columns(file, columns, facts)

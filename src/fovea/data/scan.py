@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from fovea.data.strings import Growing, Strings, encode
 
 THREADS = 16  # where each question waits: for a disk, or a network
 PATIENCE = 0.1  # seconds
+ADDED = ("__MACOSX", "@eaDir", "$RECYCLE.BIN")  # with images that are copies, thumbnails or thrown away
 NAMED = 5  # of the files that were passed over
 CLOCK_TICK = 2_000_000_000  # ns; the coarsest with which a file system says when a folder changed
 Item = TypeVar("Item")
@@ -47,7 +49,7 @@ class Listing:
             it, sorted, each followed by all that are below it.
         counts: (F,) int64, the images right in each of `folders`.
         stamps: (F, 2) int64, see `stamps_of`.
-        passed_over: how many files are no images or hidden; a folder that is not listed counts as one.
+        endings: how many files are passed over of each kind, see `kind_of`; a folder that is not listed counts as one.
         some: names relative to the part's folder of the first few of them.
     """
 
@@ -55,8 +57,13 @@ class Listing:
     folders: Strings
     counts: Tensor
     stamps: Tensor
-    passed_over: int
+    endings: Mapping[str, int]
     some: list[str]
+
+    @property
+    def passed_over(self) -> int:
+        """How many files are no images or hidden."""
+        return sum(self.endings.values())
 
     @property
     def classes(self) -> list[str]:
@@ -76,7 +83,7 @@ class Folder(NamedTuple):
     text: bytes
     lengths: np.ndarray
     below: list[str]
-    passed_over: int
+    endings: Counter[str]
     some: list[str]
     stamp: tuple[int, int]
     settled: bool
@@ -116,9 +123,14 @@ def mapped(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterato
         yield function(item)
 
 
-def is_hidden(folder: str) -> bool:
-    """By its name: what a file manager hides, and what the Mac adds to archives."""
-    return folder.startswith(".") or folder == "__MACOSX"
+def is_hidden(name: str) -> bool:
+    """By its name: what a file manager hides, and what the Mac, a network drive or Windows adds."""
+    return name.startswith(".") or name in ADDED
+
+
+def kind_of(name: str) -> str:
+    """What a file or folder is counted as when it is passed over: its ending in lower case, or why it has none."""
+    return "hidden" if is_hidden(name) else os.path.splitext(name)[1].lower() or "without an ending"
 
 
 def refuse(error: OSError) -> NoReturn:
@@ -132,18 +144,18 @@ def _scan_part(search: Search, part: str) -> tuple[Listing, bool]:
     top = _scan_folder(search, part, seen, "", True)
     below = mapped(partial(_scan_class, search, part, seen), sorted(top.below))
     images, folders, counts, stamps = Growing(), [], [], []
-    passed_over, some, settled = 0, list[str](), True
+    endings, some, settled = Counter[str](), list[str](), True
     for folder in chain([top], chain.from_iterable(below)):
         images.add(folder.text, folder.lengths)
         folders.append(folder.name)
         counts.append(len(folder.lengths))
         stamps.append(folder.stamp)
-        passed_over += folder.passed_over
+        endings += folder.endings
         some += folder.some[: NAMED - len(some)]
         settled &= folder.settled
     paths = images.strings(os.path.join(search.root, ""))
     columns = Strings.of(folders), torch.tensor(counts), torch.tensor(stamps)
-    return Listing(paths, *columns, passed_over, some), settled
+    return Listing(paths, *columns, endings, some), settled
 
 
 def _scan_class(search: Search, part: str, seen: dict[tuple[int, int], str], name: str) -> list[Folder]:
@@ -175,7 +187,7 @@ def _scan_folder(search: Search, part: str, seen: dict[tuple[int, int], str], na
     settled = all(abs(now - changed) > CLOCK_TICK for changed in stamp)
     some = [os.path.join(name, other) for other in sorted(others)[:NAMED]]
     text, lengths = encode(sorted(images), os.path.join(part, name, ""))
-    return Folder(name, text, lengths, below, len(others), some, stamp, settled)
+    return Folder(name, text, lengths, below, Counter(map(kind_of, others)), some, stamp, settled)
 
 
 def _refuse_second(path: str, status: os.stat_result, seen: dict[tuple[int, int], str]) -> None:
