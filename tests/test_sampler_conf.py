@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fovea.config import saved
 from fovea.config.check import check
+from fovea.config.paths import make_absolute
 from fovea.config.resolvers import CONF, register_resolvers
 from fovea.data.index import Index
 from fovea.data.orders import Shuffled
@@ -91,8 +92,7 @@ def test_an_evaluation_asks_for_nothing_that_the_sampler_needed(replaced: list[s
     check(OmegaConf.create(config | {"run_dir": "run"}))
 
 
-def test_a_weights_file_is_found_from_any_folder_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_weights_file_is_found_from_any_folder_later(tmp_path: Path) -> None:
     cfg = composed("sampler=weighted", "data.sampler.file=weights.csv")
-    monkeypatch.chdir(tmp_path)
-    saved.make_absolute(cfg)
+    make_absolute(cfg, tmp_path)
     assert cfg.data.sampler.file == str(tmp_path / "weights.csv")

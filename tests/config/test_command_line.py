@@ -36,7 +36,7 @@ Invoke = Callable[..., tuple[int, str, str]]
         ("monitor=val/acuracy", "monitor=val/acuracy is not logged: did you mean val/accuracy?"),
         ("data=imagenet", "IMAGENET_DIR is not set: put it into .env or the environment, or type data.root=<folder>"),
         ("data=folder", "data.root=<folder>"),
-        ("data.root=[", "no viable alternative"),
+        ("data.background=[", "no viable alternative"),
         ("nonsense", "nonsense: type key=value"),
         ("precision=16", "or trainer.precision?"),
         ("optimzer.lr=1", "Did you mean optimizer.lr"),

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
-from hydra.errors import HydraException
 
 from fovea.config import past, saved, untrusted
+from fovea.config.paths import with_value
 from fovea.config.resolvers import CONF
 
 
@@ -102,7 +102,7 @@ def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Command:
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     again = [o.input_line or "" for o in parsed if o.type == OverrideType.CHANGE and untrusted.is_built(o.key_or_group)]
-    return read_command("train", ("resume",), [quoted(f"resume={folder}"), *again])
+    return read_command("train", ("resume",), [with_value("resume", folder), *again])
 
 
 def without_dashes(words: list[str]) -> list[str]:
@@ -111,16 +111,3 @@ def without_dashes(words: list[str]) -> list[str]:
         n = words.index("--rerun")
         words = [*words[:n], f"--rerun={words[n + 1]}", *words[n + 2 :]]
     return [word.removeprefix("--") if word.startswith("--rerun=") else word for word in words]
-
-
-def quoted(word: str) -> str:
-    """Hydra's grammar stumbles over é, parentheses and more in a plain value; in quotes it takes any path."""
-    key, _, value = word.partition("=")
-    if word.startswith("-") or not value or value[0] in "'\"[{$":
-        return word
-    try:
-        OverridesParser.create().parse_override(word)
-    except HydraException:
-        escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-        return f"{key}='{escaped}'"
-    return word

@@ -27,13 +27,14 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from fovea.config import saved
 from fovea.config.check import check, check_typed
-from fovea.config.command import Command, quoted, read_command, to_go_on_with, without_dashes
+from fovea.config.command import Command, read_command, to_go_on_with, without_dashes
+from fovea.config.environment import load_environment
 from fovea.config.explain import few_lines
 from fovea.config.help import help_text
+from fovea.config.paths import make_absolute, quoted
 from fovea.config.processes import is_first
-from fovea.config.resolvers import CONF, load_environment, register_resolvers
+from fovea.config.resolvers import CONF, register_resolvers
 from fovea.config.sweep import Sweep, is_sweep, with_sweeps_command
 
 Job = Callable[[DictConfig], None]
@@ -58,10 +59,11 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
             for stream in (sys.stdout, sys.stderr):
                 if isinstance(stream, io.TextIOWrapper):
                     stream.reconfigure(errors="backslashreplace")  # file names may be anything
-            load_environment()
             register_resolvers()
             with few_lines(_in_full()):
-                typed = with_sweeps_command([quoted(word) for word in without_dashes(sys.argv[1:])], saved_run)
+                load_environment()
+                words = without_dashes(sys.argv[1:])
+                typed = with_sweeps_command([quoted(word, is_sweep(words)) for word in words], saved_run)
                 asked = read_command(config_name, saved_run, typed)
                 if asked.asks_for_help:
                     print(help_text(asked))
@@ -96,7 +98,7 @@ def _ran_once(asked: Command, typed: list[str], job: Job) -> bool:
             _hand_on(typed)
             with few_lines(_in_full()):
                 _check_folder(asked.config_name)
-                saved.make_absolute(cfg)
+                _make_absolute(cfg)
                 job(cfg)
 
         _as_hydra_runs_it(run, cfg)
@@ -123,8 +125,8 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
     def run(cfg: DictConfig, composed: Command) -> None:
         if sweep is None:
             _check_folder(asked.config_name)
+        _make_absolute(cfg)  # before it is checked, for this may run in the job's own folder
         _check(cfg, composed)
-        saved.make_absolute(cfg)
         job(cfg)
 
     def begin(cfg: DictConfig) -> None:
@@ -159,6 +161,10 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
 def _check(cfg: DictConfig, composed: Command) -> None:
     check(cfg, composed.source)
     check_typed(cfg, composed.config_name, composed.words)
+
+
+def _make_absolute(cfg: DictConfig) -> None:
+    make_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
 
 
 def _in_full() -> bool:

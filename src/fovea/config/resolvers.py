@@ -1,4 +1,4 @@
-"""What yamls may call and read: the resolvers, and the environment with .env's variables."""
+"""What yamls may call: the resolvers."""
 
 import datetime
 import hashlib
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dotenv import load_dotenv
 from omegaconf import OmegaConf
 
 PROJECT = Path(__file__).resolve().parents[3]
@@ -63,11 +62,3 @@ def register_resolvers() -> None:
     for name, function in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
-
-
-def load_environment() -> None:
-    """Take .env's variables where the environment has none; an empty folder variable counts as unset."""
-    load_dotenv(PROJECT / ".env")
-    for name in ("IMAGENET_DIR", "DATA_DIR", "RUNS_DIR"):
-        if os.environ.get(name) == "":
-            del os.environ[name]

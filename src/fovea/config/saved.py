@@ -188,11 +188,3 @@ def composed(*overrides: str) -> dict[str, Any]:
         config = OmegaConf.to_container(hydra.compose("train", list(overrides)))
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}
-
-
-def make_absolute(cfg: DictConfig) -> None:
-    """Paths that were typed relative to this folder must hold when the run is resumed from another one."""
-    for key in ("data.root", "data.store", "data.sampler.file", "weights", "ckpt_path", "rerun"):
-        value = OmegaConf.select(cfg, key)
-        if value and "://" not in value:
-            OmegaConf.update(cfg, key, str(Path(value).expanduser().absolute()))

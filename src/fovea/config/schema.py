@@ -25,6 +25,7 @@ class Sampler(Section):
 
 
 class Data(Section):
+    root: str | None = None
     image_size: Positive = 1
     batch_size: Positive = 1
     num_workers: NonNegative = 0

@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from fovea.config.direction import direction
 from fovea.config.explain import line, shown
 from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
+from fovea.config.paths import value_of, with_value
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, secret_values, without_secrets
 from fovea.config.untrusted import reaches_out
@@ -154,7 +155,7 @@ def with_sweeps_command(typed: list[str], keys: Sequence[str]) -> list[str]:
             be swept over.
     """
     said = [word for word in typed if "resume" in keys and word.startswith("resume=")]
-    folder = Path(said[0].partition("=")[2].strip("'\"")).expanduser().absolute() if said else Path()
+    folder = Path(value_of(said[0])).absolute() if said else Path()
     if not said or not (folder / COMMAND).is_file() or (folder / "config.yaml").exists():
         if said and is_sweep(typed):
             raise ValueError(f"{said[0]} is no sweep's folder: without -m it goes on with that one run")
@@ -174,7 +175,7 @@ def with_sweeps_command(typed: list[str], keys: Sequence[str]) -> list[str]:
             f"{folder / COMMAND}: {strange} could run other code, or write elsewhere, so it is not taken from a file\n"
             + _again(folder)
         )
-    return ["-m", *command, f"hydra.sweep.dir={folder}"]
+    return ["-m", *command, with_value("hydra.sweep.dir", folder)]
 
 
 def kept_command(folder: Path) -> list[str]:
@@ -197,8 +198,7 @@ def _is_strange(word: str) -> bool:
 def in_folder(arguments: list[str], folder: Path) -> list[str]:
     """The command line with a sweep's folder; -m first, for argparse takes overrides in one place only."""
     dropped = (*SWITCHES, *(word for word in arguments if word.startswith("hydra.sweep.dir=")))
-    escaped = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    return ["-m", *(word for word in arguments if word not in dropped), f"hydra.sweep.dir='{escaped}'"]
+    return ["-m", *(word for word in arguments if word not in dropped), with_value("hydra.sweep.dir", folder)]
 
 
 def masked(word: str) -> str:

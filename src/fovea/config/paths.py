@@ -1,0 +1,120 @@
+"""Keys that hold paths or names: their values are text, exactly as typed.
+
+Hydra's grammar reads 2024_01_05 as the number 20240105, 1e3 as 1000.0, and rejects é, (, and =.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+PATHS = re.compile(
+    r"""weights | ckpt_path | resume | rerun | run | source | output | (runs|data)_dir
+    | data\.(root|store|store_cache|sampler\.file)
+    | data\.read\.(\w+_)?(cache|csv|dir|file|folder|path|images|annotations)
+    | model\.(weights|ckpt_path|checkpoint_path)
+    | hydra\.(run|sweep)\.dir
+    | \w[\w.]*\.(save_dir|dirpath|default_root_dir)""",
+    re.VERBOSE,
+)
+NAMES = re.compile(
+    r"""task_name | model\.name | hydra\.sweep\.subdir
+    | data\.read\.((\w+_)?(column|list|separator|ending)|year)
+    | logger\.\w+\.(name|project|group|experiment_name)""",
+    re.VERBOSE,
+)
+FUNCTION = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag|str|extend_list)\(.*\)$")  # Hydra's
+QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
+CHOICE = re.compile(rf"(?:^|,)\s*((?:{QUOTED.pattern})(?=\s*(?:,|$))|[^,]*)")  # one of those that a sweep takes in turn
+VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")  # in capitals: ${data_dir} is a config key
+FILES = ("model.weights", "model.ckpt_path", "model.checkpoint_path")  # which may also be the name of published weights
+RELATIVE = (  # to the folder in which the command was typed
+    *("data.root", "data.store", "data.store_cache", "data.sampler.file", "data.read.cache"),
+    *("weights", "ckpt_path", "resume", "rerun", "run", "source", "output"),
+)
+
+
+def quoted(word: str, sweeps: bool = False) -> str:
+    """The override in quotes where Hydra would otherwise read something else than what was typed.
+
+    Args:
+        word: one word of the command line.
+        sweeps: the command has -m, so that commas separate the values to take in turn.
+
+    Raises:
+        ValueError: a path begins with a variable that is not set.
+    """
+    key, _, value = word.partition("=")
+    if word.startswith(("-", "~")) or not value:
+        return word
+    name = key.lstrip("+")
+    if PATHS.fullmatch(name) or NAMES.fullmatch(name):
+        several = sweeps and not FUNCTION.match(value)
+        choices = [one[1].strip() for one in CHOICE.finditer(value)] if several else [value]
+        return f"{key}=" + ",".join(_as_text(name, one) for one in choices)
+    if value[0] in "'\"[{$" or _read_by_hydra(value):
+        return word
+    return f"{key}={_in_quotes(value)}"
+
+
+def value_of(word: str) -> str:
+    """The value of an override that `quoted` returned, as text."""
+    read = _read_by_hydra(word.partition("=")[2])
+    value = read.value() if read else None
+    return value if isinstance(value, str) else ""
+
+
+def with_value(key: str, value: str | Path) -> str:
+    """The override that sets a key to this text."""
+    return f"{key}={_in_quotes(str(value))}"
+
+
+def expanded(key: str, path: str) -> str:
+    """The path with ~, ~user, $NAME and ${NAME} replaced, where there are such a user and variable.
+
+    Raises:
+        ValueError: it begins with a variable that is not set: a folder of that name would be made.
+    """
+    path = os.path.expanduser(path)
+    first = VARIABLE.match(path)
+    if first and (first[1] or first[2]) not in os.environ and path[first.end() : first.end() + 1] in ("", "/"):
+        raise ValueError(f"{key}={path}: the environment has no variable {first[1] or first[2]}")
+    return VARIABLE.sub(lambda found: os.environ.get(found[1] or found[2], found[0]), path)
+
+
+def make_absolute(cfg: DictConfig, here: Path) -> None:
+    """Make the paths that were typed in `here` hold in any folder: a job may run in its own, and be resumed elsewhere.
+
+    hydra.job.chdir=true runs a job in its own.
+    """
+    for key in (*RELATIVE, *FILES):
+        value = OmegaConf.select(cfg, key)
+        if not isinstance(value, str) or not value or "://" in value:
+            continue
+        path = here / os.path.expanduser(value)
+        if key not in FILES or path.is_file():
+            OmegaConf.update(cfg, key, str(path))
+
+
+def _as_text(key: str, value: str) -> str:
+    if not value or value.lower() == "null" or QUOTED.fullmatch(value) or FUNCTION.match(value):
+        return value
+    text = expanded(key, value) if PATHS.fullmatch(key) else value
+    read = _read_by_hydra(text)
+    return text if read and read.value() == text else _in_quotes(text)
+
+
+def _in_quotes(text: str) -> str:
+    return QuotedString(text, Quote.single).with_quotes()
+
+
+def _read_by_hydra(value: str) -> Override | None:
+    """What Hydra makes of a plain value; None where it can't read it."""
+    try:
+        return OverridesParser.create().parse_override(f"key={value}")
+    except HydraException:
+        return None
