@@ -39,8 +39,18 @@ def test_a_table_reads_back(tmp_path: Path, ending: str) -> None:
     assert [float(row["p(bee, or wasp)"]) for row in back] == pytest.approx([0.7, 0.1])
 
 
-@pytest.mark.parametrize("name", ["x.txt", "nowhere/x.csv"])
+def test_the_folder_of_the_output_is_made_once_there_are_predictions(tmp_path: Path) -> None:
+    file = tmp_path / "made" / "deep" / "out.csv"
+    predictions.check_output(file)
+    assert not file.parent.exists()
+    predictions.write(file, [{"path": "a"}])
+    assert file.read_text() == "path\na\n"
+
+
+@pytest.mark.parametrize("name", ["x.txt", "a file/x.csv", "folder.csv"])
 def test_an_output_that_cannot_be_written_is_refused_first(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "folder.csv").mkdir()
     with pytest.raises(ValueError, match="output="):
         predictions.check_output(tmp_path / name)
 

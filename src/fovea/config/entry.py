@@ -32,6 +32,7 @@ from fovea.config.command import Command, read_command, to_go_on_with, without_d
 from fovea.config.environment import load_environment
 from fovea.config.explain import few_lines
 from fovea.config.help import help_text
+from fovea.config.named_run import with_run_folders
 from fovea.config.paths import make_absolute, quoted
 from fovea.config.processes import is_first
 from fovea.config.resolvers import CONF, register_resolvers
@@ -63,7 +64,8 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
             with few_lines(_in_full()):
                 load_environment()
                 words = without_dashes(sys.argv[1:])
-                typed = with_sweeps_command([quoted(word, is_sweep(words)) for word in words], saved_run)
+                words = with_run_folders([quoted(word, is_sweep(words)) for word in words], saved_run)
+                typed = with_sweeps_command(words, saved_run)
                 asked = read_command(config_name, saved_run, typed)
                 if asked.asks_for_help:
                     print(help_text(asked))

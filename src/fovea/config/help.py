@@ -16,6 +16,8 @@ USAGE = """fovea: image classification, single-label and multi-label
   python src/predict.py run=<run folder> source=<images> output=<.csv|.json|.parquet>
   python scripts/pack.py data=<name> output=<folder>     pack a dataset for fast reading (data.store=<folder>)
 
+A run folder may also be typed as last, the newest in RUNS_DIR; run=<run folder>/checkpoints/last.ckpt takes that
+checkpoint instead of the best one.
 group=option takes conf/<group>/<option>.yaml; key.subkey=value sets a value; +key=value adds one.
 --cfg job shows the config and runs nothing; --hydra-help, --info and -m are Hydra's.
 """

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,15 @@ def check_output(file: Path) -> None:
     """Before any work is done.
 
     Raises:
-        ValueError: the ending is none of .csv, .json, .parquet; its folder is not there; pyarrow is missing.
+        ValueError: the ending is none of .csv, .json, .parquet; no such file can be made; pyarrow is missing.
     """
     if file.suffix not in ENDINGS:
         raise ValueError(f"output={file}: the ending must be one of {' '.join(ENDINGS)}")
-    if not file.resolve().parent.is_dir():
-        raise ValueError(f"output={file}: there is no folder {file.resolve().parent}")
+    if file.is_dir():
+        raise ValueError(f"output={file} is a folder: name a file in it")
+    there = next(folder for folder in file.absolute().parents if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"output={file}: no file can be written in {there}")
     if file.suffix == ".parquet" and importlib.util.find_spec("pyarrow") is None:
         raise ValueError(f'output={file}: Parquet needs pyarrow: pip install -e ".[parquet]"')
 
@@ -67,7 +71,8 @@ def with_all(rows: list[dict[str, Any]], probabilities: Tensor, class_names: Seq
 
 
 def write(file: Path, rows: list[dict[str, Any]]) -> None:
-    """All rows have the same columns."""
+    """All rows have the same columns. The file's folder is made."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".json":
         file.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", "utf-8", "surrogateescape")
     elif file.suffix == ".parquet":
