@@ -128,6 +128,16 @@ class ClassificationTask(LightningModule):
         self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
         return loss
 
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        """Make an optimizer step follow the mean loss of its batches; an epoch's last step may have fewer of them.
+
+        Lightning has divided the loss by accumulate_grad_batches.
+        """
+        every = self.trainer.accumulate_grad_batches
+        first = self.trainer.fit_loop.epoch_loop.batch_idx // every * every
+        there = min(every, self.trainer.num_training_batches - first)
+        super().backward(loss if there == every else loss * (every / there), *args, **kwargs)
+
     def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         self._evaluate(batch, "val")
 
