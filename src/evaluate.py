@@ -37,6 +37,9 @@ def evaluate(cfg: DictConfig) -> None:
         provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
     tested = data.test_on(cfg.split)
     task = build.task(cfg)
+    if is_first():
+        task.eval()
+        build.check_network(cfg, task)
     trainer = build.trainer(cfg, alone=True)
     which = STANDS_IN.get(tested, tested) if cfg.split == "test" else cfg.split
     log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), which)

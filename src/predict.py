@@ -33,10 +33,13 @@ def predict(cfg: DictConfig) -> None:
     predictions.check_output(output)
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     index = read_files(Path(cfg.source).expanduser())
-    trainer = build.trainer(cfg, alone=True)
+    task, trainer = build.task(cfg), build.trainer(cfg, alone=True)
+    if trainer.is_global_zero:
+        task.eval()
+        build.check_network(cfg, task)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
     log.info("%s on %d images", checkpoint, len(index))
-    batches = trainer.predict(build.task(cfg), loader, ckpt_path=str(checkpoint), weights_only=True) or []
+    batches = trainer.predict(task, loader, ckpt_path=str(checkpoint), weights_only=True) or []
     probabilities, indices, unreadable = predictions.in_order(batch for of_rank in gather(batches) for batch in of_rank)
     if not trainer.is_global_zero:
         return

@@ -40,6 +40,9 @@ def main(cfg: DictConfig) -> None:
         if cfg.weights:
             log.info("weights=%s\n%s", cfg.weights, load_weights(task.network, cfg.weights).table())
         trainer = build.trainer(cfg)
+        build.check_validation(cfg, trainer)
+        if first:
+            build.check_network(cfg, task)
         log.info("%s\nrun folder: %s", build.summary(cfg, data, task, trainer), folder)
         if first:
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)

@@ -14,7 +14,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import LBFGS
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fovea import sanity_check
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
 from fovea.callbacks.save_best import SaveBest
@@ -124,6 +126,18 @@ def task(cfg: DictConfig) -> ClassificationTask:
         seed=cfg.seed,
         config=saved.plain(cfg),
     )
+
+
+def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
+    """Try the network on a batch of zeros. Raises ValueError where it can't take the images, or gives no logits."""
+    keys = [key for key in ("_target_", "name", "num_classes") if key in cfg.model]
+    model = ", ".join(f"model.{key}={cfg.model[key]}" for key in keys)
+    sanity_check.check_network(task.network, task.preprocess, cfg.data.image_size, cfg.num_classes, model)
+
+
+def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
+    """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
+    sanity_check.check_validation(trainer, cfg.monitor, plateau=_builds(cfg.scheduler, ReduceLROnPlateau))
 
 
 def _network(cfg: DictConfig) -> nn.Module:
