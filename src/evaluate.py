@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -9,6 +10,9 @@ from omegaconf import DictConfig
 from fovea.config import past, saved
 from fovea.config.entry import entry
 from fovea.config.processes import is_first
+
+if TYPE_CHECKING:
+    from fovea.data.datamodule import ImageDataModule
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ def evaluate(cfg: DictConfig) -> None:
     if is_first():
         provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
     tested = data.test_on(cfg.split)
+    if tested == "all" and cfg.split == "test" and is_first():
+        say_if_trained_on(cfg, data)
     task = build.task(cfg)
     if is_first():
         task.eval()
@@ -54,6 +60,26 @@ def evaluate(cfg: DictConfig) -> None:
         run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info("%s: %s", tested, run.in_words(figures))
         log.info("per class: %s", folder / "per_class.csv")
+
+
+def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
+    """Warn where all images are tested and they are the run's own, in another place: it was trained on most of them."""
+    from fovea import provenance
+    from fovea.data.datamodule import carve
+    from fovea.data.fingerprint import record
+    from fovea.data.index import Splits
+
+    carving = past.carving_of(Path(cfg.run))
+    whole = Splits(data.task, data.class_names, data.splits["train"])
+    try:
+        val, test, seed = (carving[key] for key in past.CARVING)
+        splits = carve(whole, val, test, seed, to_train=False)
+    except (ValueError, LookupError):  # too few images for these fractions, or a datamodule without them
+        return
+    other = provenance.other_data(Path(cfg.run), record(data.class_names, splits, data.root))
+    if other is None or not other.certain:
+        typed = " ".join(f"data.{key}={value}" for key, value in carving.items())
+        log.warning("all images are tested, and the run was trained on most of them; %s tests the others alone", typed)
 
 
 if __name__ == "__main__":

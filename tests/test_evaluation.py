@@ -97,6 +97,22 @@ def test_all_images_of_another_folder_are_tested_even_of_one_class(
 
 
 @pytest.mark.slow
+def test_a_runs_own_data_are_divided_as_for_its_training_and_known_in_another_place(
+    invoke: Invoke, runs: Runs, tmp_path: Path
+) -> None:
+    data = make_folder(tmp_path / "flat", ("a", "b"), 20)
+    split = ("data.val_fraction=0.2", "data.test_fraction=0.3", "data.split_seed=5")
+    assert invoke("train", "data=folder", f"data.root={data}", *split, *SMALL).code == 0
+    (run,) = runs()
+    assert evaluated(invoke, run)[0] == json.loads((run / "results.json").read_text())["test"]
+    moved = shutil.move(data, tmp_path / "moved")
+    code, out, err = invoke("evaluate", f"run={run}", "data=folder", f"data.root={moved}")
+    assert code == 0, err
+    assert "on 40 images" in out
+    assert f"the run was trained on most of them; {' '.join(split)} tests the others alone" in " ".join(out.split())
+
+
+@pytest.mark.slow
 def test_a_class_that_a_split_lacks_leaves_the_figures_defined(
     invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
 ) -> None:

@@ -147,11 +147,16 @@ def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> No
     The data of the run in `folder` are divided as for its training; other data are not divided.
     """
     typed = {o.key_or_group for o in OverridesParser.create().parse_overrides(list(words))}
-    then = DictConfig(load("", folder)).data
-    own = same_place(cfg, folder)
+    then, own = carving_of(folder), same_place(cfg, folder)
     for key in CARVING:
         if key in cfg.data and f"data.{key}" not in typed:
             cfg.data[key] = then.get(key, cfg.data[key]) if own else type(cfg.data[key])(0)
+
+
+def carving_of(folder: Path) -> dict[str, Any]:
+    """Those of CARVING that the data of the run in `folder` had."""
+    data = _value(DictConfig(load("", folder)), "data")
+    return {key: data[key] for key in CARVING if key in data}
 
 
 def same_place(cfg: DictConfig, folder: Path) -> bool:

@@ -160,7 +160,8 @@ class ImageDataModule(LightningDataModule):
         parts = {id(index): index for index in self.splits.values()}.values()  # val may stand in for test
         tested = self._stands_in() if split == "test" else split
         if split not in (*self.splits, "all"):
-            there = ", ".join(f"{len(index)} {name}" for name, index in self.splits.items())
+            own = self.splits.items() if self._stands_in() == "test" else list(self.splits.items())[:-1]
+            there = ", ".join(f"{len(index)} {name}" for name, index in own)
             raise ValueError(f"split={split}: the data has no such split (it has {there}); split=all tests all images")
         self.splits["test"] = concatenate(list(parts)) if split == "all" else self.splits[split]
         if not len(self.splits["test"]):
@@ -213,7 +214,7 @@ def carve(
     splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
     if to_train:
         _check_trains(splits, whole)
-    if test is None and val is not None:
+    if to_train and test is None and val is not None:
         log.info("the data has no test split: the test figures are those of the %d validation images", len(val))
     return splits | {"test": next(i for i in (test, val, train) if i is not None)}
 

@@ -70,7 +70,8 @@ def _classes(folder: Path, listing: Listing, part: str) -> list[str]:
     lines = [f"no class folder in {folder}: expected {EXPECTED}"]
     if loose := int(listing.counts[0]):
         some = os.path.basename(listing.images[0])
-        lines += [f"Its {loose} images, such as {some}, belong into a folder for each class; rename it without labels."]
+        unlabelled = f" (if they have no labels, rename {folder.name} to unlabelled)." if part else "."
+        lines += [f"Its {loose} images, such as {some}, belong into a folder for each class" + unlabelled]
     if part:
         lines += [f"If {folder.name} is a class and no split: {ALL_ARE_CLASSES}"]
     raise ValueError("\n".join(lines))
