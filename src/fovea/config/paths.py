@@ -96,6 +96,8 @@ def make_absolute(cfg: DictConfig, here: Path) -> None:
         if not isinstance(value, str) or not value or "://" in value:
             continue
         path = here / os.path.expanduser(value)
+        if str(path) == value:  # a reference to another key that holds an absolute path stays one
+            continue
         if key not in FILES or path.is_file():
             OmegaConf.update(cfg, key, str(path))
 
