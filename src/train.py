@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> None:
         data = build.datamodule(cfg)
         task = build.task(cfg)
         if cfg.weights:
-            log.info("weights=%s\n%s", cfg.weights, load_weights(task.network, cfg.weights).table())
+            load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
         trainer = build.trainer(cfg)
         build.check_validation(cfg, trainer)
         if first:

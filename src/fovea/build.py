@@ -142,7 +142,8 @@ def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
 
 def _network(cfg: DictConfig) -> nn.Module:
     """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
-    network: nn.Module = instantiate(cfg.model, _convert_="all")
+    known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
+    network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
     return network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
 
 

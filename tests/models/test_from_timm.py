@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fovea.models.from_timm import build_timm
+from fovea.models.weights import load_weights
 
 
 @pytest.fixture
@@ -82,3 +83,47 @@ def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ValueError, match=r'pip install -e "\.\[timm\]"'):
         build_timm("resnet18", num_classes=3)
+
+
+TRANSFORMERS = [
+    ("vit_tiny_patch16_224", "pos_embed", {"depth": 1}),
+    ("deit_tiny_distilled_patch16_224", "pos_embed", {"depth": 1}),
+    ("swinv2_cr_tiny_224", "", {"depths": (1, 1, 1, 1)}),
+    ("swin_tiny_patch4_window7_224", "layers.2.blocks.0.attn.relative_position_bias_table", {"depths": (1, 1, 1, 1)}),
+]
+
+
+@pytest.mark.filterwarnings("ignore")  # timm's own use of torch
+@pytest.mark.parametrize(("name", "positions", "options"), TRANSFORMERS)
+def test_a_file_loads_at_another_image_size_as_timm_loads_it(
+    timm: Any, tmp_path: Path, name: str, positions: str, options: dict[str, Any]
+) -> None:
+    small, large = (timm.create_model(name, num_classes=5, img_size=size, **options) for size in (64, 128))
+    torch.save(
+        {"state_dict": {f"module.{key}": value for key, value in small.state_dict().items()}}, tmp_path / "w.pth"
+    )
+    change = sys.modules[type(large).__module__].checkpoint_filter_fn
+    expected = change(small.state_dict(), large)
+    network = build_timm(name, 5, image_size=128, weights=str(tmp_path / "w.pth"), weights_min_share=1.0, **options)
+    own = network.state_dict()
+    assert all(torch.equal(own[key], value) for key, value in expected.items())
+    assert not positions or own[positions].shape != small.state_dict()[positions].shape
+
+
+def test_both_heads_of_a_distilled_network_are_its_classifier(timm: Any, tmp_path: Path) -> None:
+    file, options = tmp_path / "w.pth", {"depth": 1, "img_size": 64}
+    torch.save(timm.create_model("deit_tiny_distilled_patch16_224", num_classes=10, **options).state_dict(), file)
+    network = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=5, **options)
+    report = load_weights(network, file, list("abcde"))
+    assert report.fresh == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
+    assert report.doubts == []
+
+
+def test_the_published_classifier_for_other_classes_is_taken_over_with_a_warning(
+    timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
+    overlay = {"file": str(tmp_path / "w.pth")}
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=overlay))
+    build_timm("test_resnet", 1000, weights="DEFAULT", class_names=[f"class {n}" for n in range(1000)])
+    assert "taken over as it is, and the classes here are class 0, class 1" in caplog.text

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fovea.models.from_torchvision import build_torchvision
+from fovea.models.weights import load_weights
 
 NAMES = models.list_models(module=models)
 
@@ -136,17 +137,46 @@ def test_a_densenet_file_with_the_published_names_is_loaded_whole(
     assert "not used       0" in caplog.text
 
 
-def test_a_vit_of_another_resolution_gets_its_positions_interpolated(tmp_path: Path) -> None:
-    positions = torch.randn(1, 1 + 2 * 2, 768)  # class token and the patches of a 32-pixel image
-    hidden = torch.randn(3072, 768)
-    published = {  # published files name the MLP's layers linear_1 and linear_2
-        "encoder.pos_embedding": positions,
-        "encoder.layers.encoder_layer_0.mlp.linear_1.weight": hidden,
-    }
+def vit(image_size: int, classes: int = 5) -> nn.Module:
+    """torchvision's, but small."""
+    return models.VisionTransformer(image_size, 16, 2, 2, 32, 64, num_classes=classes)
+
+
+def test_a_vit_of_another_image_size_gets_its_positions_interpolated(tmp_path: Path) -> None:
+    state = {name: torch.randn_like(tensor) for name, tensor in vit(32).state_dict().items()}
+    published = {re.sub(r"mlp\.0\.", "mlp.linear_1.", name): tensor for name, tensor in state.items()}  # as once named
     torch.save({f"module.{name}": tensor for name, tensor in published.items()}, tmp_path / "w.pth")
-    network: Any = build_torchvision("vit_b_16", 5, image_size=64, weights=str(tmp_path / "w.pth"))
+    network: Any = vit(64)
+    report = load_weights(network, tmp_path / "w.pth", min_share=1.0)
+    positions = state.pop("encoder.pos_embedding")  # class token and the patches of a 32-pixel image
     token, grid = network.encoder.pos_embedding[0, 0], network.encoder.pos_embedding[0, 1:].unflatten(0, (4, 4))
     torch.testing.assert_close(token, positions[0, 0])
     torch.testing.assert_close(grid[::3, ::3], positions[0, 1:].unflatten(0, (2, 2)))  # corners stay where they were
-    assert torch.equal(network.encoder.layers.encoder_layer_0.mlp[0].weight, hidden)
+    assert all(torch.equal(network.state_dict()[name], tensor) for name, tensor in state.items())
+    assert report.resampled == ["encoder.pos_embedding"]
+    assert report.doubts == []
     assert logits_of(network, 64).shape == (2, 5)
+
+
+def test_published_auxiliary_heads_are_no_doubt(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    published = models.googlenet(init_weights=False).state_dict()
+    monkeypatch.setattr(models.GoogLeNet_Weights, "get_state_dict", lambda self, **options: published)
+    build_torchvision("googlenet", 5, weights="DEFAULT", class_names=list("abcde"))
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_a_published_classifier_for_other_classes_is_taken_over_with_a_warning(
+    alike: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = models.SqueezeNet1_1_Weights.DEFAULT
+    published = models.squeezenet1_1().state_dict()
+    monkeypatch.setattr(models.SqueezeNet1_1_Weights, "get_state_dict", lambda self, **options: published)
+    ours = [name.title() for name in chosen.meta["categories"]] if alike else [f"class {n}" for n in range(1000)]
+    network: Any = build_torchvision("squeezenet1_1", 1000, weights="DEFAULT", class_names=ours)
+    assert torch.equal(network.classifier[1].weight, published["classifier.1.weight"])
+    warned = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == (not alike)
+    assert alike or "taken over as it is, and the classes here are class 0, class 1" in warned[0]

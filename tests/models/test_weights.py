@@ -1,14 +1,20 @@
 import argparse
+import gzip
+import logging
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fovea.models.weights import fill, load_weights, read_weights
+from fovea.models.weights import fill, load_weights
+from fovea.models.weights_file import Weights, read_weights
 
 
 class Net(nn.Module):
@@ -139,7 +145,7 @@ def test_any_other_shape_is_an_error_that_names_both(tmp_path: Path, classes: in
 
 def test_a_layer_as_wide_as_there_are_classes_is_no_head(tmp_path: Path) -> None:
     torch.save(trained(classes=3, width=8), tmp_path / "w.pth")
-    with pytest.raises(ValueError, match=r"fc.weight is \(3, 8\) there, \(3, 3\) here"):
+    with pytest.raises(ValueError, match=r"conv.weight is \(8, 3, 3, 3\) there, \(3, 3, 3, 3\) here"):
         load_weights(Net(classes=3, width=3), tmp_path / "w.pth")
 
 
@@ -189,10 +195,61 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_weights(tmp_path / "nowhere.pth")
 
 
-def test_an_unknown_suffix_is_named_with_those_known(tmp_path: Path) -> None:
-    (tmp_path / "w.h5").write_bytes(b"")
-    with pytest.raises(ValueError, match=r"w\.h5.*'\.h5' is none of \.pth \.pt \.ckpt \.safetensors"):
-        read_weights(tmp_path / "w.h5")
+@pytest.mark.parametrize("name", ["model.pth.tar", "pytorch_model.bin", "model.th", "model"])
+@pytest.mark.parametrize("save", [torch.save, save_file])
+def test_the_content_decides_and_not_the_ending(tmp_path: Path, name: str, save: Callable[..., None]) -> None:
+    state, network = trained(), Net()
+    save(state, tmp_path / name)
+    load_weights(network, tmp_path / name)
+    assert_equal(network, state)
+
+
+def scripted(file: Path) -> None:
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), file)
+
+
+def exported(file: Path) -> None:
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), file)
+
+
+def zipped(file: Path) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("weights.pth", b"")
+
+
+def in_a_tar(file: Path) -> None:
+    with tarfile.open(file, "w") as archive:
+        archive.add(__file__, "weights.py")
+
+
+OTHER_KINDS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "TorchScript": ("w.pt", scripted, r"TorchScript.*\n.*torch\.jit\.load\(file\)\.state_dict\(\)"),
+    "torch.export": ("w.pt2", exported, r"torch\.export.*\n.*torch\.export\.load\(file\)\.state_dict"),
+    "zip": ("w.zip", zipped, "zip archive.*\n.*unpack it"),
+    "tar": ("w.pth.tar", in_a_tar, "tar archive.*\n.*unpack it"),
+    "npz": ("w.npz", lambda file: np.savez(file, kernel=np.zeros(2)), "NumPy arrays.*\n.*state_dict"),
+    "Keras": ("w.bin", lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(90)), "HDF5 file, as Keras"),
+    "gzip": ("w.pth.gz", lambda file: file.write_bytes(gzip.compress(b"x")), "gzip.*\n.*decompress"),
+    "LFS": ("w.pth", lambda file: file.write_text("version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    "ONNX": ("w.onnx", lambda file: file.write_bytes(b"\x08\x07"), "ONNX program"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is deprecated
+@pytest.mark.parametrize(("name", "write", "said"), OTHER_KINDS.values(), ids=OTHER_KINDS)
+def test_a_file_of_another_kind_is_named_as_what_it_is(
+    tmp_path: Path, name: str, write: Callable[[Path], Any], said: str
+) -> None:
+    write(tmp_path / name)
+    with pytest.raises(ValueError, match=said) as error:
+        read_weights(tmp_path / name)
+    assert_short(error)
+
+
+def test_a_folder_is_answered_with_the_file_in_it(tmp_path: Path) -> None:
+    save_file(trained(), tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=r"it is a folder; name the file in it: .*/model\.safetensors"):
+        read_weights(tmp_path)
 
 
 @pytest.mark.parametrize("save", [torch.save, save_file])
@@ -259,3 +316,102 @@ def test_filling_leaves_the_weights_that_it_is_given_alone(tmp_path: Path) -> No
     names = list(weights.tensors)
     fill(Net(), weights)
     assert list(weights.tensors) == names
+
+
+def part(names: list[str]) -> Weights:
+    state = trained()
+    return Weights({name: state[name] for name in names}, "w.pth")
+
+
+WHOLE = 4 * 27 + 4 + 4 * 4  # Net without its classifier: a convolution, its bias, BatchNorm's four vectors
+
+
+def test_a_file_with_less_than_the_least_share_is_refused_and_nothing_is_changed() -> None:
+    network = Net()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    names = ["bn.weight", "bn.bias", *HEAD]  # the classifier doesn't count
+    said = rf"has only {8 / WHOLE:.1%} of the network's weights.*(\n.*)*weights_min_share=0.06"
+    with pytest.raises(ValueError, match=said) as error:
+        fill(network, part(names))
+    assert_short(error)
+    assert_equal(network, before)
+    assert fill(network, part(names), min_share=0.06).loaded == names
+
+
+def test_a_part_of_the_network_is_loaded_with_a_warning_that_says_how_large_it_is(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.save(dict(part(["conv.weight"]).tensors), tmp_path / "w.pth")
+    load_weights(Net(), tmp_path / "w.pth")
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"{4 * 27 / WHOLE:.1%} of the network's weights" in warning
+    assert "5 tensors are not and start at random: conv.bias, bn.weight" in warning
+
+
+@pytest.mark.parametrize("head", ["other classes", "none"])
+def test_a_backbone_that_is_whole_raises_no_doubt(head: str) -> None:
+    state = trained(classes=1000)
+    tensors = state if head == "other classes" else {name: state[name] for name in BODY}
+    assert fill(Net(), Weights(tensors, "w.pth"), class_names=list("abc")).doubts == []
+
+
+def test_a_file_of_a_larger_network_is_a_doubt() -> None:
+    larger = trained() | {"conv2.weight": torch.ones(4, 3, 3, 3)}
+    (doubt,) = fill(Net(), Weights(larger, "w.pth")).doubts
+    assert f"{WHOLE / (WHOLE + 4 * 27):.1%} of the file's weights are used; 1 tensors are not" in doubt
+    assert "conv2.weight" in doubt
+
+
+@pytest.mark.parametrize("prefix", ["backbone.", "module.encoder_q.", "image_encoder.trunk."])
+def test_any_prefix_before_most_of_the_names_is_taken_off(prefix: str) -> None:
+    state, network = trained(), Net()
+    tensors = {prefix + name: state[name] for name in BODY} | {"projection.weight": torch.ones(2)}
+    assert fill(network, Weights(tensors, "w.pth")).loaded == BODY
+    assert_equal(network, state, BODY)
+
+
+def test_two_networks_in_a_file_are_refused() -> None:
+    tensors = {f"{prefix}.{name}": tensor for prefix in ("student", "teacher") for name, tensor in trained().items()}
+    with pytest.raises(ValueError, match=r"stand after student\. and after teacher\.; remove one"):
+        fill(Net(), Weights(tensors, "w.pth"))
+
+
+def of_classes(*names: str) -> Weights:
+    return Weights(trained(len(names)), "w.pth", list(names))
+
+
+def test_the_classifiers_rows_follow_their_classes_names() -> None:
+    network, theirs = Net(), of_classes("owl", "cat", "dog")
+    assert fill(network, theirs, class_names=["cat", "dog", "owl"]).doubts == []
+    assert torch.equal(network.fc.weight, theirs.tensors["fc.weight"][[1, 2, 0]])
+    assert torch.equal(network.fc.bias, theirs.tensors["fc.bias"][[1, 2, 0]])
+
+
+def test_rows_of_classes_that_the_file_does_not_know_stay_fresh_and_are_named() -> None:
+    network, theirs = Net(), of_classes("owl", "cat", "dog")
+    fresh = network.fc.weight[1].clone()
+    (doubt,) = fill(network, theirs, class_names=["dog", "wolf", "owl"]).doubts
+    assert "2 of 3 rows are taken over" in doubt
+    assert "left fresh: wolf" in doubt
+    assert torch.equal(
+        network.fc.weight, torch.stack([theirs.tensors["fc.weight"][2], fresh, theirs.tensors["fc.weight"][0]])
+    )
+
+
+def test_a_classifier_of_wholly_other_classes_is_left_fresh() -> None:
+    network, theirs = Net(), of_classes("a", "b", "c")
+    report = fill(network, theirs, class_names=["cat", "dog", "owl"])
+    assert report.fresh == HEAD
+    assert "made for other classes: a, b, c. 0 of 3 rows" in report.doubts[0]
+
+
+def test_a_classifier_whose_classes_the_file_does_not_name_is_taken_over_with_a_doubt() -> None:
+    network, state = Net(), trained()
+    (doubt,) = fill(network, Weights(state, "w.pth"), class_names=["cat", "dog", "owl"]).doubts
+    assert "doesn't name its classes; here they are cat, dog, owl" in doubt
+    assert_equal(network, state)
+
+
+def test_a_checkpoint_of_ours_names_its_classes(tmp_path: Path) -> None:
+    torch.save({"state_dict": trained(), "config": {"class_names": ["a", "b", "c"]}}, tmp_path / "best.ckpt")
+    assert read_weights(tmp_path / "best.ckpt").class_names == ["a", "b", "c"]

@@ -78,6 +78,7 @@ class Config(Section):
     task_name: Annotated[str, Field(min_length=1)] = "train"
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     on_nan: Literal["stop", "skip"] = "stop"
+    weights_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     mode: Literal["min", "max"] | None = None
     data: Data
     loss: Loss

@@ -4,12 +4,14 @@ List: timm.list_models(); accuracies: https://github.com/huggingface/pytorch-ima
 """
 
 import logging
+from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from torch import nn
 
-from fovea.models.weights import load_weights
+from fovea.models.head import doubt_of_published
+from fovea.models.weights import MIN_SHARE, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -17,7 +19,13 @@ FROM_ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained
 
 
 def build_timm(
-    name: str, num_classes: int, image_size: int = 224, weights: str | None = None, **options: Any
+    name: str,
+    num_classes: int,
+    image_size: int = 224,
+    weights: str | None = None,
+    weights_min_share: float = MIN_SHARE,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Builds the network with a head for `num_classes`; where the weights have another count, the head is fresh.
 
@@ -26,6 +34,8 @@ def build_timm(
         num_classes: K.
         image_size: height and width of the images, in pixels; passed to networks that are built for one size.
         weights: None, "DEFAULT" for timm's (those of the tag), which are downloaded once, or a file.
+        weights_min_share: what part of the network without its head a file must have.
+        class_names: what the classes are, to compare with those of the weights.
         options: passed on to timm.create_model, such as `drop_path_rate`.
 
     Raises:
@@ -44,10 +54,13 @@ def build_timm(
     if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
         options = {"img_size": image_size, **options}
     if weights == "DEFAULT":
-        return _with_published_weights(timm, name, num_classes=num_classes, **options)
+        network = _with_published_weights(timm, name, num_classes=num_classes, **options)
+        for doubt in doubt_of_published(num_classes, network.pretrained_cfg["num_classes"], class_names):
+            log.warning("model.weights=DEFAULT: %s", doubt)
+        return network
     network = timm.create_model(name, num_classes=num_classes, **options)
     if weights is not None:
-        log.info(load_weights(network, weights).table())
+        load_weights(network, weights, class_names, weights_min_share)
     return network
 
 
@@ -59,7 +72,7 @@ def _timm() -> Any:
     return timm
 
 
-def _with_published_weights(timm: Any, name: str, **options: Any) -> nn.Module:
+def _with_published_weights(timm: Any, name: str, **options: Any) -> Any:
     if not timm.is_model_pretrained(name):
         raise ValueError(f"model.weights=DEFAULT: timm has no weights for {name}; use model.weights=null or a file")
     try:

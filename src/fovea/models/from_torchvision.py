@@ -5,22 +5,26 @@ Deviations: GoogLeNet and Inception v3 come without their auxiliary heads, so th
 training too, and always rescale ImageNet-normalised pixels to the range their published weights expect.
 """
 
-import logging
-import re
+from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision import models
 
-from fovea.models.weights import SUFFIXES, Weights, fill, match_names, read_weights
-
-log = logging.getLogger(__name__)
+from fovea.models.head import doubt_of_published
+from fovea.models.weights import MIN_SHARE, fill, load_weights
+from fovea.models.weights_file import Weights, is_a_path
 
 
 def build_torchvision(
-    name: str, num_classes: int, image_size: int = 224, weights: str | None = None, **options: Any
+    name: str,
+    num_classes: int,
+    image_size: int = 224,
+    weights: str | None = None,
+    weights_min_share: float = MIN_SHARE,
+    class_names: Sequence[str] | None = None,
+    **options: Any,
 ) -> nn.Module:
     """Builds the network with a head for `num_classes`; where the weights have another count, the head is fresh.
 
@@ -31,6 +35,8 @@ def build_torchvision(
             positions are interpolated from those of its weights.
         weights: None, one of torchvision's names for published weights ("DEFAULT", "IMAGENET1K_V1", ...), which
             are downloaded once, or a file.
+        weights_min_share: what part of the network without its head the weights must have.
+        class_names: what the classes are, to compare with those of the weights.
         options: passed on to torchvision's function, such as `dropout` or `stochastic_depth_prob`.
 
     Raises:
@@ -41,12 +47,16 @@ def build_torchvision(
         close = get_close_matches(name, names, n=5) or names
         raise ValueError(f"model.name={name}: no classification network of torchvision; it has {', '.join(close)}")
     arguments = _arguments(name, image_size) | options
-    found = None if weights is None else _find_weights(name, weights)
     network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
-    if found is not None:
-        tensors = match_names(network, _with_todays_names(name, found.tensors))
-        tensors = _for_image_size(name, image_size, tensors)
-        log.info(fill(network, Weights(tensors, found.source)).table())
+    if weights is None:
+        return network
+    if weights not in models.get_model_weights(name).__members__ and is_a_path(weights):
+        load_weights(network, weights, class_names, weights_min_share)
+        return network
+    chosen = _published(name, weights)
+    report = fill(network, _downloaded(chosen, weights), min_share=weights_min_share)
+    report.doubts.extend(doubt_of_published(num_classes, len(chosen.meta["categories"]), class_names))
+    report.tell()
     return network
 
 
@@ -63,16 +73,16 @@ def _arguments(name: str, image_size: int) -> dict[str, Any]:
     return {}
 
 
-def _find_weights(name: str, weights: str) -> Weights:
-    if Path(weights).suffix in SUFFIXES:
-        return read_weights(weights)
+def _published(name: str, weights: str) -> models.WeightsEnum:
     published = models.get_model_weights(name)
     if weights not in published.__members__:
         raise ValueError(
-            f"model.weights={weights}: {name} has {', '.join(published.__members__)}; "
-            f"or give a file ending in {' '.join(SUFFIXES)}"
+            f"model.weights={weights}: {name} has {', '.join(published.__members__)}; or give a file of weights"
         )
-    chosen = published[weights]
+    return published[weights]
+
+
+def _downloaded(chosen: models.WeightsEnum, weights: str) -> Weights:
     try:
         tensors = chosen.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:
@@ -81,20 +91,6 @@ def _find_weights(name: str, weights: str) -> Weights:
             "Without a network: fetch that file elsewhere and give its path as model.weights."
         ) from error
     return Weights(tensors, str(chosen))
-
-
-def _with_todays_names(name: str, tensors: Any) -> dict[str, Tensor]:
-    """DenseNet's published files say `denselayer1.norm.1` for `denselayer1.norm1`, as torchvision's loader knows."""
-    if not name.startswith("densenet"):
-        return dict(tensors)
-    return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", key): value for key, value in tensors.items()}
-
-
-def _for_image_size(name: str, image_size: int, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    if not name.startswith("vit") or "encoder.pos_embedding" not in tensors:
-        return tensors
-    # (1, 1 + old grid, C) -> (1, 1 + new grid, C), bicubic
-    return models.vision_transformer.interpolate_embeddings(image_size, _patch_size(name), tensors)
 
 
 def _patch_size(name: str) -> int:
