@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conf_groups import GROUPS
 from helpers import SMALL
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -32,6 +33,14 @@ def images(n: int = 6) -> Tensor:
 
 
 TARGET = torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+@pytest.mark.parametrize("name", GROUPS["mixing"])
+def test_every_mixing_gives_images_of_the_same_shape_and_labels_that_sum_to_one(name: str) -> None:
+    torch.manual_seed(0)
+    mixed, target = build(name)(images(), TARGET)
+    assert mixed.shape == images().shape
+    assert target.ndim == 1 or torch.allclose(target.sum(dim=1), torch.ones(len(TARGET)))
 
 
 def test_mixup_mixes_labels_as_it_mixes_pixels() -> None:

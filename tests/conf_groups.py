@@ -1,0 +1,46 @@
+"""What the tests of conf/ share: the yamls of each group, and a config composed with some of them.
+
+Tests of every yaml of a group find the yamls here, so that a new one is tested without being named anywhere. They hold
+what any yaml of the group must do; what our own ones do beyond that is tested by their names.
+"""
+
+import functools
+import re
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from fovea.config.resolvers import CONF, register_resolvers
+
+GROUPS = {
+    folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+    for folder in sorted(CONF.iterdir())
+    if folder.name != "hydra" and any(folder.glob("*.yaml"))
+}
+DERIVED = {
+    "num_classes": 7,
+    "task": "multiclass",
+    "mode": "max",
+    "class_names": list("abcdefg"),
+    "total_steps": 10,
+}
+
+
+def chosen(group: str, name: str) -> str:
+    """The override that takes a yaml in; metrics without a monitor are added to the ones that have one."""
+    alone = group != "metrics" or re.search(r"^monitor:", (CONF / group / f"{name}.yaml").read_text("utf-8"), re.M)
+    return f"{group}={name}" if alone else f"{group}=[multiclass,{name}]"
+
+
+@functools.cache
+def _composed(*overrides: str) -> DictConfig:
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def composed(*overrides: str) -> DictConfig:
+    """train.yaml with these, and with what follows from data of seven classes."""
+    cfg = DictConfig(OmegaConf.merge(_composed(*overrides), DERIVED))
+    cfg.run_dir = "run"
+    return cfg
