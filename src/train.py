@@ -22,6 +22,7 @@ def main(cfg: DictConfig) -> None:
     from fovea.gather import gather
     from fovea.memory import smaller_batch_proposed
     from fovea.models.weights import load_weights
+    from fovea.report import hyperparameters
 
     folder, resumed = Path(cfg.run_dir), cfg.resume
     cfg.resume = None
@@ -53,6 +54,7 @@ def main(cfg: DictConfig) -> None:
             saved.save(cfg, folder / "config.yaml")
             provenance.add(folder, start)
         results.update()
+        hyperparameters.log_start(trainer.loggers, task.config)
         with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         results.update(**run.fitted(trainer, cfg.monitor))
@@ -65,6 +67,7 @@ def main(cfg: DictConfig) -> None:
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
+        hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
             run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
             log.info("test: %s", run.in_words(results.content["test"]))

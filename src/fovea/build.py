@@ -2,6 +2,7 @@
 
 import logging
 import math
+import sys
 import warnings
 from typing import Any
 
@@ -10,6 +11,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -22,7 +24,7 @@ from fovea.callbacks.progress import Progress
 from fovea.callbacks.save_best import SaveBest
 from fovea.callbacks.save_last import SaveLast
 from fovea.checkpoint import SafeCheckpointIO
-from fovea.config import saved
+from fovea.config import explain, saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
 from fovea.data.dataset import ImageDataset
@@ -158,8 +160,7 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
     torch.use_deterministic_algorithms(False)  # Lightning leaves both as an earlier job of the sweep had them
     torch.backends.cudnn.benchmark = False
     callbacks = [Progress(), *_averages(cfg)] if alone else _callbacks(cfg)
-    loggers = [] if alone else [instantiate(node) for node in cfg.logger.values()]
-    loggers = [logger if isinstance(logger, MetricsCsv) else tolerant(logger) for logger in loggers]
+    loggers = [] if alone else _loggers(cfg)
     keys = cfg.trainer
     unwanted: list[type[Callback]] = [ProgressBar] * (not keys.enable_progress_bar) + [LearningRateMonitor] * (
         not loggers
@@ -180,6 +181,29 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
         ) from error
     check_world(built.world_size)
     return built
+
+
+def _loggers(cfg: DictConfig) -> list[Logger]:
+    """The loggers, guarded. One that fails at its start, because a service is down, is left out with a warning.
+
+    Raises:
+        InstantiationException: a logger isn't installed, or doesn't take an argument that it is given.
+    """
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()  # an earlier job of the sweep began it, and wandb would log this one into it
+    loggers: list[Logger] = []
+    for name, node in cfg.logger.items():
+        try:
+            logger = instantiate(node)
+        except InstantiationException as error:
+            reason = error.__cause__
+            if reason is None or isinstance(reason, ImportError | TypeError) or _builds(node, MetricsCsv):
+                raise
+            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, explain.line(reason))
+            continue
+        loggers.append(logger if isinstance(logger, MetricsCsv) else tolerant(logger))
+    return loggers
 
 
 def _averages(cfg: DictConfig) -> list[Callback]:

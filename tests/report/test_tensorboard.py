@@ -1,6 +1,10 @@
+import json
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
 
 from fovea.report.tensorboard import TensorBoard
 
@@ -28,3 +32,33 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
     second.log_metrics({"loss": 60.0}, 6)  # a test comes after the training
     second.save()
     assert shown(tmp_path) == [(0, 0), (1, 1), (2, 2), (3, 30), (4, 40), (5, 50), (6, 60)]
+
+
+def hyperparameters(folder: Path) -> tuple[dict[str, str | float], dict[str, list[float]]]:
+    """What the HParams tab shows of a run: (hyperparameters, metrics); as TensorBoard reads them."""
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    content = events.summary_metadata[SESSION_START_INFO_TAG].plugin_data.content
+    started = plugin_data_pb2.HParamsPluginData.FromString(content).session_start_info
+    shown = {name: getattr(value, value.WhichOneof("kind")) for name, value in started.hparams.items()}
+    return shown, {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if "final/" in tag}
+
+
+def test_the_hparams_tab_shows_the_last_of_a_runs_hyperparameters_and_figures(tmp_path: Path) -> None:
+    first = logger(tmp_path)
+    first.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18"})
+    assert hyperparameters(tmp_path) == ({"optimizer.lr": 0.1, "model.name": "resnet18"}, {})
+    first.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18"}, {"final/test/accuracy": 0.5})
+    assert hyperparameters(tmp_path)[1] == {"final/test/accuracy": [0.5]}
+    second = logger(tmp_path)  # of a run that is prolonged
+    second.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18", "trainer.max_epochs": 9})
+    second.log_hyperparams({"trainer.max_epochs": 9}, {"final/test/accuracy": 0.75})
+    assert hyperparameters(tmp_path) == ({"trainer.max_epochs": 9.0}, {"final/test/accuracy": [0.75]})
+
+
+def test_a_trained_run_is_in_the_hparams_tab_with_its_config_and_final_figures(trained: Path) -> None:
+    shown, figures = hyperparameters(trained)
+    assert (shown["optimizer.lr"], shown["task_name"]) == (0.1, "train")
+    results = json.loads((trained / "results.json").read_text())
+    assert figures["final/best/val/accuracy"] == [pytest.approx(results["best"]["value"])]
+    assert figures["final/test/loss"] == [pytest.approx(results["test"]["loss"])]

@@ -2,8 +2,11 @@ import logging
 from typing import Any
 
 import pytest
+from conf_groups import composed
+from hydra.errors import InstantiationException
 from lightning.pytorch.loggers.logger import Logger, rank_zero_experiment
 
+from fovea import build
 from fovea.report.tensorboard import TensorBoard
 from fovea.report.tolerant import tolerant
 
@@ -75,3 +78,27 @@ def test_a_tensorboard_is_still_one_and_goes_on_after_a_step(tmp_path: Any) -> N
     logger.log_metrics({"loss": 1.0}, 8)
     logger.finalize("success")
     assert list((tmp_path / "tensorboard").glob("events*"))
+
+
+@pytest.mark.parametrize(
+    ("error", "left_out"), [(ConnectionError("nobody answers"), True), (ImportError("not installed"), False)]
+)
+def test_a_logger_that_fails_at_its_start_is_left_out_unless_it_is_not_installed(
+    error: Exception, left_out: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Any
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("fovea.report.tensorboard.TensorBoard.__init__", fail)
+    cfg = composed("logger=[csv,tensorboard]", "callbacks=progress", "trainer=cpu", f"run_dir={tmp_path}")
+    if not left_out:
+        with pytest.raises(InstantiationException, match="not installed"):
+            build.trainer(cfg)
+        return
+    trainer = build.trainer(cfg)
+    assert [type(logger).__name__ for logger in trainer.loggers] == ["MetricsCsv"]
+    (warning,) = [record.message for record in caplog.records if record.name == "fovea.build"]
+    assert (
+        warning
+        == "logger.tensorboard can't be started, and the run goes on without it: ConnectionError: nobody answers"
+    )

@@ -204,12 +204,13 @@ def _resolvers(node: Any) -> Iterator[str]:
 def _leads_out(place: str, text: str, source: Source) -> bool:
     """Whether it is somewhere, in the file system or the network, that neither the run nor the environment knows."""
     scheme, _, rest = text.partition(":")
-    if "://" in text and scheme != "file":
+    local = scheme in ("file", "sqlite")
+    if "://" in text and not local:
         return text not in os.environ.values()
-    if scheme == "file":
-        text = re.sub("^//(?=/)", "", rest)
+    if local:
+        text = re.sub("^//(?=/)" if scheme == "file" else "^///", "", rest)
     expanded = os.path.expanduser(text)
-    if os.path.isabs(expanded) or scheme == "file" or (text and FOLDER.search(place)):
+    if os.path.isabs(expanded) or local or (text and FOLDER.search(place)):
         there = os.path.realpath(expanded)  # seen from the folder that the program was started in
     elif ".." in re.split(r"[/\\]", text):
         there = os.path.realpath(source.folder / text)
@@ -218,6 +219,7 @@ def _leads_out(place: str, text: str, source: Source) -> bool:
     homes = [source.folder]
     if place.startswith("data."):
         homes.append(Path(os.environ.get("DATA_DIR") or PROJECT / "data"))
-    if place.startswith("logger.") and scheme == "file":
-        homes.append(Path(os.environ.get("RUNS_DIR") or PROJECT / "runs") / "mlruns")  # as in conf/logger/mlflow.yaml
+    if place.startswith("logger.") and local:  # as in conf/logger/mlflow.yaml, and as it once was
+        runs = Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
+        homes += [runs / "mlflow.db"] if scheme == "sqlite" else [runs / "mlruns"]
     return not any(Path(there).is_relative_to(os.path.realpath(home)) for home in homes)
