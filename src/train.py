@@ -49,6 +49,8 @@ def main(cfg: DictConfig) -> None:
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
             if resumed:
                 start = provenance.go_on(folder, start, cfg.forced, cfg.force)
+                for line in past.other_schedule(cfg, folder):
+                    log.warning("the schedule follows the run's new end: %s", line)
             elif cfg.rerun:
                 rerun.say_beforehand(Path(cfg.rerun), start, past.other_values(cfg, Path(cfg.rerun)))
             saved.save(cfg, folder / "config.yaml")

@@ -3,12 +3,22 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from fovea.config import past, saved
+from fovea.config.command import read_command
 from fovea.config.resolvers import register_resolvers
 
 Invoke = Callable[..., tuple[int, str, str]]
+
+
+def typed_to_resume(run: Path, *words: str) -> list[str]:
+    """What `forced` says of these words; the run's folder is only read."""
+    register_resolvers()
+    command = read_command("train", ("resume",), [f"resume='{run}'", *words])
+    assert command.source
+    return list(ConfigStore.instance().load("run_config.yaml").node.forced)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +40,78 @@ def test_resuming_refuses_what_would_change_the_past(invoke: Invoke, trained: Pa
     assert code == 2
     assert said in err
     assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 8
+
+
+CHANGES = [  # decided one by one: each changes weights or figures that the run would have had
+    *("trainer.gradient_clip_val=1", "trainer.gradient_clip_algorithm=value", "trainer.deterministic=true"),
+    *("trainer.benchmark=true", "trainer.sync_batchnorm=true", "trainer.limit_train_batches=2", "trainer.precision=64"),
+    *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "trainer.val_check_interval=2"),
+    *("trainer.check_val_every_n_epoch=2", "trainer.reload_dataloaders_every_n_epochs=1", "trainer.fast_dev_run=true"),
+    *("trainer.overfit_batches=1", "trainer.enable_checkpointing=false", "trainer.inference_mode=false"),
+    *("data.decode=cuda", "data.resident=true", "data.background=[0,0,0]", "data.sampler.samples=5", "monitor=val/f1"),
+    *("callbacks=[default,ema]", "metrics.top5.k=2", "mode=min"),
+    *("+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging", "+metrics.x={_target_: a.B}"),
+    *("preprocess.mean=[0,0,0]", "+my_key=3", "+trainer.my_key=3", "+my_section={a: {b: 1}}", "++data.my_key=null"),
+]
+FREE = [
+    *("trainer.max_epochs=100", "trainer.max_steps=3", "trainer.max_time='00:01:00:00'", "trainer.min_epochs=2"),
+    *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.num_nodes=2", "trainer=cpu"),
+    *("data.num_workers=3", "data.on_error=skip", "data.root=/elsewhere", "data.store=/x", "data.store_cache=/y"),
+    *("data.read.cache=null", "data=folder", "data.val_fraction=0.5", "on_nan=skip", "logger=csv"),
+    *(
+        "checkpoint.every_n_steps=3",
+        "callbacks.best.folder=/x",
+        "callbacks=[default,early_stopping]",
+        "task_name=other",
+    ),
+    *("trainer.log_every_n_steps=1", "trainer.profiler=simple", "trainer.detect_anomaly=true", "hydra.verbose=true"),
+    *("+logger.x={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: x}", "trainer.enable_progress_bar=false"),
+]
+
+
+def test_whatever_is_not_listed_as_free_changes_by_force_alone(trained_once: tuple[Path, Path]) -> None:
+    run = trained_once[0]
+    texts = typed_to_resume(run, *CHANGES, "force=true")
+    for override in CHANGES:
+        place = override.lstrip("+").partition("=")[0]
+        assert any(text.startswith(place) and " then, " in text for text in texts), override
+    for override in (CHANGES[0], "~callbacks.finite_loss", "callbacks=[checkpoints]", "+my_key=3"):
+        with pytest.raises(ValueError, match=r"^resume= would change .*\n(.*\n)+force=true changes it"):
+            typed_to_resume(run, override)
+
+
+def test_what_changes_no_weights_and_no_figures_needs_no_force(trained_once: tuple[Path, Path]) -> None:
+    assert typed_to_resume(trained_once[0], *FREE) == []
+    assert typed_to_resume(trained_once[0], "logger=[]") == []
+
+
+def test_a_value_that_follows_from_a_free_one_is_no_free_one(trained: Path) -> None:
+    file = trained / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["references"]["loss.label_smoothing"] = "${trainer.max_epochs}"
+    file.write_text(yaml.safe_dump(content | {"loss": content["loss"] | {"label_smoothing": 1}}))
+    with pytest.raises(ValueError, match=r"\nloss\.label_smoothing: 1 then, 2 now\n"):
+        typed_to_resume(trained, "trainer.max_epochs=2")
+
+
+def test_a_secret_that_is_typed_is_in_no_message_and_no_record(trained_once: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=r"my_api_token: not set then, \*\*\* now"):
+        typed_to_resume(trained_once[0], "+my_api_token=geheimnis")
+    assert "geheimnis" not in str(typed_to_resume(trained_once[0], "+my_api_token=geheimnis", "force=true"))
+
+
+def test_every_line_of_the_table_has_a_reason_and_names_what_a_run_may_have(trained_once: tuple[Path, Path]) -> None:
+    config = yaml.safe_load((trained_once[0] / "config.yaml").read_text())
+    known = {place for key, _ in past._flat(config) for place in prefixes(key)}
+    elsewhere = {"callbacks.early_stopping", "callbacks.*.folder", "callbacks.*.dirpath", "callbacks.last.every_n_*"}
+    assert past.FREE.keys() - known == elsewhere
+    assert all(past.FREE.values())
+
+
+def prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr=0.5", "model.width=32"])
@@ -48,9 +130,10 @@ def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, tra
         f"optimizer.lr={config['optimizer']['lr']}",
         "sampler=shuffled",
     ]
-    code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=2")
+    code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=6")
     assert code == 0, err
     assert "force" not in out
+    assert "the schedule follows the run's new end: scheduler.step_size: 1 then, 2 now" in out
 
 
 def test_force_is_for_resuming_alone(invoke: Invoke) -> None:

@@ -48,7 +48,7 @@ class FiniteWeights(Callback):
         return ValueError(
             f"{what} at step {step} (epoch {trainer.current_epoch + 1}), learning rate {seen}\n"
             f"last good checkpoint: {kept}\n"
-            f"to go on: resume={self.last.parents[1]} trainer.gradient_clip_val=1\n"
+            f"to go on: resume={self.last.parents[1]} trainer.gradient_clip_val=1 force=true\n"
             "on_nan=skip leaves such steps out; a lower optimizer.lr is for a new run"
         )
 

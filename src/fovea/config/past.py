@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,56 @@ FIXED = (  # what the checkpoint brings along, or what has to fit it: another va
     *("model", "optimizer", "parameter_groups", "scheduler", "weights", "ckpt_path"),
     *("task", "num_classes", "class_names"),
 )
-PAST = (  # another value would be used from now on: no command gives such a run from its beginning
-    *("seed", "monitor", "mode", "sampler", "preprocess", "loss", "augment", "mixing"),
-    *("data.sampler", "data.batch_size", "data.image_size", "data.background", "data.decode"),
-    *("trainer.accumulate_grad_batches", "trainer.precision", "trainer.overfit_batches"),
-)
+FREE = {  # may change without force=true, and why; `*` stands for any part. All else may change weights or figures.
+    "run_dir": "where the run lies",
+    "runs_dir": "where the run lies",
+    "data_dir": "where this machine keeps data",
+    "project_dir": "where the code lies",
+    "task_name": "a name",
+    "data.root": "the data are compared by their fingerprint, wherever they lie",
+    "data.read": "so are they, whichever way they are read",
+    "data.store": "so are they",
+    "data.val_fraction": "so is each split",
+    "data.test_fraction": "so is each split",
+    "data.split_seed": "so is each split",
+    "data.store_cache": "copies of the same images",
+    "data.num_workers": "an image's randomness is its own, whichever worker reads it",
+    "data.on_error": "with skip from the start the run would have come as far as this",
+    "on_nan": "with skip from the start the run would have come as far as this",
+    "callbacks.finite_loss.on_nan": "the same",
+    "trainer.accelerator": "the machine at hand; the log says what is no longer bit for bit the same",
+    "trainer.devices": "the machine at hand",
+    "trainer.num_nodes": "the machine at hand",
+    "trainer.strategy": "the machine at hand",
+    "trainer.max_epochs": "how long it runs; the log says where the schedule follows",
+    "trainer.max_steps": "how long it runs",
+    "trainer.max_time": "how long it runs",
+    "trainer.min_epochs": "how long it runs",
+    "trainer.min_steps": "how long it runs",
+    "callbacks.early_stopping": "how long it runs",
+    "checkpoint": "how often last.ckpt is written",
+    "callbacks.last.every_n_*": "how often last.ckpt is written",
+    "callbacks.*.folder": "where something is written",
+    "callbacks.*.dirpath": "where something is written",
+    "trainer.default_root_dir": "where something is written",
+    "logger": "what is logged where",
+    "trainer.log_every_n_steps": "what is logged when",
+    "trainer.profiler": "it looks on",
+    "trainer.detect_anomaly": "it looks on, and stops at an error",
+    "trainer.enable_progress_bar": "it looks on",
+    "trainer.enable_model_summary": "it looks on",
+    "callbacks.progress": "it looks on",
+    "callbacks.throughput": "it looks on",
+    "callbacks.learning_rate": "it looks on",
+    "callbacks.epoch_log": "it looks on",
+}
 LOOKED_AT = (  # how a dataset's images are read, as opposed to which they are
     *("image_size", "background", "batch_size", "num_workers", "on_error", "sampler"),
     *("decode", "resident", "store_cache"),
 )
 CARVING = ("val_fraction", "test_fraction", "split_seed")  # how splits that a dataset lacks are taken from its train
+UNSET = "not set"
+MOST = 3  # differences that are listed
 OWN = (  # each run's own, or what can't change a figure
     *("run_dir", "runs_dir", "project_dir", "output_dir", "rerun", "resume", "force", "forced", "started_from"),
     *("logger", "total_steps"),
@@ -48,38 +89,69 @@ def as_they_were(folder: Path, groups: Sequence[Override], overrides: Iterable[O
 
 
 def forced(folder: Path, base: dict[str, Any], overrides: Sequence[Override], force: bool) -> list[str]:
-    """Which of PAST the overrides change, "<key>: <value> then, <value> now" each; typed as they were they change none.
+    """What is not FREE and differs from the run's, "<key>: <value> then, <value> now" each.
 
     Args:
         base: the config of the run in `folder`, with the groups that were chosen in the place of its own.
         overrides: all that were typed.
 
     Raises:
-        ValueError: they change one of FIXED; or one of PAST, and `force` is not set.
+        ValueError: a value of FIXED was typed; or there is such a difference, and `force` is not set.
     """
+    typed = [o.key_or_group for o in overrides]
     then, now = DictConfig(load("", folder, from_its_start=True)), _with_values(base, overrides)
-    found = {}
-    for place in dict.fromkeys(place for o in overrides for place in _places(o.key_or_group)):
-        was, is_now = _value(then, place), _value(now, place)
-        if was != is_now or any(o.key_or_group == place and _is_no_value(o) for o in overrides):
-            found[place] = f"{place}: {_short(was)} then, {_short(is_now)} now"
+    found = {place: text for place, text in _differences(then, now) if not _is_free(place)}
+    for place in (o.key_or_group for o in overrides if _is_no_value(o) and not _is_free(o.key_or_group)):
+        found.setdefault(place, f"{place}: {_short(_value(then, place))} then")
+    own = {place: text for place, text in found.items() if any(_touch(place, key) for key in typed)}
     anew = f"To begin a new run from its weights: weights={folder}/checkpoints/last.ckpt"
-    for place, text in found.items():
+    for place, text in own.items():
         if _lies_in(place, FIXED):
             raise ValueError(f"{place} can't be changed by resume=, it is what the run began with ({text})\n{anew}")
-        if not force:
-            raise ValueError(
-                f"{place} would no longer be what the run began with ({text})\n"
-                f"force=true changes it from here on; no command repeats such a run\n{anew}"
-            )
-    return list(found.values())
+    # What follows in FIXED from another value comes with the checkpoint; of the schedule, `other_schedule` says it.
+    texts = [text for place, text in (own | found).items() if not _lies_in(place, FIXED)]
+    if texts and not force:
+        more = [f"and {len(texts) - MOST} more"] if len(texts) > MOST else []
+        lines = [
+            "resume= would change what the run's weights and figures follow from:",
+            *(texts[:MOST] + more),
+            "force=true changes it from here on; no command repeats such a run",
+            anew,
+        ]
+        raise ValueError("\n".join(lines))
+    return texts
+
+
+def _differences(then: DictConfig, now: DictConfig) -> Iterator[tuple[str, str]]:
+    """(dotted path, "<path>: <value> then, <value> now") of every value that differs, secrets masked."""
+    before, after = ({key: value for key, value in _flat(plain(cfg)) if value != {}} for cfg in (then, now))
+    for key in before | after:
+        was, is_now = before.get(key, UNSET), after.get(key, UNSET)
+        if was != is_now and not _lies_in(key, OWN):
+            yield key, f"{key}: {_short(was)} then, {_short(is_now)} now"
+
+
+def _touch(key: str, other: str) -> bool:
+    return _lies_in(key, [other]) or _lies_in(other, [key])
+
+
+def _is_free(place: str) -> bool:
+    """Whether it lies in one of FREE."""
+    parts = place.split(".")
+    return any(fnmatchcase(".".join(parts[:n]), key) for n in range(1, len(parts) + 1) for key in FREE)
+
+
+def other_schedule(cfg: DictConfig, folder: Path) -> list[str]:
+    """What the schedule has otherwise than when the run in `folder` last started, as it follows from the run's end."""
+    then = DictConfig(load("", folder))
+    return [text for place, text in _differences(then, cfg) if _lies_in(place, ["scheduler"])]
 
 
 def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictConfig:
-    """The config with the values that were typed; groups are in it already."""
+    """The config with the values that were typed; groups are in it already, and Hydra's own are none of it."""
     now = OmegaConf.create(base)
     for o in overrides:
-        if not _is_no_value(o) and not (CONF / o.key_or_group).is_dir():
+        if not (_is_no_value(o) or o.key_or_group.startswith("hydra") or (CONF / o.key_or_group).is_dir()):
             OmegaConf.update(now, o.key_or_group, o.value(), force_add=True)
     for key in ("weights", "ckpt_path"):
         if now.get(key):
@@ -89,13 +161,6 @@ def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictCon
 
 def _is_no_value(o: Override) -> bool:
     return o.is_sweep_override() or o.is_delete()
-
-
-def _places(key: str) -> list[str]:
-    """Where FIXED and PAST are touched: the key itself where it lies in one of them, else those that lie in it."""
-    if _lies_in(key, (*FIXED, *PAST)):
-        return [key]
-    return [place for place in (*FIXED, *PAST) if _lies_in(place, [key])]
 
 
 def _lies_in(key: str, places: Iterable[str]) -> bool:
@@ -130,9 +195,7 @@ def other_values(cfg: DictConfig, folder: Path) -> list[str]:
     then = DictConfig(load("", folder, from_its_start=True))
     for key in set(OWN) & set(cfg):
         then[key] = cfg[key]
-    before, now = dict(_flat(plain(then))), dict(_flat(plain(cfg)))
-    keys = [key for key in before | now if not _lies_in(key, OWN) and before.get(key) != now.get(key)]
-    return [f"{key}: {_short(before.get(key))} then, {_short(now.get(key))} now" for key in keys]
+    return [text for _, text in _differences(then, cfg)]
 
 
 def same_source(cfg: DictConfig, folder: Path) -> bool:
@@ -178,12 +241,16 @@ def _real(key: str, value: Any) -> Any:
 
 def refuse_hidden(cfg: DictConfig) -> None:
     """Raises ValueError where a value was a secret, which no run folder keeps."""
-    for key, value in _flat(OmegaConf.to_container(cfg, resolve=True)):
-        if HIDDEN in str(value):
-            raise ValueError(
-                f"{key} held a secret, and the run's config.yaml doesn't keep those: type {key}=<value> again,\n"
-                "or name a variable of .env in conf/, as in ${oc.env:A_TOKEN}: that stays as it is"
-            )
+    for key in hidden(OmegaConf.to_container(cfg, resolve=True)):
+        raise ValueError(
+            f"{key} held a secret, and the run's config.yaml doesn't keep those: type {key}=<value> again,\n"
+            "or name a variable of .env in conf/, as in ${oc.env:A_TOKEN}: that stays as it is"
+        )
+
+
+def hidden(content: Any) -> list[str]:
+    """The dotted keys whose values were masked."""
+    return [key for key, value in _flat(content) if HIDDEN in str(value)]
 
 
 def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
