@@ -50,6 +50,15 @@ class Fault(Callback):
             time.sleep(300)  # as in a collective that doesn't notice
 """
 
+TRAIN = f"""
+import runpy, sys
+sys.path.insert(0, {str(PROJECT / "src")!r})
+from fovea.config import allowed
+of_conf = allowed.conf_targets
+allowed.conf_targets = lambda: of_conf() | {{"fault.Fault"}}
+runpy.run_path({str(PROJECT / "src" / "train.py")!r}, run_name="__main__")
+"""  # as if a yaml of conf/ named the callback
+
 
 class Started:
     """Two processes that train, one of them with a fault at the third batch."""
@@ -57,6 +66,7 @@ class Started:
     def __init__(self, place: Path, folder: Path) -> None:
         self.place, self.folder, self.pids = place, folder, place / "pids.txt"
         (place / "fault.py").write_text(FAULT)
+        (place / "train.py").write_text(TRAIN)
         own = {"RUNS_DIR": str(place / "runs"), "PYTHONPATH": str(place), "PIDS": str(self.pids)}
         self.environment = os.environ | own | {"IMAGENET_DIR": ""}
 
@@ -65,7 +75,7 @@ class Started:
             f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": what}.items() if value != ""
         )
         words = ("data=folder", f"data.root={self.folder}", *SMALL, "trainer.accelerator=cpu", "trainer.devices=2")
-        command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, "+callbacks.fault._target_=fault.Fault"]
+        command = [sys.executable, str(self.place / "train.py"), *words, "+callbacks.fault._target_=fault.Fault"]
         return subprocess.Popen(
             [*command, *fault, "logger=csv", *options],
             env=self.environment | environment,

@@ -261,6 +261,9 @@ def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> Non
         "callbacks.best={_target_: os.system}",
         "hydra.job_logging.handlers.x.(=os.system",
         "hydra.sweeper._target_=os.system",
+        "hydra.sweeper._target_=torch.nn.Identity",
+        "loss._target_=torch.nn.CrossEntropyLoss,os.system",
+        "+callbacks.x={_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: out}",
         "--config-dir=/tmp",
         "+model=../../runs/evil",
         "callbacks.last.folder=/etc,/usr",
@@ -295,7 +298,12 @@ def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
 
 
 @pytest.mark.parametrize(
-    "word", ["data.root='/my photos','/others'", "weights=~/w.pth", "seed=1,2", "optimizer.lr=0.1"]
+    "word",
+    [
+        *("data.root='/my photos','/others'", "weights=~/w.pth", "seed=1,2", "optimizer.lr=0.1"),
+        "augment.train.then=[{_target_: torchvision.transforms.v2.ColorJitter, brightness: 0.4}]",
+        "loss._target_=torch.nn.MultiMarginLoss,torch.nn.CrossEntropyLoss",
+    ],
 )
 def test_what_a_sweeps_jobs_read_is_taken_from_its_folder(word: str) -> None:
     assert not _is_strange(word)

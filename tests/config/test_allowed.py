@@ -44,6 +44,19 @@ REFUSED = [
     *("fovea.models.weights._read", "fovea.models.from_timm.logging.os.system", "fovea.models.weights", "fovea.models"),
     *("fovea.callbacks.save_last.os.system", "fovea.task.ClassificationTask", "fovea.build.instantiate", "fovea"),
     *("fovea.models.weights.LoadReport.table", "fovea.models...data.files.read_files", "fovea.models./etc/x.y"),
+    *(
+        "torchvision.models.resnet18",
+        "torchvision.models.Weights",
+        "torchvision.transforms.v2.functional.register_kernel",
+    ),
+    *("torch.nn.functional.boolean_dispatch", "torchvision.ops.misc.warnings", "datetime.sys.exit", "builtins.type"),
+    *(
+        "fovea.data.remote.fetch",
+        "fovea.data.columns.write_columns",
+        "fovea.data.packing.pack.pack",
+        "fovea.data.scan.os",
+    ),
+    *("fovea.report.predictions.write", "fovea.config.files.write_safely", "fovea.data.digits.write_once"),
     *("", ".", "torch.nn.", "torch.nn.Linear.", ".torch.nn.Linear", "torch.nn.Linear\n", "torch.nn.Linear os.system"),
 ]
 
@@ -60,6 +73,15 @@ def test_what_runs_code_or_touches_files_is_not_allowed(target: str) -> None:
         *("torch.nn.CrossEntropyLoss", "torch.optim.SGD", "torch.optim.lr_scheduler.CosineAnnealingLR"),
         *("torchvision.transforms.v2.RandAugment", "torchmetrics.classification.MulticlassAccuracy"),
         *("lightning.Trainer", "lightning.pytorch.callbacks.EarlyStopping", "timm.loss.AsymmetricLossMultiLabel"),
+        *(
+            "torch.nn.functional.cross_entropy",
+            "torch.tensor",
+            "datetime.timedelta",
+            "torchvision.ops.sigmoid_focal_loss",
+        ),
+        *("torchvision.transforms.v2.Lambda", "torchvision.transforms.v2.functional.adjust_gamma", "builtins.tuple"),
+        *("fovea.data.crop.CenterCrop", "fovea.data.files.read_files", "fovea.data.datamodule.ImageDataModule"),
+        "lightning.pytorch.plugins.environments.SLURMEnvironment",
     ],
 )
 def test_what_people_build_is_allowed(target: str) -> None:
@@ -99,8 +121,24 @@ def test_a_function_that_a_clone_adds_is_allowed_once_it_is_in_one_of_the_groups
     assert not allowed("fovea.losses.bce.Tensor")  # what a module imports is not its own
 
 
+def test_a_module_that_a_clone_adds_is_allowed_in_a_folder_of_parts_and_a_folder_of_its_own_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fovea.config.allowed as module
+
+    package = tmp_path / "fovea"
+    for folder in ("models/heads", "data", "mine"):
+        (package / folder).mkdir(parents=True)
+        (package / folder / "new.py").write_text("import os\nclass New: ...\ndef new(): ...\ndef read_new(root): ...\n")
+    monkeypatch.setattr(module, "PACKAGE", package)
+    assert all(allowed(f"fovea.models.heads.new.{name}") for name in ("New", "new"))
+    assert all(allowed(f"fovea.data.new.{name}") for name in ("New", "read_new"))
+    assert not any(allowed(f"fovea.{name}") for name in ("data.new.new", "models.heads.new.os", "mine.new.New"))
+
+
 LIBRARIES = [
     *("torch.nn", "torch.optim", "torch.optim.lr_scheduler", "torch.optim.swa_utils", "torchvision.transforms.v2"),
+    *("torchvision.transforms", "torchvision.ops", "lightning.pytorch.plugins.environments"),
     *("torchmetrics", "torchmetrics.classification", "lightning.pytorch.callbacks", "lightning.pytorch.loggers"),
     *("lightning.pytorch.profilers", "lightning.pytorch.strategies", "lightning", "timm.loss", "timm.optim"),
 ]
@@ -123,7 +161,8 @@ def test_the_patterns_reach_classes_alone_and_none_that_takes_a_file_but_those_t
     reached = [getattr(library, name) for name in dir(library) if allowed(f"{module}.{name}")]
     classes = [thing for thing in reached if isinstance(thing, type)]
     assert classes
-    assert not [thing for thing in reached if callable(thing) and thing not in classes]
+    functions = [thing.__name__ for thing in reached if callable(thing) and thing not in classes]
+    assert functions == (["sigmoid_focal_loss"] if module == "torchvision.ops" else [])
     ours = ("torch", "torchvision", "torchmetrics", "lightning", "timm")
     assert {cls.__module__.partition(".")[0] for cls in classes} <= set(ours)
     bases = {base for cls in classes for base in cls.__mro__ if base.__module__.startswith(ours)}
@@ -135,6 +174,17 @@ def test_the_patterns_reach_classes_alone_and_none_that_takes_a_file_but_those_t
         if FILES.search(key)
     }
     assert asked <= KNOWN
+
+
+@pytest.mark.parametrize("module", ["torch", "torch.nn.functional", "torchvision.transforms.v2.functional"])
+def test_of_a_librarys_functions_only_those_are_reached_that_compute(module: str) -> None:
+    library = importlib.import_module(module)
+    reached = {name: getattr(library, name) for name in dir(library) if allowed(f"{module}.{name}")}
+    functions = {name: thing for name, thing in reached.items() if inspect.isfunction(thing)}
+    assert {thing.__module__.partition(".")[0] for thing in functions.values()} <= {"torch", "torchvision"}
+    asked = [key for thing in functions.values() for key in inspect.signature(thing).parameters]
+    assert not [key for key in asked if FILES.search(key)]
+    assert len(reached) >= 4
 
 
 CONFIGS = {
@@ -165,9 +215,19 @@ def test_a_target_is_found_wherever_it_is(text: str) -> None:
         check_targets(OmegaConf.create(text))
 
 
-def test_the_message_names_place_target_and_remedy() -> None:
-    with pytest.raises(ValueError, match=r"^model\.stem\._target_=os\.system: .*\n.*in a yaml of conf/"):
-        check_targets(OmegaConf.create({"model": {"stem": {"_target_": "os.system"}}}))
+REMEDIES = {
+    "os.system": r"in a yaml of conf/.*\n.*src/fovea/ defines in one of models, losses",
+    "torchvision.models.resnet18": "Type model=torchvision model.name=resnet18",
+    "timm.create_model": "Type model=timm model.name=",
+    "lightning.pytorch.callbacks.early_stopping.EarlyStopping": r"Name it .*\.pytorch\.callbacks\.EarlyStopping$",
+    "torch.nn.modules.loss.CrossEntropyLoss": r"Name it torch\.nn\.CrossEntropyLoss$",
+}
+
+
+@pytest.mark.parametrize("target", REMEDIES)
+def test_the_message_names_place_target_and_remedy(target: str) -> None:
+    with pytest.raises(ValueError, match=rf"^model\.stem\._target_={re.escape(target)}: .*\n.*{REMEDIES[target]}"):
+        check_targets(OmegaConf.create({"model": {"stem": {"_target_": target}}}))
 
 
 @pytest.mark.parametrize("strategy", ["fsdp", "deepspeed_stage_3", "model_parallel", "fsdp_cpu_offload"])

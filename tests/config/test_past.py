@@ -7,7 +7,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
 from fovea.config import past, saved
-from fovea.config.command import read_command
+from fovea.config.command import read_command, to_go_on_with
 from fovea.config.resolvers import register_resolvers
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -176,3 +176,8 @@ def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> Non
     assert divided(run, store="/packed") == (0.0, 0.0, 0)
     typed = ("data.test_fraction=0.5", "data.split_seed=2")
     assert divided(run, *typed, root="/elsewhere", test_fraction=0.5, split_seed=2) == (0.0, 0.5, 2)
+
+
+def test_a_sweeps_job_that_goes_on_has_the_places_typed_again_that_its_command_added(trained: Path) -> None:
+    words = to_go_on_with(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
+    assert words[1:] == ["++callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]

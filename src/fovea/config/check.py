@@ -12,17 +12,18 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
-from fovea.config.allowed import check_strategy, check_targets, targets
-from fovea.config.past import refuse_hidden
+from fovea.config.allowed import check_targets, targets
+from fovea.config.past import hidden, refuse_hidden
 from fovea.config.resolvers import CONF
-from fovea.config.saved import composed, plain
+from fovea.config.saved import composed, plain, references_of
 from fovea.config.schema import check_monitor, check_types
 
 
 def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
     """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there.
 
-    Or where the config comes from a run folder, `source`, and would build or write what that may not.
+    Or names a target that no config may build; or comes from a run folder, `source`, and would write elsewhere; or is
+    a new run's and could not be read again from that run's folder.
     """
     cfg = cfg.copy()
     for key in {"run_dir", "output_dir"} & set(cfg):
@@ -35,15 +36,15 @@ def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
         raise
     if missing:
         raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
+    check_targets(cfg)
     if source:
-        check_targets(cfg)
         untrusted.check_places(source, cfg)
         if "run" not in cfg:  # evaluating asks no logger
             refuse_hidden(cfg)
-    elif cfg.ckpt_path:
-        check_strategy(cfg)
     _check_data_root(cfg)
     check_types(config)
+    if not source and "usual" not in cfg:  # packing makes no run
+        untrusted.check_own(config, references_of(cfg))
     if "usual" in cfg:  # conf/pack.yaml
         _check_packing(cfg)
     for key in ("weights", "ckpt_path", "data.sampler.file"):
@@ -66,6 +67,22 @@ def _may_average(cfg: DictConfig) -> bool:
     usual = {target for _, target in targets(composed()["callbacks"])}
     named = {str(target) for _, target in targets(OmegaConf.to_container(cfg.callbacks, resolve=True))}
     return any(not target.startswith("lightning.") for target in named - usual)
+
+
+def to_type_again(cfg: DictConfig) -> list[str]:
+    """Which values of a training its run folder can't vouch for or doesn't keep, a sentence each."""
+    places = untrusted.places_outside(untrusted.Source(Path(cfg.run_dir), frozenset()), cfg)
+    lines = [
+        f"{place}={text} is outside of the run's folder, so every later command on this run has to type it again; "
+        "a place that a yaml of conf/ names has not to be typed"
+        for place, text in places
+        if place != "data.root"  # of made data: they are there by then, and only read
+    ]
+    return lines + [
+        f"{key} is a secret, which config.yaml doesn't keep: resume= and rerun= have to type it again; "
+        "a variable of .env that a yaml of conf/ names has not to be typed"
+        for key in hidden(plain(cfg))
+    ]
 
 
 def _check_packing(cfg: DictConfig) -> None:

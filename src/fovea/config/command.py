@@ -101,7 +101,8 @@ def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Command:
     Values of sections that the job's own command types are typed again: they are the user's word, not the folder's.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    again = [o.input_line or "" for o in parsed if o.type == OverrideType.CHANGE and untrusted.is_built(o.key_or_group)]
+    typed = [o for o in parsed if not o.is_delete() and untrusted.is_built(o.key_or_group)]
+    again = [f"++{(o.input_line or '').lstrip('+')}" if o.is_add() else o.input_line or "" for o in typed]
     return read_command("train", ("resume",), [with_value("resume", folder), *again])
 
 

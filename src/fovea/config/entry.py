@@ -12,6 +12,7 @@ gc.disable()  # until the job runs: collecting while modules load is a sixth of 
 import errno
 import functools
 import io
+import logging
 import os
 import signal
 import sys
@@ -27,7 +28,7 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
-from fovea.config.check import check, check_typed
+from fovea.config.check import check, check_typed, to_type_again
 from fovea.config.command import Command, read_command, to_go_on_with, without_dashes
 from fovea.config.environment import load_environment
 from fovea.config.explain import few_lines
@@ -40,6 +41,7 @@ from fovea.config.sweep import Sweep, is_sweep, with_sweeps_command
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
+log = logging.getLogger(__name__)
 
 
 def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], None]]:
@@ -101,7 +103,7 @@ def _ran_once(asked: Command, typed: list[str], job: Job) -> bool:
             with few_lines(_in_full()):
                 _check_folder(asked.config_name)
                 _make_absolute(cfg)
-                job(cfg)
+                _begin(job, cfg)
 
         _as_hydra_runs_it(run, cfg)
     return True
@@ -129,7 +131,7 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
             _check_folder(asked.config_name)
         _make_absolute(cfg)  # before it is checked, for this may run in the job's own folder
         _check(cfg, composed)
-        job(cfg)
+        _begin(job, cfg)
 
     def begin(cfg: DictConfig) -> None:
         run(cfg, Command(asked.config_name, list(HydraConfig.get().overrides.task), asked.source))
@@ -167,6 +169,13 @@ def _check(cfg: DictConfig, composed: Command) -> None:
 
 def _make_absolute(cfg: DictConfig) -> None:
     make_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
+
+
+def _begin(job: Job, cfg: DictConfig) -> None:
+    if not {"run", "usual"} & set(cfg) and is_first():  # neither evaluating nor packing: it trains
+        for line in to_type_again(cfg):
+            log.warning(line)
+    job(cfg)
 
 
 def _in_full() -> bool:

@@ -70,10 +70,14 @@ def save(cfg: DictConfig, file: Path) -> None:
 
     With those put back (`load`), an override of a saved config moves what follows from it, as it did at first.
     """
+    content = plain(cfg) | {"references": references_of(cfg)}
+    write_safely(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+
+
+def references_of(cfg: DictConfig) -> dict[str, str]:
+    """Which values follow from other keys of the same config: dotted path -> expression, secrets masked."""
     references = dict(_references(OmegaConf.to_container(cfg)))
-    references = {path: without_values(raw, secret_values()) for path, raw in references.items()}
-    text = yaml.safe_dump(plain(cfg) | {"references": references}, sort_keys=False, allow_unicode=True, width=120)
-    write_safely(file, text)
+    return {path: without_values(raw, secret_values()) for path, raw in references.items()}
 
 
 def _references(raw: Any, path: str = "") -> Iterator[tuple[str, str]]:

@@ -20,6 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config.allowed import allowed
 from fovea.config.direction import direction
 from fovea.config.explain import line, shown
 from fovea.config.files import GO_ON_FROM, read_json, results_of, write_safely
@@ -189,10 +190,17 @@ def _again(folder: Path) -> str:
 
 def _is_strange(word: str) -> bool:
     """Whether a word that somebody else may have written down reaches beyond the keys and groups of conf/."""
-    key = word.lstrip("+~")
-    ours = ("hydra/sweeper=", "hydra.sweeper.")  # a launcher may take lines of a shell
-    beyond = word.startswith("-") or (key.startswith("hydra") and not key.startswith(ours))
-    return beyond or "_target_" in word or ".." in word or reaches_out(*key.partition("=")[::2])
+    key, _, value = word.lstrip("+~").partition("=")
+    if word.startswith("-") or ".." in word:
+        return True
+    if key.startswith("hydra"):  # a launcher may take lines of a shell
+        return not (key == "hydra/sweeper" or key.startswith("hydra.sweeper.")) or "_target_" in word
+    named = value if key.endswith("_target_") else ",".join(re.findall(r"_target_['\"]?\s*:\s*([^,}\]]*)", value))
+    targets = [text.strip(" '\"") for text in named.split(",") if text]
+    inner = re.findall(r"([\w.]+)['\"]?\s*:", value)  # the keys of a mapping
+    return not all(map(allowed, targets)) or any(
+        reaches_out(f"{key}.{name}".rstrip("."), value) for name in ["", *inner]
+    )
 
 
 def in_folder(arguments: list[str], folder: Path) -> list[str]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
 
-from fovea.config.allowed import conf_texts
+from fovea.config.allowed import conf_places, conf_texts
 from fovea.config.resolvers import PROJECT, RESOLVERS
 
 SECTIONS = (
@@ -123,20 +123,38 @@ def check(source: Source, content: dict[str, Any]) -> None:
             _check_expression(source.file, place, text)
 
 
+def check_own(content: dict[str, Any], references: dict[str, str]) -> None:
+    """Look at what a new run's config.yaml would hold as if it were a stranger's: resuming the run will do so.
+
+    Raises:
+        ValueError: it would be refused.
+    """
+    file = Path("config.yaml")
+    base = OmegaConf.to_container(put_back(file, content, references))
+    assert isinstance(base, dict)
+    check(Source(Path(), frozenset()), {str(key): value for key, value in base.items()})
+
+
 def check_places(source: Source, cfg: DictConfig) -> None:
     """Look at where the parts of a composed config would write, as it resolves.
 
     Raises:
         ValueError: it is outside of the run's folder and, for what is kept of data, of DATA_DIR.
     """
+    for place, text in places_outside(source, cfg):
+        here = "the run's folder and of DATA_DIR" if place.startswith("data.") else "the run's folder"
+        raise ValueError(
+            f"{source.file}: {place}={text} is outside of {here}\nIf you trust it, type it: {place}=<place>"
+        )
+
+
+def places_outside(source: Source, cfg: DictConfig) -> Iterator[tuple[str, str]]:
+    """(dotted path, place) of what parts would write outside of the run's folder and was not typed."""
     content = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(content, dict)
     for place, text in texts({key: content[key] for key in BUILT if key in content}):
         if _is_written(place, content["data"]) and not source.is_trusted(place) and _leads_out(place, text, source):
-            here = "the run's folder and of DATA_DIR" if place.startswith("data.") else "the run's folder"
-            raise ValueError(
-                f"{source.file}: {place}={text} is outside of {here}\nIf you trust it, type it: {place}=<place>"
-            )
+            yield place, text
 
 
 def is_built(key: str) -> bool:
@@ -188,7 +206,10 @@ def _check_expression(file: Path, place: str, text: str) -> None:
     variables = re.findall(r"oc\.env\s*:\s*(\w+)", text)
     known = re.findall(r"oc\.env\s*:\s*(\w+)", conf_texts())
     if not own.issuperset(names) or len(variables) != names.count("oc.env") or not set(known).issuperset(variables):
-        raise ValueError(f"{file}: {place}={text} reads what no yaml of conf/ reads, and may come from a stranger")
+        raise ValueError(
+            f"{file}: {place}={text} reads what no yaml of conf/ reads, and may come from a stranger\n"
+            "Name the variable in a yaml of conf/, or type the value itself"
+        )
 
 
 def _resolvers(node: Any) -> Iterator[str]:
@@ -216,7 +237,7 @@ def _leads_out(place: str, text: str, source: Source) -> bool:
         there = os.path.realpath(source.folder / text)
     else:
         return False
-    homes = [source.folder]
+    homes = [source.folder, *(Path(named).expanduser() for named in conf_places())]
     if place.startswith("data."):
         homes.append(Path(os.environ.get("DATA_DIR") or PROJECT / "data"))
     if place.startswith("logger.") and local:  # as in conf/logger/mlflow.yaml, and as it once was

@@ -1,0 +1,69 @@
+"""What a training would hand on to later commands is looked at when it begins."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import DictConfig
+
+from fovea.config import allowed
+from fovea.config.check import check, to_type_again
+from fovea.config.resolvers import CONF, register_resolvers
+
+MINE = "+callbacks.mine={_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: %s}"
+
+
+@pytest.fixture(autouse=True)
+def conf_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    register_resolvers()
+    yield
+    allowed.conf_texts.cache_clear()
+
+
+def composed(tmp_path: Path, *words: str) -> DictConfig:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", [f"data.root='{tmp_path}'", *words])
+    cfg.run_dir = str(tmp_path / "run")
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("loss._target_=os.system", r"loss\._target_=os\.system: .*\n.*in a yaml of conf/"),
+        ("trainer.strategy=deepspeed_stage_2", "trainer.strategy=deepspeed_stage_2"),
+        (
+            "+callbacks.progress.api_token=${oc.env:MY_TOKEN}",
+            r"api_token=.*reads what no yaml.*\nName the variable in a",
+        ),
+        ("+callbacks.progress.x='${oc.decode:null}'", r"callbacks\.progress\.x=.*reads what no yaml"),
+    ],
+)
+def test_what_later_commands_would_refuse_is_refused_when_the_training_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str, said: str
+) -> None:
+    monkeypatch.setenv("MY_TOKEN", "geheimnis123")
+    with pytest.raises(ValueError, match=said):
+        check(composed(tmp_path, word))
+
+
+def test_what_has_to_be_typed_again_is_said_when_the_training_begins(tmp_path: Path) -> None:
+    assert to_type_again(composed(tmp_path)) == []
+    assert to_type_again(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []
+    (place,) = to_type_again(composed(tmp_path, MINE % "/elsewhere"))
+    assert place.startswith("callbacks.mine.dirpath=/elsewhere is outside of the run's folder")
+    (secret,) = to_type_again(composed(tmp_path, "+logger.csv.api_token=geheimnis123"))
+    assert secret.startswith("logger.csv.api_token is a secret")
+    assert "geheimnis" not in secret
+
+
+def test_a_place_that_conf_names_has_not_to_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine.yaml").write_text("dirpath: /elsewhere\nfolder: ${oc.env:MY_PLACE}/x\nroot: /data\n")
+    monkeypatch.setattr(allowed, "CONF", tmp_path)
+    monkeypatch.setenv("MY_PLACE", "/my/place")
+    allowed.conf_texts.cache_clear()
+    for place in ("/elsewhere", "/elsewhere/deeper", "/my/place/x"):
+        assert to_type_again(composed(tmp_path, MINE % place)) == []
+    for place in ("/data", "/elsewhere/../etc", "/my"):
+        assert len(to_type_again(composed(tmp_path, MINE % place))) == 1
