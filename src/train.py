@@ -38,6 +38,7 @@ def main(cfg: DictConfig) -> None:
         checkpoint = last_good(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)
+        build.check_loss(task, data, data.splits)
         if cfg.weights:
             load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
         trainer = build.trainer(cfg)

@@ -239,8 +239,9 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, CLASSES))
     parts = {name: instantiate(config[name]) for name in ("metrics", "per_class_metrics")}
-    loss = {} if task == "multiclass" else {"loss": BinaryCrossEntropy()}
-    module = make_task(task=task, network=network, **parts, **loss)
+    weighted = torch.nn.CrossEntropyLoss(torch.linspace(0.3, 2.5, CLASSES), label_smoothing=0.1)
+    loss = weighted if task == "multiclass" else BinaryCrossEntropy()
+    module = make_task(task=task, network=network, loss=loss, **parts)
     ema = EMA()
     ema.loaded = {name: tensor / 2 for name, tensor in network.state_dict().items()}
     trainer = make_trainer(ema, **(two_devices() if ranks > 1 else {}))

@@ -4,7 +4,7 @@ import torch
 from fovea.mean_loss import MeanLoss
 
 
-def mean(*batches: tuple[float, int]) -> float:
+def mean(*batches: tuple[float, float]) -> float:
     metric = MeanLoss()
     for value, known in batches:
         metric.update(torch.tensor(value), torch.tensor(known))
@@ -13,6 +13,10 @@ def mean(*batches: tuple[float, int]) -> float:
 
 def test_batches_count_by_what_is_known_in_them() -> None:
     assert mean((1.0, 3), (5.0, 1), (7.0, 0)) == pytest.approx((1 * 3 + 5) / 4)
+
+
+def test_weights_may_be_fractions() -> None:
+    assert mean((1.0, 0.25), (5.0, 1.5), (7.0, 0.0)) == pytest.approx((0.25 + 7.5) / 1.75)
 
 
 def test_it_is_0_where_nothing_is_known() -> None:

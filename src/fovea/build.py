@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import warnings
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fovea import sanity_check
+from fovea import loss_check, sanity_check
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
 from fovea.callbacks.save_best import SaveBest
@@ -28,7 +29,7 @@ from fovea.config import explain, saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
 from fovea.data.dataset import ImageDataset
-from fovea.data.index import Index
+from fovea.data.index import UNKNOWN, Index, what_is_unknown
 from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
 from fovea.monitor import mode_of
@@ -140,6 +141,12 @@ def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
     """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
     sanity_check.check_validation(trainer, cfg.monitor, plateau=_builds(cfg.scheduler, ReduceLROnPlateau))
+
+
+def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:
+    """Raises ValueError where the task's loss doesn't suit the labels of the splits; see loss_check.py."""
+    unknown = [what_is_unknown(data.splits[split].targets) for split in splits]
+    loss_check.check_loss(task.loss, data.num_classes, max(unknown, key=UNKNOWN.index))
 
 
 def _network(cfg: DictConfig) -> nn.Module:

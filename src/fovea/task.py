@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
 from fovea import metric_states, schedule_settings
+from fovea.batch_loss import BatchLoss, Measured
 from fovea.mean_loss import MeanLoss
 
 Split = Literal["train", "val", "test"]
@@ -20,8 +21,8 @@ Split = Literal["train", "val", "test"]
 class ClassificationTask(LightningModule):
     """Trains and measures a classifier, single-label or multi-label.
 
-    Logs `<split>/loss` and `<split>/<metric>` per epoch, and `train/loss_step` per step. The loss of an epoch is the
-    mean over everything known in it, not a mean of the batches' means.
+    Logs `<split>/loss` and `<split>/<metric>` per epoch, and `train/loss_step` per step. Logged losses are means over
+    what is known, for reduction=sum too; an epoch's is that of all its targets, not a mean of the batches' means.
 
     Attributes:
         per_class: after a test, {metric: (K,) tensor} of the metrics that say something of each class.
@@ -52,7 +53,7 @@ class ClassificationTask(LightningModule):
             network: (B, 3, H, W) float -> (B, K) logits.
             preprocess: (B, 3, H, W) uint8 -> the network's float input.
             mixing: (the network's input, target) -> the same of a mixed training batch, target (B, K) float.
-            loss: (logits, target) -> scalar, the mean over what is known.
+            loss: (logits, target) -> scalar, the mean over what is known; or unreduced, see BatchLoss.
             metrics: updated with (probabilities (B, K), integer target); each gives a scalar.
             per_class_metrics: the same, each gives (K,); for test alone.
             optimizer: parameters or parameter groups -> optimizer.
@@ -64,7 +65,7 @@ class ClassificationTask(LightningModule):
         """
         super().__init__()
         self.task: Literal["multiclass", "multilabel"] = task
-        self.network, self.preprocess, self.mixing, self.loss = network, preprocess, mixing, loss
+        self.network, self.preprocess, self.mixing, self.loss = network, preprocess, mixing, BatchLoss(loss, task)
         self.build_optimizer, self.build_scheduler = optimizer, scheduler
         self.parameter_groups, self.interval, self.monitor = parameter_groups, interval, monitor
         self.seed, self.config = seed, config
@@ -122,11 +123,11 @@ class ClassificationTask(LightningModule):
         images, target = self.mix(self.preprocess(batch[0]), batch[1])
         logits = self.network(images)  # (B, K)
         loss = self.loss(logits, target)
-        if self.rejects(loss):  # several devices must have gradients to bring together: zeros
+        if self.rejects(loss.value):  # several devices must have gradients to bring together: zeros
             return {"loss": sum((p * 0).sum() for p in self.network.parameters() if p.requires_grad), "left_out": True}
         self._measure(loss, logits, target, "train")
-        self.log("train/loss_step", loss, on_step=True, on_epoch=False, prog_bar=True)
-        return loss
+        self.log("train/loss_step", loss.mean, on_step=True, on_epoch=False, prog_bar=True)
+        return loss.value
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Make an optimizer step follow the mean loss of its batches; an epoch's last step may have fewer of them.
@@ -194,16 +195,16 @@ class ClassificationTask(LightningModule):
         return self._measure(self.loss(logits, target), logits, target, split)
 
     def count(
-        self, loss: Tensor, logits: Tensor, target: Tensor, losses: MeanLoss, metrics: Iterable[Metric]
+        self, loss: Measured, logits: Tensor, target: Tensor, losses: MeanLoss, metrics: Iterable[Metric]
     ) -> tuple[Tensor, Tensor]:
         """Feed a batch to its split's metrics; probabilities (B, K) and integer labels."""
         probabilities, labels = self.probabilities(logits.detach()), self._labels(target)
         if len(target):  # a rank with no image left has nothing to say of the loss
-            losses.update(loss.detach(), (target != -1).sum())
+            losses.update(loss.mean.detach(), loss.weight)
         metric_states.update(metrics, probabilities, labels)
         return probabilities, labels
 
-    def _measure(self, loss: Tensor, logits: Tensor, target: Tensor, split: Split) -> tuple[Tensor, Tensor]:
+    def _measure(self, loss: Measured, logits: Tensor, target: Tensor, split: Split) -> tuple[Tensor, Tensor]:
         """`count`, and what is logged of it at the epoch's end."""
         losses, metrics = self.losses[f"{split}_"], self.metrics[f"{split}_"]
         assert isinstance(losses, MeanLoss) and isinstance(metrics, MetricCollection)

@@ -10,6 +10,9 @@ from torch import Tensor
 from fovea.data.strings import Strings, join
 
 Task = Literal["multiclass", "multilabel"]
+Unknown = Literal["nothing", "images", "labels"]  # nothing; all labels of some images; some labels of an image
+ROWS_AT_ONCE = 65536  # (N, K) of bool may be gigabytes
+UNKNOWN: tuple[Unknown, ...] = ("nothing", "images", "labels")  # each includes those before it
 
 
 class Store(Protocol):
@@ -69,6 +72,14 @@ def concatenate(indices: Sequence[Index]) -> Index:
     assert all(index.store is store for index in indices)
     rows = torch.cat([index.rows for index in indices]) if store else None
     return Index(join([index.paths for index in indices]), torch.cat([i.targets for i in indices]), store, rows)
+
+
+def what_is_unknown(targets: Tensor) -> Unknown:
+    """Of a split's targets, (N,) or (N, K)."""
+    if targets.ndim == 1 or not len(targets) or targets.min() != -1:
+        return "nothing"
+    whole = all(((rows == -1).any(1) == (rows == -1).all(1)).all() for rows in targets.split(ROWS_AT_ONCE))
+    return "images" if whole else "labels"
 
 
 @dataclass(frozen=True)
