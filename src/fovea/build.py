@@ -29,9 +29,10 @@ from fovea.config import explain, saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
 from fovea.data.dataset import ImageDataset
-from fovea.data.index import UNKNOWN, Index, what_is_unknown
+from fovea.data.index import UNKNOWN, Index, class_counts, what_is_unknown
 from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
+from fovea.losses import arguments
 from fovea.monitor import mode_of
 from fovea.ranks import check_world
 from fovea.report.metrics_csv import MetricsCsv
@@ -78,6 +79,8 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         raise ValueError(f"the run is {cfg.task} and the data is {data.task}: give it data of its own kind")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)
     if to_train:
+        if OmegaConf.select(cfg, "class_counts", default=cfg) is None:  # a run's balanced weights stay what they were
+            cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
         cfg.total_steps = total_steps(data.batches_per_epoch, cfg.trainer)
     return data
 
@@ -104,7 +107,7 @@ def total_steps(batches: int, trainer: Any) -> int | None:
 def task(cfg: DictConfig) -> ClassificationTask:
     """The network with its loss, metrics, optimizer and schedule; the network's weights follow from the seed."""
     seed_everything(cfg.seed, verbose=False)
-    loss = instantiate(cfg.loss)
+    loss = _loss(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
@@ -141,6 +144,19 @@ def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
     """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
     sanity_check.check_validation(trainer, cfg.monitor, plateau=_builds(cfg.scheduler, ReduceLROnPlateau))
+
+
+def _loss(node: DictConfig) -> Any:
+    """Lists in its config become tensors where the loss takes those; see losses/arguments.py."""
+    options = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(options, dict)
+    try:
+        kind = get_object(options["_target_"])
+    except ImportError as error:
+        raise ValueError(f"loss._target_={options['_target_']} can't be imported: is it spelt right?") from error
+    options = arguments.accepted(kind, {str(key): value for key, value in options.items()})
+    tensors = arguments.tensors(kind, options)
+    return arguments.of_the_config(instantiate(options, **tensors, _convert_="all"), tensors)
 
 
 def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:

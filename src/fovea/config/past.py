@@ -83,7 +83,8 @@ def as_they_were(folder: Path, groups: Sequence[Override], overrides: Iterable[O
         return []
     before = DictConfig(load("", folder, from_its_start=True))
     words = [o.input_line or "" for o in overrides if o.key_or_group not in ("resume", "force")]
-    now = DictConfig(composed(*words) | {key: before[key] for key in ("task", "num_classes", "class_names")})
+    from_data = [key for key in ("task", "num_classes", "class_names", "class_counts") if key in before]
+    now = DictConfig(composed(*words) | {key: before[key] for key in from_data})
     values = {o.key_or_group: _value(before, places[o.key_or_group]) for o in fixed}
     return [o for o in fixed if values[o.key_or_group] == _value(now, places[o.key_or_group]) is not None]
 

@@ -74,6 +74,16 @@ def concatenate(indices: Sequence[Index]) -> Index:
     return Index(join([index.paths for index in indices]), torch.cat([i.targets for i in indices]), store, rows)
 
 
+def class_counts(targets: Tensor, num_classes: int) -> dict[str, list[int]]:
+    """How many of a split's targets, (N,) or (N, K), are known to have each class, and how many known not to."""
+    if targets.ndim == 1:
+        present = targets.long().bincount(minlength=num_classes)
+        return {"present": present.tolist(), "absent": (len(targets) - present).tolist()}
+    parts = targets.split(ROWS_AT_ONCE)
+    counts = {name: sum((rows == value).sum(0) for rows in parts) for name, value in (("present", 1), ("absent", 0))}
+    return {name: torch.as_tensor(count).tolist() for name, count in counts.items()}
+
+
 def what_is_unknown(targets: Tensor) -> Unknown:
     """Of a split's targets, (N,) or (N, K)."""
     if targets.ndim == 1 or not len(targets) or targets.min() != -1:

@@ -1,0 +1,89 @@
+"""Class weights in the losses, against scikit-learn's formula and torch's own losses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils.class_weight import compute_class_weight
+from torch.nn import functional as F
+
+from fovea.data.index import class_counts
+from fovea.losses.bce import BinaryCrossEntropy
+from fovea.losses.cross_entropy import CrossEntropy
+
+NAMES = ["cat", "dog", "7"]
+LABELS = torch.tensor([0] * 8 + [1] * 3 + [2])
+TARGET = torch.tensor([[1, 0, -1], [1, 1, -1], [0, 1, 1], [1, -1, 0], [0, 0, 0]], dtype=torch.int8)
+
+
+def cross_entropy(said: Any, labels: torch.Tensor = LABELS, **more: Any) -> CrossEntropy:
+    return CrossEntropy(said, class_names=NAMES, class_counts=class_counts(labels, 3), **more)  # type: ignore[arg-type]
+
+
+def bce(**said: Any) -> BinaryCrossEntropy:
+    return BinaryCrossEntropy(class_names=NAMES, class_counts=class_counts(TARGET, 3), **said)  # type: ignore[arg-type]
+
+
+def test_balanced_weights_are_scikit_learns() -> None:
+    expected = compute_class_weight("balanced", classes=np.arange(3), y=LABELS.numpy())
+    np.testing.assert_allclose(cross_entropy("balanced").weight, expected, rtol=1e-6)
+
+
+def test_balanced_positives_weigh_negatives_by_positives_of_the_known_labels() -> None:
+    np.testing.assert_allclose(bce(pos_weight="balanced").pos_weight, [2 / 3, 2 / 2, 2 / 1])
+
+
+@pytest.mark.parametrize("said", [[1, 4, 0.5], {"dog": 4, 7: 0.5}, {"7": 0.5, "dog": 4.0, "cat": 1}])
+def test_weights_come_from_a_list_or_by_name_and_others_are_1(said: Any) -> None:
+    weight, logits = torch.tensor([1, 4, 0.5]), torch.randn(12, 3)
+    torch.testing.assert_close(cross_entropy(said)(logits, LABELS), F.cross_entropy(logits, LABELS, weight))
+    known, target = TARGET != -1, TARGET.clamp(min=0).float()
+    for key, torchs in (("pos_weight", "pos_weight"), ("class_weights", "weight")):
+        each = F.binary_cross_entropy_with_logits(logits[:5], target, reduction="none", **{torchs: weight})
+        torch.testing.assert_close(bce(**{key: said})(logits[:5], TARGET.float()), each[known].mean())
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ([1, 2], "has 2 weights and the data 3 classes"),
+        ({"dgo": 2}, "no class 'dgo' in the data: did you mean dog"),
+        ({"xyz": 2}, "there are cat, dog, 7"),
+        ([1, -2, 1], "-2 is no weight"),
+        ([1, float("nan"), 1], "nan is no weight"),
+        ([1, "two", 1], "two is no weight"),
+        ([0, 0, 0], "all weights are 0"),
+        ("equal", "give balanced, a list"),
+        (3, "give balanced, a list"),
+    ],
+)
+def test_weights_that_do_not_suit_the_classes_are_refused(said: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words) as caught:
+        cross_entropy(said)
+    assert "loss.class_weights" in str(caught.value)
+    with pytest.raises(ValueError, match=words):
+        bce(pos_weight=said)
+
+
+def test_a_class_without_images_weighs_1_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert cross_entropy("balanced", LABELS[:11]).weight.tolist() == pytest.approx([11 / 24, 11 / 9, 1.0])
+    assert "weight 1 for 1 classes without a training image: 7" in caplog.text
+
+
+def test_the_weights_are_logged_by_name(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    cross_entropy({"dog": 4})
+    assert "loss.class_weights: cat 1, dog 4, 7 1" in caplog.text
+
+
+def test_torchs_name_for_the_weights_works_too_but_not_both() -> None:
+    assert cross_entropy(None, weight=[1, 4, 1]).weight.tolist() == [1, 4, 1]
+    with pytest.raises(ValueError, match="give one of them"):
+        cross_entropy([1, 2, 3], weight=[1, 4, 1])
+
+
+def test_weights_are_in_no_checkpoint_and_follow_to_the_device() -> None:
+    for loss in (cross_entropy("balanced"), bce(pos_weight="balanced", class_weights="balanced")):
+        assert not loss.state_dict()
+        assert {str(buffer.device) for buffer in loss.to("meta").buffers()} == {"meta"}
