@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
-
-from fovea.config.entry import entry
 
 log = logging.getLogger(__name__)
 

@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from fovea.config import past, saved
-from fovea.config.entry import entry
 from fovea.config.processes import is_first
 
 if TYPE_CHECKING:

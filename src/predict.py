@@ -3,9 +3,8 @@
 import logging
 from pathlib import Path
 
+from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig
-
-from fovea.config.entry import entry
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
+from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig, OmegaConf
 
 from fovea.config import past, saved
-from fovea.config.entry import entry
 from fovea.config.processes import is_first
 
 log = logging.getLogger(__name__)

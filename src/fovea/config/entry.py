@@ -9,6 +9,10 @@ import gc
 
 gc.disable()  # until the job runs: collecting while modules load is a sixth of the time that a typing error takes
 
+from fovea.config.dependencies import exit_if_missing
+
+exit_if_missing()
+
 import errno
 import functools
 import io
@@ -37,6 +41,7 @@ from fovea.config.named_run import with_run_folders
 from fovea.config.paths import make_absolute, quoted
 from fovea.config.processes import is_first
 from fovea.config.resolvers import CONF, register_resolvers
+from fovea.config.suggest import refuse_options
 from fovea.config.sweep import Sweep, is_sweep, with_sweeps_command
 
 Job = Callable[[DictConfig], None]
@@ -66,6 +71,7 @@ def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], Non
             with few_lines(_in_full()):
                 load_environment()
                 words = without_dashes(sys.argv[1:])
+                refuse_options(words)
                 words = with_run_folders([quoted(word, is_sweep(words)) for word in words], saved_run)
                 typed = with_sweeps_command(words, saved_run)
                 asked = read_command(config_name, saved_run, typed)

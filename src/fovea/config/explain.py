@@ -17,11 +17,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import secret_values, without_values
+from fovea.config.suggest import PLUGINS, aliased, instead_of, missing_plugin, near_options
 
 REASONS = {  # options that people ask for and that can't be there
     "hydra/sweeper/optuna": 'hydra/sweeper=optimize needs a plugin: pip install -e ".[optuna]"',
     "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
 }
+WHOSE = {"model": "A network of torchvision or timm? ", "data": "A folder of images? "}
 MOST_LINES = 8
 LOADER_DIED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal: (?P<signal>[\w ]+)|exited unexpectedly)")
 UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")}
@@ -143,14 +145,26 @@ def explain(error: Exception) -> str | None:
 
 def _unknown_option(error: MissingConfigException) -> str:
     asked = error.missing_cfg_file or ""
-    if asked in REASONS:
-        return REASONS[asked]
-    group, _, option = asked.rpartition("/")
+    reason = REASONS.get(asked) or missing_plugin(asked)
+    if reason:
+        return reason
+    typed = (word.partition("=")[0] for word in sys.argv[1:])
+    group = next((key for key in typed if key and asked.startswith(f"{key}/")), asked.rpartition("/")[0])
+    return _no_such_option(group, asked.removeprefix(f"{group}/"))
+
+
+def _no_such_option(group: str, option: str) -> str:
+    missing = f"{group}={option}: there is no conf/{group}/{option}.yaml."
+    instead = instead_of(group, option)
+    meant = "" if instead else _meant(near_options(group, option))
     options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    missing = (
-        f"{group}={option}: there is no conf/{group}/{option}.yaml.{_meant(difflib.get_close_matches(option, options))}"
-    )
-    return f"{missing}\nThere are {', '.join(options)}"
+    plugins = [name.rpartition("/")[2] for name in PLUGINS if name.startswith(f"{group}/")]
+    there = f"There are {', '.join(options)}" if options else ""
+    more = f"Plugins to install: {', '.join(plugins)}" if plugins else ""
+    if group == "data" and not instead:
+        more = "Your own images, in a folder for each class: data=folder data.root=<folder>"
+    type_ = f"{WHOSE.get(group, '')}Type {' or '.join(instead)}" if instead else ""
+    return "\n".join(line for line in (missing + meant, type_, there, more) if line)
 
 
 def _null_for_a_group() -> str:
@@ -160,6 +174,9 @@ def _null_for_a_group() -> str:
 
 def _no_name_for_a_group() -> str:
     words = [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir()]
+    for group, _, option in (word.partition("=") for word in words):
+        if instead_of(group, option):
+            return _no_such_option(group, option)
     return f"{' '.join(words)}: a group takes the name of one of its yamls, which is text, or a list of names"
 
 
@@ -168,6 +185,9 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     if not found:
         return str(error.__cause__ or error) if "Error merging override" not in str(error) else _merging(error)
     key = found[1]
+    aliases = aliased(sys.argv[1:]) if aliased([f"{key}=x"]) else []
+    if aliases:
+        return f"{key}: there is no such key. Type {' '.join(aliases)}"
     keys = _keys(error)
     near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or [
         other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]
