@@ -1,10 +1,13 @@
 """Paths are text: what is typed is the path that is used."""
 
+import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import hydra
 import pytest
+from helpers import SMALL, make_folder
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
@@ -95,3 +98,21 @@ def test_the_composed_config_has_the_path_as_typed() -> None:
     words = [quoted(f"data.root={name}") for name in ("1e3", "2024_01_05")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         assert [hydra.compose("train", [word]).data.root for word in words] == ["1e3", "2024_01_05"]
+
+
+@pytest.mark.slow
+def test_relative_paths_hold_where_each_job_runs_in_its_own_folder(
+    invoke: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("2024", "1e3"):
+        make_folder(tmp_path / name)
+    own = "hydra.job.chdir=true"
+    words = ("data=folder", *SMALL, own, "hydra.sweep.dir=2024_01_06")
+    assert invoke("train", "-m", "data.root=2024,1e3", *words)[0] == 0
+    assert invoke("train", "resume=2024_01_06/1", "trainer.max_epochs=2", own)[0] == 0
+    assert invoke("evaluate", "run=2024_01_06/1/checkpoints/last.ckpt", "data.root=2024", own)[0] == 0
+    (results,) = (tmp_path / "2024_01_06" / "1" / "evaluate").glob("*/results.json")
+    assert json.loads(results.read_text())["checkpoint"] == str(tmp_path / "2024_01_06/1/checkpoints/last.ckpt")
+    assert invoke("predict", "run=2024_01_06/1", "source=2024/cat", "output=new/1.csv", own)[0] == 0
+    assert len((tmp_path / "new" / "1.csv").read_text().splitlines()) == 1 + 12

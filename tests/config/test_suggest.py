@@ -106,3 +106,11 @@ def test_a_command_line_is_answered_in_few_lines_and_makes_no_folder(
     assert len((out + err).splitlines()) <= 5
     assert not re.search("Traceback", err)
     assert not runs()
+
+
+def test_a_sweep_of_which_no_job_can_be_composed_leaves_no_folder(invoke: Invoke, tmp_path: Path) -> None:
+    code, out, err = invoke("train", "-m", "lr=0.1,0.2")
+    assert code == 2
+    assert "error: lr: there is no such key. Type optimizer.lr=0.1,0.2" in err
+    assert "jobs" not in out
+    assert not list((tmp_path / "runs").rglob("sweep*"))

@@ -189,6 +189,9 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     if aliases:
         return f"{key}: there is no such key. Type {' '.join(aliases)}"
     keys = _keys(error)
+    if "/" in key:  # a group of Hydra's
+        near = difflib.get_close_matches(key, [name.replace(".", "/") for name in keys], n=1)
+        return f"{key}: there is no such group.{_meant(near)}"
     near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or [
         other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]
     ]

@@ -10,7 +10,7 @@ import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,8 @@ class Sweep:
         if (self.folder / "config.yaml").exists():
             raise ValueError(f"hydra.sweep.dir={self.folder} has a run: give the sweep a folder of its own")
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not (self.folder / COMMAND).exists():
+        new = not (self.folder / COMMAND).exists()
+        if new:
             self._keep_command()
         jobs_of(self.folder)  # a damaged file of it is told before any job runs
         through = False
@@ -77,11 +78,20 @@ class Sweep:
             through = True
         finally:
             rows = jobs_of(self.folder)
-            print(table(self.folder, rows, "" if through else " that were begun"), flush=True)
+            if new and not rows and not through:
+                self._remove()  # such as a key that is not there: no job could be composed
+            else:
+                print(table(self.folder, rows, "" if through else " that were begun"), flush=True)
         if not self.refused:
             self._keep_command()
         if self.failed or any(row["status"] != "finished" for row in rows):
             raise SystemExit(1)
+
+    def _remove(self) -> None:
+        for name in (COMMAND, "multirun.yaml"):
+            (self.folder / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it had something else
+            self.folder.rmdir()
 
     def _keep_command(self) -> None:
         write_safely(self.folder / COMMAND, json.dumps({"command": self.command}, indent=2) + "\n")
