@@ -97,6 +97,23 @@ def test_a_random_file_matches_a_plain_loop(root: Path) -> None:
             assert splits.train.targets[i, k] == float(present)
 
 
+def test_categories_of_one_name_are_one_class_and_it_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Roboflow's exports begin with such a root category; here it has the name of a real one."""
+    doubled = [{"id": 0, "name": "dog"}, *CATEGORIES]
+    write(root, "train", {**TRAIN, "categories": doubled})
+    write(root, "val", {**VAL, "categories": doubled})
+    splits = read_coco(root)
+    assert splits.class_names == ("dog", "person", "toothbrush")
+    assert splits.train.targets.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
+    assert "1 names belong to several categories, each read as one class: [\"'dog' (ids 0, 18)\"]" in caplog.text
+
+
+def test_two_categories_of_one_id_are_refused(root: Path) -> None:
+    write(root, "train", {**TRAIN, "categories": [*CATEGORIES, {"id": 1, "name": "cat"}]})
+    with pytest.raises(ValueError, match=r"train2017.json: categories 'cat' and 'person' have one id, 1"):
+        read_coco(root)
+
+
 def test_files_with_different_categories_are_refused(root: Path) -> None:
     write(root, "val", {**VAL, "categories": [*CATEGORIES[:2], {"id": 90, "name": "comb"}]})
     with pytest.raises(ValueError, match=r"instances_val2017.json has other categories than .*\(90, 'comb'\)"):

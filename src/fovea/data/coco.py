@@ -4,8 +4,10 @@ Source: Lin et al. 2014, https://arxiv.org/abs/1405.0312; format: https://cocoda
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ import torch
 from fovea.data.index import Index, Splits
 from fovea.data.multilabel_csv import leads_out, missing_files
 from fovea.data.strings import Strings
+
+log = logging.getLogger(__name__)
 
 Json = dict[str, Any]
 Categories = tuple[tuple[int, str], ...]
@@ -35,6 +39,8 @@ def read_coco(
     test_annotations: str | None = None,
 ) -> Splits:
     """Read instances files; class k is the k-th category by id (COCO's ids have gaps: 80 of 1 to 90).
+
+    Categories of one name are one class, at the place of the lowest id; a warning says so.
 
     A category is present if the image has any annotation of it, a crowd's (`iscrowd`) too: such a region does hold
     the category. An image without annotations is kept, with every category absent.
@@ -61,7 +67,8 @@ def read_coco(
                 f" first {sorted(set(others) ^ set(categories))[:3]} (id, name).\nTake all files from one release."
             )
     indices = {split: index for split, (_, index) in read.items()}
-    names = tuple(name for _, name in categories)
+    names = _class_names(categories)
+    _say_merged(categories)
     return Splits("multilabel", names, indices.get("train"), indices.get("val"), indices.get("test"))
 
 
@@ -69,7 +76,7 @@ def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, 
     file = root / annotations
     content = _read_json(file)
     _check_items(file, content)
-    categories = tuple(sorted((item["id"], item["name"]) for item in content["categories"]))
+    categories = _categories(file, content["categories"])
     paths = [os.path.join(root, folder, item["file_name"]) for item in content["images"]]
     if not paths:
         raise ValueError(f"{file} names no images.")
@@ -77,6 +84,28 @@ def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, 
         first = "".join(f"\n  {path}" for path in missing[:3])
         raise ValueError(f"{file}: {len(missing)} of {len(paths)} images are not there, first:{first}")
     return categories, Index(Strings.of(paths, os.path.join(root, "")), _targets(file, content, categories))
+
+
+def _categories(file: Path, items: Sequence[Json]) -> Categories:
+    """(id, name) of each, by id."""
+    categories = tuple(sorted({(item["id"], item["name"].strip()) for item in items}))
+    for (number, name), (following, other) in pairwise(categories):
+        if number == following:
+            raise ValueError(f"{file}: categories {name!r} and {other!r} have one id, {number}; each needs its own.")
+    return categories
+
+
+def _class_names(categories: Categories) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name for _, name in categories))
+
+
+def _say_merged(categories: Categories) -> None:
+    ids: dict[str, list[int]] = {}
+    for number, name in categories:
+        ids.setdefault(name, []).append(number)
+    merged = [f"{name!r} (ids {', '.join(map(str, some))})" for name, some in ids.items() if len(some) > 1]
+    if merged:
+        log.warning("%d names belong to several categories, each read as one class: %s", len(merged), merged[:5])
 
 
 def _read_json(file: Path) -> Json:
@@ -121,12 +150,13 @@ def _targets(file: Path, content: Mapping[str, Sequence[Json]], categories: Cate
     row_of = {item["id"]: i for i, item in enumerate(content["images"])}
     if len(row_of) != len(content["images"]):
         raise ValueError(f"{file}: {len(content['images'])} images share {len(row_of)} ids; each needs its own.")
-    column_of = {number: k for k, (number, _) in enumerate(categories)}
+    names = _class_names(categories)
+    column_of = {number: names.index(name) for number, name in categories}
     try:
         rows = [row_of[item["image_id"]] for item in content["annotations"]]
         columns = [column_of[item["category_id"]] for item in content["annotations"]]
     except KeyError as error:
         raise ValueError(f"{file}: an annotation has no image or category of id {error}.") from error
-    targets = torch.zeros(len(row_of), len(column_of), dtype=torch.int8)
+    targets = torch.zeros(len(row_of), len(names), dtype=torch.int8)
     targets[torch.tensor(rows, dtype=torch.int64), torch.tensor(columns, dtype=torch.int64)] = 1
     return targets

@@ -10,12 +10,14 @@ import torch
 from lightning import LightningDataModule
 
 from fovea.data.augment import Augment
+from fovea.data.classes import check_classes
 from fovea.data.dataset import Batch, ImageDataset
 from fovea.data.device_decode import DeviceDecodeLoader
 from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
 from fovea.data.loader import BatchLoader, TrainLoader
 from fovea.data.orders import InOrder, Order, Shuffled
+from fovea.data.repeats import without_repeats
 from fovea.data.resident import ResidentImages, ResidentLoader
 from fovea.data.sampler import EvalBatches, TrainBatches
 from fovea.data.split import split_off
@@ -76,7 +78,8 @@ class ImageDataModule(LightningDataModule):
             to_train: whether the data must have training and validation images, and several classes.
 
         Raises:
-            ValueError: the data has classes that `class_names` lacks, or lacks what training needs.
+            ValueError: the data has classes that `class_names` lacks, or lacks what training needs; two classes have
+                one name; an image is in two splits, or listed with different labels.
         """
         super().__init__()
         if store:
@@ -84,6 +87,8 @@ class ImageDataModule(LightningDataModule):
         data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
         if decode == "cuda" and data.train and data.train.store and not data.train.store.encoded:
             raise ValueError(f"data.store={store} holds pixels: there is nothing for data.decode=cuda to decode")
+        check_classes(data)
+        data = without_repeats(data)
         if class_names is not None:
             data = in_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names

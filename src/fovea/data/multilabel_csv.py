@@ -78,8 +78,6 @@ def read_multilabel_csv(
     else:
         names, labels = _from_lists(file, [text.split(separator) for text in rows.labels])
     indices = _split(rows, labels, os.path.join(root, ""))
-    if "train" in indices:
-        _say_without_positive(file, indices["train"].targets, names)
     return Splits("multilabel", names, indices.get("train"), indices.get("val"), indices.get("test"))
 
 
@@ -184,9 +182,6 @@ def _check_paths(file: Path, rows: Rows) -> None:
     if missing := missing_files(rows.paths):
         first = "".join(f"\n  line {line_of[path]}: {path}" for path in missing[:3])
         raise ValueError(f"{file}: {len(missing)} of {len(rows.paths)} images are not there, first:{first}")
-    if repeated := [path for path, uses in Counter(rows.paths).items() if uses > 1]:
-        first = "".join(f"\n  {path}" for path in repeated[:3])
-        raise ValueError(f"{file}: {len(repeated)} images have more than one row, first:{first}")
 
 
 def _from_marks(marks: Sequence[str]) -> Tensor:
@@ -211,9 +206,3 @@ def _split(rows: Rows, labels: Tensor, prefix: str) -> dict[str, Index]:
     for i, name in enumerate(rows.splits):
         places.setdefault(name, []).append(i)
     return {name: Index(Strings.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
-
-
-def _say_without_positive(file: Path, targets: Tensor, names: Sequence[str]) -> None:
-    never = [name for name, seen in zip(names, (targets == 1).any(dim=0).tolist(), strict=True) if not seen]
-    if never:
-        log.warning("%s: %s of %s classes are never present in train: %s", file, len(never), len(names), never[:10])
