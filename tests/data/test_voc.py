@@ -111,6 +111,48 @@ def test_a_list_that_is_not_there_is_refused(devkit: Path, option: str) -> None:
         read_voc(devkit, **{option: "nolist"})
 
 
+def test_other_classes_are_refused_with_the_two_ways_to_read_them(devkit: Path) -> None:
+    folder = devkit / "VOCdevkit" / "VOC2007"
+    (folder / "Annotations" / "000001.xml").write_text(annotation([("dragon", 0), ("elf", 0)]))
+    (folder / "Annotations" / "000003.xml").write_text(annotation([("dragon", 1)]))
+    names = r"2 names are none of VOC's 20 classes: 'dragon' \(2 images\), 'elf' \(1 images\)"
+    with pytest.raises(ValueError, match=names + r"(.|\n)*data\.read\.classes=all(.|\n)*classes=\["):
+        read_voc(devkit)
+
+
+def test_classes_are_those_of_the_annotations_or_of_a_list_in_its_order(devkit: Path) -> None:
+    folder = devkit / "VOCdevkit" / "VOC2007"
+    (folder / "Annotations" / "000001.xml").write_text(annotation([("elf", 1), ("dragon", 0), ("elf", 1)]))
+    (folder / "Annotations" / "000002.xml").write_text(annotation([("elf", 1), ("elf", 0)]))
+    splits = read_voc(devkit, classes="all", test_list=None)
+    assert splits.class_names == ("dragon", "elf")
+    assert splits.train.targets.tolist() == [[0, 1], [1, -1]]
+    splits = read_voc(devkit, classes=["elf", "gnome", "dragon"], test_list=None)
+    assert splits.class_names == ("elf", "gnome", "dragon")
+    assert splits.train.targets.tolist() == [[1, 0, 0], [-1, 0, 1]]
+    with pytest.raises(ValueError, match=r"1 names are not in data.read.classes: 'dragon' \(1 images\)"):
+        read_voc(devkit, classes=["elf"], test_list=None)
+    with pytest.raises(ValueError, match=r"data.read.classes=elf: give a list"):
+        read_voc(devkit, classes="elf", test_list=None)
+
+
+def test_a_list_for_one_class_gives_its_images_and_says_so(devkit: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lists = devkit / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
+    (lists / "dog_train.txt").write_text("000002 -1\n000001  1\n")
+    splits = read_voc(devkit, train_list="dog_train")
+    assert splits.train.targets.tolist() == expected(LISTS["train"])
+    assert "dog_train.txt is about one class: all of its 2 images are taken" in caplog.text
+
+
+def test_image_names_may_hold_spaces_and_end_otherwise(devkit: Path) -> None:
+    folder = devkit / "VOCdevkit" / "VOC2007"
+    (folder / "JPEGImages" / "my photo 1.png").touch()
+    (folder / "Annotations" / "my photo 1.xml").write_text(annotation([("dog", 0)]))
+    (folder / "ImageSets" / "Main" / "own.txt").write_text("my photo 1\n")
+    splits = read_voc(devkit, train_list="own", val_list=None, test_list=None, ending=".png")
+    assert splits.train.paths == [str(folder / "JPEGImages" / "my photo 1.png")]
+
+
 @pytest.mark.parametrize(("part", "suffix"), [("JPEGImages", "jpg"), ("Annotations", "xml")])
 def test_missing_files_are_counted_and_the_first_named(devkit: Path, part: str, suffix: str) -> None:
     for name in LISTS["train"]:
@@ -131,7 +173,7 @@ def test_missing_test_files_say_how_to_go_without(devkit: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (annotation([("dragon", 0)]).encode(), "000001.xml: 'dragon' is none of VOC's 20 classes"),
+        (annotation([("", 0)]).encode(), "000001.xml: an object has no name"),
         (b"<annotation><object>", "000001.xml is no VOC annotation"),
         (
             b'<!DOCTYPE a [<!ENTITY b "dog">]><annotation/>',

@@ -1,4 +1,4 @@
-"""PASCAL VOC as a multi-label set: which of the 20 classes an image holds.
+"""PASCAL VOC, or annotations in its format, as a multi-label set: which classes an image holds.
 
 Source: Everingham et al. 2010, http://host.robots.ox.ac.uk/pascal/VOC. As in its classification task, an object
 marked difficult is not counted: a class with no other object in the image is unknown there.
@@ -7,8 +7,10 @@ marked difficult is not counted: a class with no other object in the image is un
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import torch
@@ -20,6 +22,7 @@ from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
 
+Objects = dict[str, int]  # of one image: the class of each object -> 1, or -1 where all of them are difficult
 CLASS_NAMES = (
     "aeroplane",
     "bicycle",
@@ -50,15 +53,21 @@ def read_voc(
     train_list: str = "train",
     val_list: str | None = "val",
     test_list: str | None = "test",
+    classes: Sequence[str] | Literal["all"] | None = None,
+    ending: str = ".jpg",
 ) -> Splits:
     """Read VOCdevkit/VOC<year> under `root`; `root` may also be the VOCdevkit or the VOC<year> folder.
 
     Args:
         root: folder that holds the devkit.
         year: 2007 is the last one whose test set is annotated.
-        train_list: ImageSets/Main/<train_list>.txt names the images to train on, such as train or trainval.
+        train_list: ImageSets/Main/<train_list>.txt names the images to train on, such as train or trainval. Of a list
+            for one class, such as cat_train with its 1, 0 and -1, all images are taken; labels are the annotations'.
         val_list: the same for validation; None leaves it out.
         test_list: the same for testing; None, or `test` without such a file, leaves it out.
+        classes: None for VOC's 20; a list for other ones, in its order; "all" for every name in the annotations of
+            the lists, sorted.
+        ending: of the images' files.
 
     Raises:
         ValueError: a folder, list, image or annotation is not there, an image is in two splits, or an annotation
@@ -72,8 +81,13 @@ def read_voc(
     ids = {split: _read_list(folder, name) for split, name in lists.items() if name is not None}
     _check_disjoint(folder, ids)
     prefix = os.path.join(root, "")
-    indices = {split: _read_split(folder, split, names, prefix) for split, names in ids.items()}
-    return Splits("multilabel", CLASS_NAMES, indices["train"], indices.get("val"), indices.get("test"))
+    objects = {split: _read_objects(folder, split, names, ending) for split, names in ids.items()}
+    class_names = _class_names(classes, objects)
+    indices = {
+        split: Index(Strings.of(_images(folder, ids[split], ending), prefix), _targets(marks, class_names))
+        for split, marks in objects.items()
+    }
+    return Splits("multilabel", class_names, indices["train"], indices.get("val"), indices.get("test"))
 
 
 def _find_folder(root: Path, year: str) -> Path:
@@ -97,14 +111,27 @@ def _read_list(folder: Path, name: str) -> list[str]:
     if not file.is_file():
         raise ValueError(f"{file} is not there. Name another list with data.read.train_list, val_list or test_list.")
     try:
-        ids = file.read_text("utf-8").split()
+        lines = [line.strip() for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no list of names: {error}.") from error
-    if not ids:
+    if not lines:
         raise ValueError(f"{file} names no images.")
+    ids = _without_marks(file, lines)
     if strange := [name for name in ids if leads_out(name)]:
         raise ValueError(f"{file}: {strange[0]!r} leads out of JPEGImages.")
     return ids
+
+
+def _without_marks(file: Path, lines: list[str]) -> list[str]:
+    """The names alone where each is followed by 1, 0 or -1; else the lines as they are, spaces in names included."""
+    marked = [re.fullmatch(r"(\S+)\s+(-1|0|1)", line) for line in lines]
+    names = [found[1] for found in marked if found]
+    if len(names) < len(lines):
+        return lines
+    log.warning(
+        "%s is about one class: all of its %d images are taken, and labels come from Annotations", file, len(names)
+    )
+    return names
 
 
 def _check_disjoint(folder: Path, ids: Mapping[str, Sequence[str]]) -> None:
@@ -118,31 +145,58 @@ def _check_disjoint(folder: Path, ids: Mapping[str, Sequence[str]]) -> None:
         seen.update(dict.fromkeys(names, split))
 
 
-def _read_split(folder: Path, split: str, ids: Sequence[str], prefix: str) -> Index:
-    paths = [str(folder / "JPEGImages" / f"{name}.jpg") for name in ids]
+def _images(folder: Path, ids: Sequence[str], ending: str) -> list[str]:
+    return [str(folder / "JPEGImages" / f"{name}{ending}") for name in ids]
+
+
+def _read_objects(folder: Path, split: str, ids: Sequence[str], ending: str) -> list[Objects]:
     annotations = [str(folder / "Annotations" / f"{name}.xml") for name in ids]
-    for files in (paths, annotations):
+    for files in (_images(folder, ids, ending), annotations):
         if missing := missing_files(files):
             first = "".join(f"\n  {file}" for file in missing[:3])
             hint = "; data.read.test_list=null goes without" if split == "test" else ""
             raise ValueError(f"{split}: {len(missing)} of {len(files)} files are not there{hint}, first:{first}")
-    targets = torch.stack([_read_annotation(Path(file)) for file in annotations])  # (N, 20)
-    return Index(Strings.of(paths, prefix), targets)
+    return [_read_annotation(Path(file)) for file in annotations]
 
 
-def _read_annotation(file: Path) -> Tensor:
-    """(20,) int8: 1 with an object that is not difficult, -1 with difficult ones alone, else 0."""
-    target = torch.zeros(len(CLASS_NAMES), dtype=torch.int8)
+def _class_names(classes: Sequence[str] | str | None, objects: Mapping[str, Sequence[Objects]]) -> tuple[str, ...]:
+    """Raises ValueError where an annotation names another class, with how to read it."""
+    images = Counter(name for marks in objects.values() for found in marks for name in found)
+    if classes == "all":
+        if not images:
+            raise ValueError("data.read.classes=all: no annotation names an object, so there are no classes")
+        return tuple(sorted(images))
+    if isinstance(classes, str):
+        raise ValueError(f"data.read.classes={classes}: give a list such as [cat,dog], or all, or null for VOC's 20")
+    names = CLASS_NAMES if classes is None else tuple(map(str, classes))
+    if strange := [f"{name!r} ({images[name]} images)" for name in sorted(images) if name not in names]:
+        said = "none of VOC's 20 classes" if classes is None else "not in data.read.classes"
+        raise ValueError(
+            f"Annotations: {len(strange)} names are {said}: {', '.join(strange[:10])}\n"
+            "Give data.read.classes=all to take the classes from the annotations, or data.read.classes=[<all names>]."
+        )
+    return names
+
+
+def _targets(objects: Sequence[Objects], class_names: Sequence[str]) -> Tensor:
+    """(N, K) int8: 1 with an object that is not difficult, -1 with difficult ones alone, else 0."""
+    index_of = {name: k for k, name in enumerate(class_names)}
+    targets = torch.zeros(len(objects), len(class_names), dtype=torch.int8)
+    for row, marks in zip(targets, objects, strict=True):
+        for name, mark in marks.items():
+            row[index_of[name]] = mark
+    return targets
+
+
+def _read_annotation(file: Path) -> Objects:
+    marks: Objects = {}
     for item in _parse(file).findall("object"):
         name = item.findtext("name", "").strip()
-        if name not in CLASS_NAMES:
-            raise ValueError(f"{file}: {name!r} is none of VOC's 20 classes: {', '.join(CLASS_NAMES)}.")
-        k = CLASS_NAMES.index(name)
-        if item.findtext("difficult", "0").strip() != "1":
-            target[k] = 1
-        elif target[k] == 0:
-            target[k] = -1
-    return target
+        if not name:
+            raise ValueError(f"{file}: an object has no name.")
+        difficult = item.findtext("difficult", "0").strip() == "1"
+        marks[name] = marks.get(name, -1) if difficult else 1
+    return marks
 
 
 def _parse(file: Path) -> ElementTree.Element:
