@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fovea.data.index import Index, Splits
-from fovea.data.multilabel_csv import leads_out, missing_files
+from fovea.data.paths import leads_out, missing_files
 from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)

@@ -1,208 +1,164 @@
 """Multi-label images from a CSV file: one column per class, or one column with a list of class names."""
 
-import csv
 import logging
-import os
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from torch import Tensor
 
-from fovea.data.index import Index, Splits
-from fovea.data.strings import Strings
+from fovea.data import label_text
+from fovea.data.index import Splits
+from fovea.data.split_column import is_split_name
+from fovea.data.split_names import split_of
+from fovea.data.table import Options, Rows, Table, by_split
 
 log = logging.getLogger(__name__)
 
-SPLIT_OF = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-MARK_OF = {"1": "1", "1.0": "1", "0": "0", "0.0": "0", "-1": "?", "-1.0": "?", "": "?"}
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Where in a row things are: `labels` holds the class columns, or the one that lists names."""
-
-    header: Sequence[str]
-    path: int
-    split: int | None
-    labels: Sequence[int]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows, column by column: line in the file (from 1), image, train/val/test, and labels.
-
-    `labels` is as compact as a million rows of 80 classes need: K marks 1, 0 or ?, or the list of names as it came.
-    """
-
-    lines: list[int]
-    paths: list[str]
-    splits: list[str]
-    labels: list[str]
+MARK_OF = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "-1": "?", "-1.0": "?", "": "?"}
+NUMBERING = re.compile(r"(unnamed: ?\d+)?|id|index|idx", re.IGNORECASE)  # as pandas and databases call it
 
 
 def read_multilabel_csv(
     root: Path,
     csv: str = "labels.csv",
     path_column: str = "path",
-    split_column: str = "split",
+    ending: str = "",
+    anywhere: bool = False,
+    split_column: str | bool | None = None,
+    split_values: Mapping[str, str] | None = None,
     label_column: str | None = None,
-    separator: str = " ",
+    separator: str | None = None,
+    class_columns: Sequence[str] | None = None,
 ) -> Splits:
     """Read a UTF-8 file with a header, delimited by comma, semicolon or tab.
 
     Args:
         root: folder that relative paths start from and may not leave.
         csv: the file, relative to `root` or absolute.
-        path_column: the image, relative to `root` or absolute.
-        split_column: train, val (valid, validation) or test; without a column `split` every row is train.
-        label_column: None: every further column is a class, holding 1, 0, or -1 or nothing where it is unknown;
-            classes keep the columns' order. A name: that column lists the classes present, the others are absent;
+        path_column, ending, anywhere, split_column, split_values: see `Options`.
+        label_column: None: columns are classes. A name: that column lists the classes present, the others are absent;
             the classes are all names seen in any split, sorted.
-        separator: between the names in `label_column`.
+        separator: between the names in `label_column`; "list" for lists such as ['cat', 'dog'], "none" for one name.
+        class_columns: the columns that are classes, holding 1, 0, or -1 or nothing where it is unknown; None for all
+            but the image, the split and a numbering. Classes keep this order.
 
     Raises:
         ValueError: naming the file and the line, the column or the count.
     """
-    file = root / csv
-    if not file.is_file():
-        raise ValueError(f"{file} is not there. Give data.root=<folder> and data.read.csv=<file in it>.")
-    table = _read_table(file, path_column)
-    columns = _find_columns(file, next(table)[1], path_column, split_column, label_column)
-    rows = _read_rows(file, table, columns, root, listed=label_column is not None)
-    _check_paths(file, rows)
+    table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values))
     if label_column is None:
-        names, labels = tuple(columns.header[k] for k in columns.labels), _from_marks(rows.labels)
+        names, rows, labels = _read_marks(table, class_columns)
     else:
-        names, labels = _from_lists(file, [text.split(separator) for text in rows.labels])
-    indices = _split(rows, labels, os.path.join(root, ""))
+        names, rows, labels = _read_lists(table, table.column("label_column", label_column), separator)
+    indices = by_split(root, rows, labels)
     return Splits("multilabel", names, indices.get("train"), indices.get("val"), indices.get("test"))
 
 
-def leads_out(path: str) -> bool:
-    """Whether a path, relative to some folder, is absolute or goes above that folder."""
-    return os.path.isabs(path) or os.path.normpath(path).split(os.sep, 1)[0] == ".."
-
-
-def missing_files(paths: Sequence[str]) -> list[str]:
-    """Those of `paths` that are not there, by one listing per folder and not one question per file."""
-    held = {folder: frozenset[str]() for folder in {os.path.dirname(path) for path in paths}}
-    for folder in filter(os.path.isdir, held):
-        held[folder] = frozenset(os.listdir(folder))
-    return [path for path in paths if os.path.basename(path) not in held[os.path.dirname(path)]]
-
-
-def _read_table(file: Path, path_column: str) -> Iterator[tuple[int, list[str]]]:
-    """The header, then each row that is not blank, with its line in the file."""
-    with open(file, newline="", encoding="utf-8-sig") as stream:
-        try:
-            delimiter = _find_delimiter(stream.readline(), path_column)
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-            width = 0
-            for row in filter(None, reader):
-                width = width or len(row)
-                if len(row) != width:
-                    raise ValueError(f"{file}, line {reader.line_num}: {len(row)} fields; the header has {width}.")
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not CSV in UTF-8: {error}.") from error
-    if not width:
-        raise ValueError(f"{file} is empty.")
-
-
-def _find_delimiter(header: str, path_column: str) -> str:
-    """The one that makes a column `path_column`, else the one that makes most columns."""
-    columns = {mark: next(csv.reader([header], delimiter=mark, skipinitialspace=True), []) for mark in ",;\t"}
-    return max(columns, key=lambda mark: (path_column in columns[mark], len(columns[mark])))
-
-
-def _find_columns(
-    file: Path, header: list[str], path_column: str, split_column: str, label_column: str | None
-) -> Columns:
-    for name in (path_column, label_column, None if split_column == "split" else split_column):
-        if name is not None and name not in header:
-            raise ValueError(f"{file} has no column {name!r}; its columns are {', '.join(header[:20])}.")
-    if repeated := [repr(name) for name, uses in Counter(header).items() if uses > 1 or not name]:
-        raise ValueError(f"{file}: column names must be there and differ; see {', '.join(repeated[:3])}.")
-    path = header.index(path_column)
-    split = header.index(split_column) if split_column in header else None
-    if split is None:
-        log.info("%s has no column %r: every row is train", file, split_column)
-    if label_column is not None:
-        return Columns(header, path, split, [header.index(label_column)])
-    labels = [k for k in range(len(header)) if k not in (path, split)]
-    if not labels:
-        raise ValueError(f"{file} has no class columns; its columns are {', '.join(header)}.")
-    return Columns(header, path, split, labels)
-
-
-def _read_rows(file: Path, table: Iterator[tuple[int, list[str]]], columns: Columns, root: Path, listed: bool) -> Rows:
-    rows = Rows([], [], [], [])
-    for line, row in table:
-        place = f"{file}, line {line}"
-        rows.lines.append(line)
-        rows.paths.append(_resolve(row[columns.path], root, place))
-        rows.splits.append("train" if columns.split is None else _read_split(row[columns.split], place))
-        rows.labels.append(row[columns.labels[0]] if listed else _mark(row, columns, place))
-    if not rows.lines:
-        raise ValueError(f"{file} has a header and no rows.")
-    return rows
-
-
-def _resolve(path: str, root: Path, place: str) -> str:
-    plain = os.path.normpath(path)
-    if not os.path.isabs(path) and leads_out(path):
-        raise ValueError(f"{place}: {path!r} leads out of {root}. Give an absolute path, or a wider data.root.")
-    return os.path.join(root, plain)
-
-
-def _read_split(name: str, place: str) -> str:
-    if name not in SPLIT_OF:
-        raise ValueError(f"{place}: {name!r} is no split; there are {', '.join(SPLIT_OF)}.")
-    return SPLIT_OF[name]
-
-
-def _mark(row: Sequence[str], columns: Columns, place: str) -> str:
-    try:
-        return "".join([MARK_OF[row[k]] for k in columns.labels])
-    except KeyError as error:
-        at = next(k for k in columns.labels if row[k] not in MARK_OF)
+def _read_marks(table: Table, class_columns: Sequence[str] | None) -> tuple[tuple[str, ...], Rows, Tensor]:
+    columns = _class_columns(table, class_columns)
+    rows = table.rows(columns, lambda row, place: _mark(table.header, row, columns, place))
+    marks = torch.frombuffer(bytearray("".join(rows.labels), "ascii"), dtype=torch.uint8).view(len(rows.lines), -1)
+    labels = (marks == ord("1")).to(torch.int8) - (marks == ord("?")).to(torch.int8)  # (N, K)
+    if not (labels == 0).any() and (labels == -1).any():
         raise ValueError(
-            f"{place}, column {columns.header[at]!r}: {row[at]!r} is no label.\n"
-            "Write 1 for present, 0 for absent, -1 or nothing for unknown;"
-            " for a column with a list of names give data.read.label_column=<its name>."
-        ) from error
+            f"{table.file}: no class is absent in any image: {int((labels == -1).sum()):,} labels are -1 or empty, "
+            "which stands for unknown, and none is 0.\nWrite 0 where a class is absent."
+        )
+    names = tuple(table.header[k] for k in columns)
+    counts = dict(zip(names, (labels == 1).sum(dim=0).tolist(), strict=True))
+    label_text.say_classes(table.file, counts, len(labels), int((labels == 0).all(dim=1).sum()))
+    return names, rows, labels
 
 
-def _check_paths(file: Path, rows: Rows) -> None:
-    line_of = dict(zip(rows.paths, rows.lines, strict=True))
-    if missing := missing_files(rows.paths):
-        first = "".join(f"\n  line {line_of[path]}: {path}" for path in missing[:3])
-        raise ValueError(f"{file}: {len(missing)} of {len(rows.paths)} images are not there, first:{first}")
+def _class_columns(table: Table, names: Sequence[str] | None) -> list[int]:
+    if names is not None:
+        columns = [table.column("class_columns", name) for name in names]
+    else:
+        rest = [k for k in range(len(table.header)) if k not in (table.path, table.split)]
+        numbering = [k for k in rest if NUMBERING.fullmatch(table.header[k])]
+        columns = [k for k in rest if k not in numbering and not is_split_name(table.header[k])]
+        if numbering:
+            told = [table.header[k] for k in numbering]
+            log.warning("%s: columns %s are taken for a numbering; data.read.class_columns chooses", table.file, told)
+    if not columns:
+        raise ValueError(f"{table.file} has no class columns; its columns are {', '.join(table.header)}.")
+    header = [table.header[k] for k in columns]
+    if repeated := [repr(name) for name, uses in Counter(header).items() if uses > 1]:
+        raise ValueError(f"{table.file}: column names must be there and differ; see {', '.join(repeated[:3])}.")
+    return columns
 
 
-def _from_marks(marks: Sequence[str]) -> Tensor:
-    codes = torch.frombuffer(bytearray("".join(marks), "ascii"), dtype=torch.uint8).view(len(marks), -1)  # (N, K)
-    return (codes == ord("1")).to(torch.int8) - (codes == ord("?")).to(torch.int8)
+def _mark(header: Sequence[str], row: Sequence[str], columns: Sequence[int], place: str) -> str:
+    try:
+        return "".join([MARK_OF[row[k]] for k in columns])
+    except KeyError:
+        return "".join(
+            [MARK_OF.get(row[k].strip().casefold(), "") or _refuse(header, row, columns, place) for k in columns]
+        )
 
 
-def _from_lists(file: Path, lists: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], Tensor]:
-    names = tuple(sorted({name.strip() for row in lists for name in row} - {""}))
-    if not names:
-        raise ValueError(f"{file}: no row names a class.")
+def _refuse(header: Sequence[str], row: Sequence[str], columns: Sequence[int], place: str) -> NoReturn:
+    """Raises ValueError about all columns of the row that hold no mark."""
+    wrong = [k for k in columns if row[k].strip().casefold() not in MARK_OF]
+    also = ", ".join(f"{header[k]!r} ({row[k]!r})" for k in wrong[1:6])
+    remedy = (
+        "data.read.class_columns=[<names>] chooses the class columns, data.read.label_column=<name> a list of names"
+    )
+    if splits := [header[k] for k in wrong if split_of(row[k], whole=True)]:
+        remedy = f"If it is the split: 'data.read.split_column={splits[0]}'"
+    raise ValueError(
+        f"{place}, column {header[wrong[0]]!r}: {row[wrong[0]]!r} is no label"
+        + (f", nor are those of {also}" if also else "")
+        + f".\nWrite 1 for present, 0 for absent, -1 or nothing for unknown.\n{remedy}."
+    )
+
+
+def _read_lists(table: Table, column: int, separator: str | None) -> tuple[tuple[str, ...], Rows, Tensor]:
+    rows = table.rows([column], lambda row, _: row[column])
+    name = table.header[column]
+    _check_separator(table.file, name, rows.labels, separator)
+    label_text.check_there(table.file, name, rows.lines, rows.labels, empty_too=False)
+    lists = _separated(table.file, rows, separator or "")
+    counts = Counter(name for names in lists for name in set(names))
+    if not counts:
+        raise ValueError(f"{table.file}: no row names a class.")
+    remedy = "'data.read.separator=\"{separator}\"' separates them"
+    label_text.check_names(f"{table.file}, column {name!r}", counts, remedy)
+    label_text.say_classes(table.file, counts, len(lists), sum(not names for names in lists))
+    names = label_text.in_order(counts)
+    return names, rows, _targets(lists, names)
+
+
+def _check_separator(file: Path, column: str, texts: Sequence[str], separator: str | None) -> None:
+    if not separator:
+        first = ", ".join(map(repr, list(dict.fromkeys(filter(None, texts)))[:4]))
+        proposed = label_text.proposed_separator(set(texts))
+        raise ValueError(
+            f"{file}: what separates the names in column {column!r}? It begins with {first}.\n"
+            f"They seem to need 'data.read.separator=\"{proposed}\"'; other choices are any text, "
+            "list for ['cat', 'dog'], and none for one name in each row."
+        )
+
+
+def _separated(file: Path, rows: Rows, separator: str) -> list[list[str]]:
+    split = label_text.splitter(separator)
+    lists = []
+    for line, text in zip(rows.lines, rows.labels, strict=True):
+        try:
+            lists.append(split(text))
+        except ValueError as error:
+            raise ValueError(f"{file}, line {line}: {error} (data.read.separator=list).") from error
+    return lists
+
+
+def _targets(lists: Sequence[Sequence[str]], names: Sequence[str]) -> Tensor:
+    """(N, K) int8, 1 where a row lists a name."""
     index_of = {name: k for k, name in enumerate(names)}
-    pairs = [(i, index_of[name.strip()]) for i, row in enumerate(lists) for name in row if name.strip()]
+    pairs = [(i, index_of[name]) for i, row in enumerate(lists) for name in row]
     labels = torch.zeros(len(lists), len(names), dtype=torch.int8)
     labels[tuple(torch.tensor(pairs).T)] = 1
-    return names, labels
-
-
-def _split(rows: Rows, labels: Tensor, prefix: str) -> dict[str, Index]:
-    """The splits that have rows, each in the file's order."""
-    places: dict[str, list[int]] = {}
-    for i, name in enumerate(rows.splits):
-        places.setdefault(name, []).append(i)
-    return {name: Index(Strings.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
+    return labels

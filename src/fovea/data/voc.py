@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from fovea.data.index import Index, Splits
-from fovea.data.multilabel_csv import leads_out, missing_files
+from fovea.data.paths import leads_out, missing_files
 from fovea.data.strings import Strings
 
 log = logging.getLogger(__name__)
