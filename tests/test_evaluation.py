@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from sklearn import metrics as sk
 from tasks import Data, make_task, make_trainer
 from torch import Tensor
+from torchmetrics.classification import MultilabelRecall
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
@@ -270,3 +271,14 @@ def test_the_size_of_the_batches_changes_no_figure(task: str) -> None:
     first, second = measured(task, 17, 17), measured(task, 17, 4)
     for name, value in first.items():
         np.testing.assert_allclose(second[name], value, atol=1e-6, err_msg=name)
+
+
+def test_a_figure_of_the_only_class_has_a_place_for_it() -> None:
+    """torchmetrics gives a number in place of (1,)."""
+    some = Batch(images(4), torch.ones(4, 1), torch.arange(4), torch.tensor([], dtype=torch.long))
+    recall = MultilabelRecall(1, average="none", validate_args=False)
+    one = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 1))
+    options = {"task": "multilabel", "network": one, "loss": torch.nn.BCEWithLogitsLoss(), "metrics": {}}
+    module = make_task(per_class_metrics={"recall": recall}, **options)
+    make_trainer().test(module, datamodule=Data([], [some]), verbose=False)
+    assert module.per_class["recall"].shape == (1,)

@@ -173,7 +173,8 @@ class ClassificationTask(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         self._check_evaluated("test")
-        self.per_class = self.test_per_class.compute()
+        figures = self.test_per_class.compute()
+        self.per_class = {name: figure.reshape(-1) for name, figure in figures.items()}  # torchmetrics drops a K of 1
         self.test_per_class.reset()
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -144,3 +144,16 @@ def test_one_image_of_two_classes_is_enough() -> None:
         "f1_micro": 1.0,
         "f1_macro": 0.5,
     }
+
+
+def test_one_class_is_measured_as_a_binary_problem() -> None:
+    random = torch.Generator().manual_seed(0)
+    probabilities, target = torch.rand(40, 1, generator=random), torch.randint(-1, 2, (40, 1), generator=random)
+    scalars, per_class = build("multilabel", num_classes=1)
+    found, of_class = compute(scalars, probabilities, target), compute(per_class, probabilities, target)
+    known = (target != -1).numpy()
+    scores, truth = probabilities.numpy()[known], target.numpy()[known]
+    f1 = sk.f1_score(truth, scores > 0.5)
+    assert found == pytest.approx({"mAP": sk.average_precision_score(truth, scores), "f1_micro": f1, "f1_macro": f1})
+    assert of_class["images"] == (truth == 1).sum()
+    assert of_class["recall"] == pytest.approx(sk.recall_score(truth, scores > 0.5))
