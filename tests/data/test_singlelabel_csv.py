@@ -50,6 +50,9 @@ def test_names_are_looked_for_in_all_folders_when_that_is_said(root: Path) -> No
     write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
     with pytest.raises(ValueError, match=r"2 of 3 images are not there(.|\n)*data\.read\.anywhere=true"):
         read_csv(root)
+    with pytest.raises(ValueError, match=r"1 of 1 images are not there(.|\n)*no folder/f"):
+        read_csv(write(root, "path,label", "no folder/f,x"))
+    write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
     splits = read_csv(root, anywhere=True)
     assert list(splits.train.paths) == [str(root / name) for name in ("a.jpg", "parts/2/e.jpg", "parts/1/d.jpg")]
     (root / "parts" / "1" / "e.jpg").touch()

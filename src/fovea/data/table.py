@@ -140,7 +140,8 @@ def by_split(root: Path, rows: Rows, labels: Tensor) -> dict[str, Index]:
 def _ending_remedy(missing: str) -> str:
     """What to type where the file is there under this name with an ending."""
     folder, name = os.path.split(missing)
-    there = sorted(entry for entry in os.listdir(folder) if os.path.splitext(entry)[0] == name) if name else []
+    entries = os.listdir(folder) if name and os.path.isdir(folder) else []
+    there = sorted(entry for entry in entries if os.path.splitext(entry)[0] == name)
     return f"\n{there[0]} is there: data.read.ending={os.path.splitext(there[0])[1]}" if there else ""
 
 
