@@ -55,6 +55,11 @@ def test_null_nothing_quotes_and_expressions_keep_their_meaning(typed: str, valu
     assert read(quoted(f"data.root={typed}")) == value
 
 
+def test_no_split_column_is_false_and_no_columns_name() -> None:
+    assert read(quoted("data.read.split_column=false")) is False
+    assert read(quoted("data.read.label_column=false")) == "false"
+
+
 def test_a_sweep_takes_paths_in_turn() -> None:
     found = read(quoted("data.root=2024, 2024_01_05,'a,b',l'été,b's", sweeps=True))
     assert [getattr(one, "text", one) for one in found.list] == ["2024", "2024_01_05", "a,b", "l'été", "b's"]  # type: ignore[attr-defined]

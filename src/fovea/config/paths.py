@@ -28,6 +28,7 @@ NAMES = re.compile(
     re.VERBOSE,
 )
 FUNCTION = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag|str|extend_list)\(.*\)$")  # Hydra's
+WORDS = {"data.read.split_column": ("null", "false")}  # which keep their meaning; null does for every key
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 CHOICE = re.compile(rf"(?:^|,)\s*((?:{QUOTED.pattern})(?=\s*(?:,|$))|[^,]*)")  # one of those that a sweep takes in turn
 VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")  # in capitals: ${data_dir} is a config key
@@ -103,7 +104,7 @@ def make_absolute(cfg: DictConfig, here: Path) -> None:
 
 
 def _as_text(key: str, value: str) -> str:
-    if not value or value.lower() == "null" or QUOTED.fullmatch(value) or FUNCTION.match(value):
+    if not value or value.lower() in WORDS.get(key, ("null",)) or QUOTED.fullmatch(value) or FUNCTION.match(value):
         return value
     text = expanded(key, value) if PATHS.fullmatch(key) else value
     read = _read_by_hydra(text)
