@@ -161,7 +161,7 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
     "a metric": ({"metrics.x": EVIL}, "metrics.x._target_=os.system"),
     "partial": ({"parameter_groups": {"_target_": "builtins.exec", "_partial_": True}}, "builtins.exec"),
     "by interpolation": ({"loss._target_": "${x}", "x": "os.system"}, "loss._target_=${x}"),
-    "by a node elsewhere": ({"loss": "${x}", "x": EVIL}, "loss"),
+    "by a node elsewhere": ({"mixing": "${x}", "x": EVIL}, "x._target_=os.system"),
     "made by a resolver": ({"callbacks.x": "${oc.create:{_target_:os.system}}"}, "callbacks.x="),
     "as a default": ({"callbacks.x": "${oc.select:class_names,{_target_:os.system}}"}, "callbacks.x="),
     "through a module's imports": ({"loss._target_": "fovea.data.files.os.system"}, "fovea.data.files.os.system"),
@@ -218,8 +218,8 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
         "data.root={tmp}/made is outside",
     ),
     "data to be made elsewhere in it": (
-        {"loss": {"_target_": "fovea.data.digits.read_digits", "root": "{tmp}/made"}},
-        "loss.root={tmp}/made is outside",
+        {"mixing": {"_target_": "fovea.data.digits.read_digits", "root": "{tmp}/made"}},
+        "mixing.root={tmp}/made is outside",
     ),
     "another host": ({"logger.x": {"tracking_uri": "https://evil.example"}}, "logger.x.tracking_uri=https://evil"),
 }
@@ -248,9 +248,9 @@ def refer(content: dict[str, Any], changes: dict[str, str | None]) -> None:
 
 @pytest.mark.parametrize("key", ["resume", "rerun", "source=x.png run"])
 def test_so_it_is_by_every_program(invoke: Invoke, trained: Path, mark: Path, key: str) -> None:
-    edit(trained, set_key("loss", {"_target_": "os.system", "command": f"touch '{mark}'"}))
+    edit(trained, set_key("mixing", {"_target_": "os.system", "command": f"touch '{mark}'"}))
     more, _, key = key.rpartition(" ")
-    refused(invoke("predict" if more else "train", *more.split(), f"{key}={trained}"), "loss._target_=os.system")
+    refused(invoke("predict" if more else "train", *more.split(), f"{key}={trained}"), "mixing._target_=os.system")
 
 
 def test_the_command_line_adds_no_strange_target_to_a_run_either(invoke: Invoke, trained: Path) -> None:
@@ -258,10 +258,10 @@ def test_the_command_line_adds_no_strange_target_to_a_run_either(invoke: Invoke,
 
 
 def test_a_sweep_over_a_strangers_run_is_refused_too(invoke: Invoke, trained: Path, mark: Path) -> None:
-    edit(trained, set_key("loss", {"_target_": "os.system", "command": f"touch '{mark}'"}))
+    edit(trained, set_key("mixing", {"_target_": "os.system", "command": f"touch '{mark}'"}))
     code, _, err = invoke("evaluate", "-m", f"run={trained}", "split=val,test")
     assert code != 0
-    assert "loss._target_=os.system" in err
+    assert "mixing._target_=os.system" in err
 
 
 def test_a_place_that_is_typed_is_the_users_own(invoke: Invoke, trained: Path, tmp_path: Path) -> None:

@@ -125,8 +125,8 @@ def to_evaluate(root: Path, data: Splits, **options: float) -> ImageDataModule:
     [
         (Splits("multiclass", ("a", "b"), index(4)), "all", 4),
         (Splits("multiclass", ("b",), index(4, classes=1)), "all", 4),
-        (Splits("multiclass", ("a", "b"), index(20), None, index(3)), "test", 3),
-        (Splits("multiclass", ("a", "b"), index(20), index(5)), "val", 5),
+        (Splits("multiclass", ("a", "b"), index(20), None, index(3, start=20)), "test", 3),
+        (Splits("multiclass", ("a", "b"), index(20), index(5, start=20)), "val", 5),
         (Splits("multiclass", ("a",), None, None, index(1)), "test", 1),
         (Splits("multiclass", ("a", "b"), None, index(2)), "val", 2),
         (Splits("multilabel", ("a",), None, None, Index(["x"], torch.tensor([[1]]))), "test", 1),
@@ -145,7 +145,7 @@ def test_data_that_is_evaluated_is_tested_on_its_test_split_or_val_or_all_of_it(
 
 
 def test_a_split_that_the_evaluated_data_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
-    module = to_evaluate(tmp_path, Splits("multiclass", ("a", "b"), None, index(2), index(3)))
+    module = to_evaluate(tmp_path, Splits("multiclass", ("a", "b"), None, index(2), index(3, start=2)))
     with pytest.raises(ValueError, match="split=train: the data has no such split .it has 2 val, 3 test."):
         module.test_on("train")
 
