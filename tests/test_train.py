@@ -367,14 +367,15 @@ def test_data_of_another_kind_than_the_runs_is_refused(
     assert "the run is multiclass and the data is multilabel" in err
 
 
+LBFGS = ["trainer.precision=bf16-mixed", "optimizer=lbfgs", "optimizer.max_iter=2"]
+
+
 @pytest.mark.parametrize(
     "overrides",
     [
-        ["callbacks=[]", "logger=[]", "trainer.enable_progress_bar=false"],
+        ["callbacks=[]", "logger=[]", "trainer.val_check_interval=0.5", "trainer.accumulate_grad_batches=3"],
         ["callbacks=[default,early_stopping]", "scheduler=plateau", "trainer.max_epochs=2"],
-        ["trainer.limit_val_batches=0", "monitor=train/loss"],
-        ["trainer.val_check_interval=0.5", "trainer.accumulate_grad_batches=3"],
-        ["trainer.precision=bf16-mixed", "optimizer=lbfgs", "optimizer.max_iter=2"],
+        ["trainer.limit_val_batches=0", "monitor=train/loss", "trainer.enable_progress_bar=false", *LBFGS],
     ],
     ids=" ".join,
 )

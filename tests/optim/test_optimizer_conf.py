@@ -7,9 +7,12 @@ import pytest
 import torch
 from conf_groups import GROUPS, composed
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
+
+from fovea.config.resolvers import CONF
 
 OURS = ["adadelta", "adafactor", "adagrad", "adam", "adamax", "adamw", "asgd", "lbfgs", "nadam", "radam"]
 OURS += ["rmsprop", "rprop", "sgd"]
@@ -45,7 +48,7 @@ def test_there_is_a_yaml_for_each_optimizer_of_torch_that_can_train_a_network() 
     theirs = {
         name for name, kind in vars(torch.optim).items() if isinstance(kind, type) and issubclass(kind, Optimizer)
     }
-    named = {str(composed(f"optimizer={name}").optimizer._target_) for name in OURS}
+    named = {OmegaConf.load(CONF / "optimizer" / f"{name}.yaml")["_target_"] for name in OURS}
     assert named == {f"torch.optim.{name}" for name in theirs - UNSUITABLE}
 
 
