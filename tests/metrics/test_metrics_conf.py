@@ -1,6 +1,5 @@
 """The metrics that conf/metrics builds, against scikit-learn, on the splits that go wrong easily."""
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from fovea.metric_states import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 7
-ZERO: dict[str, Any] = {"zero_division": 0}
+UNDEFINED: dict[str, Any] = {"zero_division": np.nan}
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -70,8 +69,10 @@ def test_multiclass_numbers_per_class_equal_scikit_learn() -> None:
     probabilities, labels = multiclass()
     result = compute(build("multiclass")[1], probabilities, labels)
     precision, recall, f1, _ = sk.precision_recall_fscore_support(
-        labels, probabilities.argmax(1), labels=range(K), zero_division=0
+        labels, probabilities.argmax(1), labels=range(K), **UNDEFINED
     )
+    assert np.isnan([precision[6], recall[5], recall[6], f1[6]]).all()
+    assert f1[5] == 0  # predicted, and never right
     np.testing.assert_allclose(result["precision"], precision, rtol=1e-6)
     np.testing.assert_allclose(result["recall"], recall, rtol=1e-6)
     np.testing.assert_allclose(result["f1"], f1, rtol=1e-6)
@@ -98,7 +99,7 @@ def test_multilabel_numbers_equal_scikit_learn_over_the_known_entries() -> None:
     assert compute(build("multilabel")[0], probabilities, target) == {
         "mAP": pytest.approx(np.mean(aps)),
         "f1_micro": pytest.approx(sk.f1_score(*everything)),
-        "f1_macro": pytest.approx(np.mean([sk.f1_score(t, p, **ZERO) for t, p in classes])),
+        "f1_macro": pytest.approx(np.nanmean([sk.f1_score(t, p, **UNDEFINED) for t, p in classes])),
     }
 
 
@@ -108,7 +109,7 @@ def test_multilabel_numbers_per_class_equal_scikit_learn_over_the_known_entries(
     result = compute(build("multilabel")[1], probabilities, target)
     assert np.isnan(result["average_precision"]).tolist() == [False] * 6 + [True]
     for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score)):
-        np.testing.assert_allclose(result[name], [score(t, p, **ZERO) for t, p in classes], rtol=1e-6)
+        np.testing.assert_allclose(result[name], [score(t, p, **UNDEFINED) for t, p in classes], rtol=1e-6)
     assert result["images"] == [(target[:, k] == 1).sum() for k in range(K)]
 
 
@@ -121,18 +122,52 @@ def test_a_batch_without_images_changes_nothing(name: str) -> None:
         np.testing.assert_equal(compute(with_empty, probabilities, target), compute(plain, probabilities, target))
 
 
-@pytest.mark.parametrize("name", ["multiclass", "multilabel"])
-def test_a_split_without_images_gives_zero_in_every_scalar(name: str) -> None:
-    probabilities, target = multiclass(0) if name == "multiclass" else (torch.rand(0, K), torch.zeros(0, K).long())
-    scalars, per_class = build(name)
-    warnings.filterwarnings("ignore", message="The ``compute`` method")  # pytest takes it back after the test
-    assert set(compute(scalars, probabilities, target).values()) == {0.0}
-    assert {len(values) for values in compute(per_class, probabilities, target).values()} == {K}
+def test_a_split_with_nothing_known_is_undefined_in_every_scalar_and_every_class() -> None:
+    scalars, per_class = build("multilabel")
+    nothing = torch.rand(4, K), torch.full((4, K), -1)
+    assert np.isnan(list(compute(scalars, *nothing).values())).all()
+    table = compute(per_class, *nothing)
+    assert table.pop("images") == [0] * K
+    assert np.isnan(list(table.values())).all()
 
 
-def test_a_split_with_nothing_known_gives_zero_in_every_scalar() -> None:
-    result = compute(build("multilabel")[0], torch.rand(4, K), torch.full((4, K), -1))
-    assert set(result.values()) == {0.0}
+@pytest.mark.parametrize("absent", [-1, 0])
+def test_perfect_predictions_are_perfect_though_a_class_is_unknown_or_absent(absent: int) -> None:
+    target = torch.tensor([[1, 0, absent], [0, 1, absent], [1, 1, absent]])
+    scalars, per_class = build("multilabel", 3)
+    assert set(compute(scalars, (target == 1).float(), target).values()) == {1.0}
+    assert np.isnan(compute(per_class, (target == 1).float(), target)["f1"]).tolist() == [False, False, True]
+    labels = torch.tensor([0, 1, 1])
+    assert set(compute(build("multiclass", 3)[0], torch.eye(3)[labels], labels).values()) == {1.0}
+
+
+def test_an_absent_class_counts_as_soon_as_it_is_predicted() -> None:
+    target = torch.tensor([[1, 0, 0], [0, 1, 0]])
+    predicted = torch.tensor([[1, 0, 0], [0, 1, 1]]).float()
+    assert compute(build("multilabel", 3)[0], predicted, target)["f1_macro"] == pytest.approx(2 / 3)
+    unknown = torch.tensor([[1, 0, -1], [0, 1, -1]])
+    assert compute(build("multilabel", 3)[0], predicted, unknown)["f1_macro"] == 1.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_macro_f1_is_scikit_learns_whichever_classes_are_absent_unknown_or_never_predicted(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    kinds = torch.randint(0, 5, (K,), generator=generator)
+    probabilities, target = torch.rand(12, K, generator=generator), torch.randint(-1, 2, (12, K), generator=generator)
+    target[:, kinds == 0] = -1
+    target[:, kinds == 1] = target[:, kinds == 1].clamp(max=0)
+    target[:, kinds == 2] = target[:, kinds == 2].clamp(max=0)
+    probabilities[:, (kinds == 1) | (kinds == 3)] /= 3  # never predicted
+    classes = [(t, p) for t, p in known(probabilities, target) if len(t)]
+    expected = np.array([sk.f1_score(t, p, **UNDEFINED) for t, p in classes])
+    scalars, _ = build("multilabel")
+    found = compute(scalars, probabilities, target)["f1_macro"]
+    np.testing.assert_allclose(found, np.mean(expected[~np.isnan(expected)]), rtol=1e-6)
+    defined: Any = scalars["f1_macro"].defined
+    assert defined.sum() == (~np.isnan(expected)).sum()
+    labels = torch.randint(0, K, (5,), generator=generator)
+    single = compute(build("multiclass")[0], probabilities[:5], labels)["f1"]
+    assert single == pytest.approx(sk.f1_score(labels, probabilities[:5].argmax(1), average="macro"))
 
 
 def test_one_image_of_two_classes_is_enough() -> None:
@@ -142,7 +177,7 @@ def test_one_image_of_two_classes_is_enough() -> None:
     assert compute(build("multilabel", 2)[0], probabilities, present) == {
         "mAP": 1.0,
         "f1_micro": 1.0,
-        "f1_macro": 0.5,
+        "f1_macro": 1.0,
     }
 
 

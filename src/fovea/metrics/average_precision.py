@@ -59,8 +59,17 @@ class AveragePrecision(Metric):
 
 
 class MeanAveragePrecision(AveragePrecision):
-    """The mean of average precision over the classes that have a known positive; 0 if none has."""
+    """The mean of average precision over the classes that have a known positive; nan if none has.
+
+    Attributes:
+        defined: (K,) bool: the classes that the last mean was over.
+    """
+
+    undefined_for = "not present in any image, as far as is known"
+    defined: Tensor | None = None
 
     def compute(self) -> Tensor:
-        """A scalar in [0, 1], never nan."""
-        return super().compute().nanmean().nan_to_num(nan=0.0)
+        """A scalar."""
+        values = super().compute()
+        self.defined = ~values.isnan()
+        return values.nanmean()
