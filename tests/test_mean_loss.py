@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -19,8 +21,8 @@ def test_weights_may_be_fractions() -> None:
     assert mean((1.0, 0.25), (5.0, 1.5), (7.0, 0.0)) == pytest.approx((0.25 + 7.5) / 1.75)
 
 
-def test_it_is_0_where_nothing_is_known() -> None:
-    assert mean((0.0, 0), (0.0, 0)) == 0.0
+def test_it_is_undefined_where_nothing_is_known() -> None:
+    assert math.isnan(mean((0.0, 0), (0.0, 0)))
 
 
 def test_one_loss_that_is_no_number_makes_the_mean_none() -> None:

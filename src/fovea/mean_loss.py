@@ -6,7 +6,7 @@ from torchmetrics import Metric
 
 
 class MeanLoss(Metric):
-    """The weighted mean of batches' means: the mean over everything known; 0 where nothing is known.
+    """The weighted mean of batches' means: the mean over everything known; nan where nothing is known.
 
     A loss that is not a number makes it one too. TorchMetrics 1.9's MeanMetric leaves such batches out or, told not to,
     leaves the weights out; and it looks at each loss, which makes the program wait for the GPU.
@@ -35,5 +35,4 @@ class MeanLoss(Metric):
 
     def compute(self) -> Tensor:
         """A scalar."""
-        weight = self.known + self.fractions
-        return self.total / torch.where(weight > 0, weight, 1)
+        return self.total / (self.known + self.fractions)

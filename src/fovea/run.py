@@ -110,12 +110,12 @@ def _best(trainer: Trainer, monitor: str) -> dict[str, Any] | None:
         return None
     file = Path(keeper.best_model_path)
     state = checkpoint.read(file)
-    score = None if keeper.best_model_score is None else keeper.best_model_score.item()
+    score = math.nan if keeper.best_model_score is None else keeper.best_model_score.item()
     return {
         "checkpoint": f"{file.parent.name}/{file.name}",
         "epoch": state["epoch"],
         "step": state["global_step"],
-        "value": score,
+        "value": score if math.isfinite(score) else None,  # Lightning keeps an undefined score as an infinity
     }
 
 
@@ -127,7 +127,8 @@ def figures(trainer: Trainer, split: str) -> dict[str, float]:
 
 def in_words(figures: Mapping[str, float]) -> str:
     """One line for the log."""
-    return "  ".join(f"{name} {value:.4f}" for name, value in sorted(figures.items()))
+    said = {name: "undefined" if math.isnan(value) else f"{value:.4f}" for name, value in sorted(figures.items())}
+    return "  ".join(f"{name} {text}" for name, text in said.items())
 
 
 def write_per_class(file: Path, class_names: Sequence[str], metrics: Mapping[str, Tensor]) -> None:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
-from fovea import metric_states, schedule_settings
+from fovea import class_means, metric_states, schedule_settings
 from fovea.batch_loss import BatchLoss, Measured
 from fovea.mean_loss import MeanLoss
 
@@ -25,6 +25,7 @@ class ClassificationTask(LightningModule):
     what is known, for reduction=sum too; an epoch's is that of all its targets, not a mean of the batches' means.
 
     Attributes:
+        labels_known: whether any label of the last validation or test is known.
         per_class: after a test, {metric: (K,) tensor} of the metrics that say something of each class.
         rejects: asked for each training loss, on all ranks; where it says True, the batch counts for nothing. The
             callback that puts its own in place sees to it that the step is not taken.
@@ -79,6 +80,10 @@ class ClassificationTask(LightningModule):
         self.test_per_class = MetricCollection(dict(per_class_metrics), compute_groups=False)
         self.per_class: dict[str, Tensor] = {}
         self.evaluated = 0  # images of this rank in the current validation or test
+        self.known = torch.tensor(0)  # their labels that are known, or the sum of these labels' weights
+        self.labels_known = True
+        self.left_out_said = False
+        self.undefined_said: set[str] = set()  # names of figures
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,12 +105,41 @@ class ClassificationTask(LightningModule):
 
     def on_validation_end(self) -> None:
         self.validated = True
+        if not self.trainer.sanity_checking:
+            self._say_what_is_undefined("val", left_out=not self.left_out_said)
+            self.left_out_said = True
+
+    def on_test_end(self) -> None:
+        self._say_what_is_undefined("test", left_out=True)
+
+    def _say_what_is_undefined(self, split: Split, left_out: bool) -> None:
+        """Log which figures are undefined, each once; and over how many classes the means were, where asked for."""
+        metrics = self.metrics[f"{split}_"]
+        assert isinstance(metrics, MetricCollection)
+        names = {name for name in self.trainer.callback_metrics if name.startswith(f"{split}/")}
+        undefined = sorted(name for name in names - self.undefined_said if self.is_undefined(name))
+        self.undefined_said.update(undefined)
+        if not self.trainer.is_global_zero:
+            return
+        if left_out:
+            named = {name: metric for name, metric in metrics.items(copy_state=False) if name not in undefined}
+            class_means.say_left_out(named, self.config.get("class_names"))
+        if undefined:
+            class_means.say_undefined(undefined, self.monitor)
+
+    def is_undefined(self, name: str) -> bool:
+        """Whether a figure is nan for want of labels, and not because the network's loss is nan too."""
+        figures = self.trainer.callback_metrics
+        if name not in figures or not figures[name].isnan():
+            return False
+        loss = figures.get(f"{name.partition('/')[0]}/loss")
+        return loss is None or not loss.isnan().item() or not self.labels_known
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         """A plateau schedule takes each validation into account once; Lightning shows it the last one again."""
         if metric is None:
             scheduler.step()
-        elif self.validated or not self.monitor.startswith("val/"):
+        elif (self.validated or not self.monitor.startswith("val/")) and not self.is_undefined(self.monitor):
             scheduler.step(metric)
             self.validated = False
 
@@ -147,12 +181,14 @@ class ClassificationTask(LightningModule):
         metric_states.update(self.test_per_class.values(), probabilities, labels)
 
     def on_validation_start(self) -> None:
-        self.as_on_rank_0(self.network)
-        self.evaluated = 0
+        self._begin_to_evaluate()
 
     def on_test_start(self) -> None:
+        self._begin_to_evaluate()
+
+    def _begin_to_evaluate(self) -> None:
         self.as_on_rank_0(self.network)
-        self.evaluated = 0
+        self.evaluated, self.known = 0, torch.tensor(0, device=self.device)
 
     def as_on_rank_0(self, network: nn.Module) -> None:
         """Take over rank 0's buffers, which are what a checkpoint has.
@@ -170,6 +206,7 @@ class ClassificationTask(LightningModule):
         """Raises ValueError on all ranks: figures of no image would be perfect losses."""
         if not self.trainer.strategy.reduce(torch.tensor(self.evaluated, device=self.device), reduce_op="sum"):
             raise ValueError(f"the {what} has no figures: not one of its images could be read")
+        self.labels_known = bool(self.trainer.strategy.reduce(self.known, reduce_op="sum") > 0)
 
     def on_test_epoch_end(self) -> None:
         self._check_evaluated("test")
@@ -193,7 +230,9 @@ class ClassificationTask(LightningModule):
         images, target = batch[:2]
         self.evaluated += len(target)
         logits = self(images)  # (B, K)
-        return self._measure(self.loss(logits, target), logits, target, split)
+        loss = self.loss(logits, target)
+        self.known = self.known + loss.weight.detach()
+        return self._measure(loss, logits, target, split)
 
     def count(
         self, loss: Measured, logits: Tensor, target: Tensor, losses: MeanLoss, metrics: Iterable[Metric]

@@ -71,6 +71,26 @@ def test_a_better_monitor_is_better_whatever_the_loss(tmp_path: Path, mode: str)
     assert best(tmp_path)["epoch"] == {"min": 4, "max": 7}[mode]
 
 
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("figures", "epoch"),
+    [
+        ([(NAN, 2.0), (NAN, 1.0), (NAN, 1.5)], 1),  # by the loss
+        ([(NAN, NAN), (NAN, NAN)], 1),  # the latest
+        ([(NAN, 0.1), (0.0, 2.0), (NAN, 0.1)], 1),  # any score is better than none
+        ([(NAN, NAN), (NAN, 3.0), (NAN, NAN)], 1),
+    ],
+)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_an_undefined_monitor_is_worse_than_any_and_equals_itself(
+    tmp_path: Path, figures: Figures, epoch: int, mode: str
+) -> None:
+    fit(tmp_path, Says(figures), mode)
+    assert best(tmp_path)["epoch"] == epoch
+
+
 def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path) -> None:
     fit(tmp_path / "whole", Says(TIED))
     trainer = fit(tmp_path / "halves", Says(TIED), epochs=2)

@@ -2,16 +2,28 @@
 
 from typing import Any
 
-from lightning import LightningModule, Trainer
+from lightning import Trainer
 from lightning.pytorch import callbacks
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's; a run that had stopped stays so when it is resumed, unless it is given more patience."""
+    """Lightning's; a run that had stopped stays so when it is resumed, unless it is given more patience.
+
+    A validation whose labels leave the monitor undefined is passed over: it is neither better nor worse. `pl_module` is
+    a ClassificationTask.
+    """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict | {"patience": self.patience})
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         if self.wait_count >= self.patience:
             trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not pl_module.is_undefined(self.monitor):
+            super().on_train_epoch_end(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        if not pl_module.is_undefined(self.monitor):
+            super().on_validation_end(trainer, pl_module)

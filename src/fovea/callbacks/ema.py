@@ -137,7 +137,8 @@ class EMA(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
         if self.average is not None:
-            pl_module.per_class |= self.per_class.compute()
+            figures = self.per_class.compute()
+            pl_module.per_class |= {name: figure.reshape(-1) for name, figure in figures.items()}
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Nothing is saved after predictions: here the average may take the network's place."""

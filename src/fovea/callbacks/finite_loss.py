@@ -36,9 +36,9 @@ class FiniteWeights(Callback):
             raise self.error(trainer, "the weights are not finite, though the loss was,", self.step, self.rates)
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
-        """Raises ValueError; the figure is all ranks'."""
+        """Raises ValueError; the figure is all ranks'. Without a known label it is nan whatever the weights are."""
         loss = trainer.callback_metrics.get("val/loss")
-        if loss is not None and not loss.isfinite() and not trainer.sanity_checking:
+        if loss is not None and not loss.isfinite() and pl_module.labels_known and not trainer.sanity_checking:
             raise self.error(trainer, f"the validation's loss is {loss.item()}, after training", self.step, self.rates)
 
     def error(self, trainer: Trainer, what: str, step: int, rates: list[float]) -> ValueError:

@@ -1,6 +1,7 @@
 """best.ckpt: what `monitor` was best with."""
 
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ class SaveBest(ModelCheckpoint):
     """Lightning's ModelCheckpoint for one file, `folder`/best.ckpt; a moved folder keeps its score.
 
     Of several checkpoints with the same value of the monitor the one with the lowest loss on the same split is kept
-    (val/ema_loss for a monitor val/ema_<name>), and of those with the same loss the earliest.
+    (val/ema_loss for a monitor val/ema_<name>), and of those with the same loss the earliest. An undefined value (nan)
+    is worse than any other and equals itself, and so is an undefined loss; of checkpoints without either the latest is
+    kept.
     """
 
     def __init__(self, folder: str, monitor: str, mode: str) -> None:
@@ -36,11 +39,18 @@ class SaveBest(ModelCheckpoint):
         loss = None if seen is None else seen.item()
         keep = super().check_monitor_top_k(trainer, current)
         if not keep and loss is not None and self.loss is not None:
-            tie_is_won = bool(current == self.best_model_score) and loss < self.loss
-            keep = trainer.strategy.reduce_boolean_decision(tie_is_won)
+            keep = trainer.strategy.reduce_boolean_decision(self._wins_tie(current, loss))
         if keep:
             self.loss = loss
         return keep
+
+    def _wins_tie(self, current: Tensor | None, loss: float) -> bool:
+        """Lightning keeps the score of an undefined monitor as an infinity."""
+        assert current is not None and self.loss is not None and self.best_model_score is not None
+        if current.isnan():
+            undefined = bool(self.best_model_score.isinf())
+            return undefined and (loss < self.loss or math.isnan(self.loss))
+        return bool(current == self.best_model_score) and loss < self.loss
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"loss": self.loss}

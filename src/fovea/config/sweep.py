@@ -119,6 +119,11 @@ class Sweep:
             else:
                 go_on(folder) if _can_go_on(folder) else begin(cfg)
             best = outcome_of(folder)["best"]
+            if best and best["value"] is None and not sweeps_all:
+                raise ValueError(
+                    f"{folder}: {cfg.monitor} was undefined in every validation, and the sweeper follows it: "
+                    "monitor a figure that the labels of the validation images define"
+                )
             if best is None and not sweeps_all:
                 raise ValueError(
                     f"{folder} has no best checkpoint, and so no value of {cfg.monitor} for the sweeper to follow: "

@@ -65,7 +65,7 @@ class MeanAveragePrecision(AveragePrecision):
         defined: (K,) bool: the classes that the last mean was over.
     """
 
-    undefined_for = "not present in any image, as far as is known"
+    undefined_for = "labelled in no image"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:
