@@ -46,6 +46,7 @@ def evaluate(cfg: DictConfig) -> None:
     if is_first():
         task.eval()
         build.check_network(cfg, task)
+        build.check_metrics(cfg, data, ["test"])
     build.check_loss(task, data, ["test"])
     trainer = build.trainer(cfg, alone=True)
     which = STANDS_IN.get(tested, tested) if cfg.split == "test" else cfg.split

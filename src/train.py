@@ -39,6 +39,8 @@ def main(cfg: DictConfig) -> None:
         data = build.datamodule(cfg)
         task = build.task(cfg)
         build.check_loss(task, data, data.splits)
+        if first:
+            build.check_metrics(cfg, data, ("val", "test"))
         if cfg.weights:
             load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
         trainer = build.trainer(cfg)

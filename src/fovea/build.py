@@ -5,6 +5,7 @@ import math
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -19,7 +20,7 @@ from torch import nn
 from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fovea import loss_check, sanity_check
+from fovea import class_means, loss_check, metric_check, sanity_check
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
 from fovea.callbacks.save_best import SaveBest
@@ -163,6 +164,25 @@ def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable
     """Raises ValueError where the task's loss doesn't suit the labels of the splits; see loss_check.py."""
     unknown = [what_is_unknown(data.splits[split].targets) for split in splits]
     loss_check.check_loss(task.loss, data.num_classes, max(unknown, key=UNKNOWN.index))
+
+
+def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str]) -> None:
+    """Warn of metrics that count classes as wrong that no image of a split has; see metric_check.py."""
+    lacking = {}
+    for split in splits:
+        present = class_counts(data.splits[split].targets, data.num_classes)["present"]
+        names = [name for name, count in zip(data.class_names, present, strict=True) if not count]
+        if names:
+            lacking[split] = f"{split} has no image of {class_means.shortened(names)}"
+    if lacking:
+        small = cfg.copy()
+        small.num_classes = metric_check.CLASSES
+        metrics = {}
+        for name, node in small.metrics.items():
+            with suppress(InstantiationException):  # its arguments are for the data's own number of classes
+                metrics[str(name)] = instantiate(node)
+        metrics = {name: metric for name, metric in metrics.items() if metric is not None}
+        metric_check.check_metrics(metrics, data.task == "multilabel", "; ".join(lacking.values()))
 
 
 def _network(cfg: DictConfig) -> nn.Module:
