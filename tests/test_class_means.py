@@ -34,9 +34,9 @@ def test_the_log_says_over_how_many_classes_and_names_those_left_out(caplog: pyt
     caplog.set_level(logging.INFO)
     say_left_out(measured([1, 0], [-1, -1], [0, 0], [1, 1]), ["cat", "dog", "owl", "fox"])
     assert caplog.messages == [
-        "val/f1 is the mean over 2 of 4 classes; left out are those neither labelled in an image nor predicted: "
-        "dog, owl",
-        "val/mAP is the mean over 2 of 4 classes; left out are those labelled in no image: dog, owl",
+        "val/f1 is the mean over 2 of 4 classes; left out are those without a positive label or prediction "
+        "among what is known of them: dog, owl",
+        "val/mAP is the mean over 2 of 4 classes; left out are those without a known positive label: dog, owl",
     ]
 
 

@@ -1,22 +1,25 @@
 import torch
 from torch import nn
 from torchmetrics import CatMetric, MeanMetric, SumMetric
-from torchmetrics.classification import MulticlassF1Score
 
 from fovea import metric_states
 from fovea.metric_states import put_back
+from fovea.metrics.auroc import MeanAUROC
+from fovea.metrics.precision_recall import MacroF1
 
 SCORES = torch.randn(6, 4, 3, generator=torch.Generator().manual_seed(0))
 BATCHES = [(scores, torch.tensor([0, 1, 2, n % 3])) for n, scores in enumerate(SCORES)]
 
 
 def metrics() -> nn.ModuleDict:
-    return nn.ModuleDict({"f1": MulticlassF1Score(3), "all": CatMetric(), "mean": MeanMetric(), "sum": SumMetric()})
+    ours = {"f1": MacroF1(3), "auroc": MeanAUROC(3)}
+    return nn.ModuleDict({**ours, "all": CatMetric(), "mean": MeanMetric(), "sum": SumMetric()})
 
 
 def update(parts: nn.ModuleDict, batches: list) -> nn.ModuleDict:
     for logits, labels in batches:
         parts["f1"].update(logits, labels)
+        parts["auroc"].update(logits, labels)
         for name in ("all", "mean", "sum"):
             parts[name].update(logits[:, 0])
     return parts

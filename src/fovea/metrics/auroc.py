@@ -59,7 +59,7 @@ class MeanAUROC(AUROC):
         defined: (K,) bool: the classes that the last mean was over.
     """
 
-    undefined_for = "without an image that has them, or without one that doesn't, as far as is labelled"
+    undefined_for = "without a known positive or without a known negative label"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:

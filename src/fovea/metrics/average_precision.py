@@ -65,7 +65,7 @@ class MeanAveragePrecision(AveragePrecision):
         defined: (K,) bool: the classes that the last mean was over.
     """
 
-    undefined_for = "labelled in no image"
+    undefined_for = "without a known positive label"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:

@@ -76,7 +76,7 @@ class MacroF1(F1):
         defined: (K,) bool: the classes that the last mean was over.
     """
 
-    undefined_for = "neither labelled in an image nor predicted"
+    undefined_for = "without a positive label or prediction among what is known of them"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:
