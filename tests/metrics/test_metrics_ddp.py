@@ -13,6 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 from torchmetrics import Metric
 
 from fovea.metric_states import update
+from fovea.metrics.auroc import MeanAUROC
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 6
@@ -25,6 +26,7 @@ def build() -> dict[str, Metric]:
         config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), {"num_classes": K})
         for part in ("metrics", "per_class_metrics"):
             metrics |= {f"{name}.{part}.{key}": metric for key, metric in instantiate(config[part]).items()}
+        metrics[f"{name}.auroc"] = MeanAUROC(K)
     return metrics
 
 
@@ -43,6 +45,8 @@ def measure(n: int, rank: int, ranks: int) -> dict[str, Any]:
         for rows in mine.split(4) if len(mine) else [mine]:
             update([metric], probabilities[rows], (labels if name.startswith("multiclass") else target)[rows])
         result[name] = metric.compute().tolist()
+        if hasattr(metric, "defined"):
+            result[f"{name}.defined"] = metric.defined.tolist()
     return result
 
 
@@ -60,6 +64,6 @@ def test_an_uneven_split_and_an_empty_rank_give_the_numbers_of_one_process() -> 
         results = [torch.load(f"{folder}/{rank}.pt") for rank in range(RANKS)]
     for n in (9, 1):  # 5 + 4 images, 1 + 0 images
         alone = measure(n, rank=0, ranks=1)
-        assert len(alone) == 15
+        assert len(alone) == 17 + 5
         for result in results:
             np.testing.assert_equal(result[n], alone)
