@@ -51,13 +51,17 @@ class Fault(Callback):
 """
 
 TRAIN = f"""
-import runpy, sys
+import sys
 sys.path.insert(0, {str(PROJECT / "src")!r})
 from fovea.config import allowed
 of_conf = allowed.conf_targets
 allowed.conf_targets = lambda: of_conf() | {{"fault.Fault"}}
-runpy.run_path({str(PROJECT / "src" / "train.py")!r}, run_name="__main__")
-"""  # as if a yaml of conf/ named the callback
+import importlib.util
+spec = importlib.util.spec_from_file_location("program", {str(PROJECT / "src" / "train.py")!r})
+program = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(program)
+program.main()
+"""  # as if a yaml of conf/ named the callback; argv[0] stays this file, by which Lightning starts the other processes
 
 
 class Started:
