@@ -69,7 +69,7 @@ ALSO = {  # the same ways through the code
     "data.background=white": "data.background=white",
     "data.background=[0,0]": "data.background",
     "data.resident=maybe": "data.resident=maybe",
-    "data.store=7": "data.store=7",
+    "data.store=7": "7: there is no such folder",
     "seed=one": "seed=one",
     "seed=null": "seed=None",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0",
