@@ -22,7 +22,9 @@ DERIVED = {
     "task": "multiclass",
     "mode": "max",
     "class_names": list("abcdefg"),
-    "total_steps": 10,
+    "total_steps": 70,
+    "schedule_length": 10,
+    "schedule_epoch": 7,
 }
 
 

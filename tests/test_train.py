@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -309,7 +310,7 @@ def learning_rates(run: Path) -> list[float]:
 
 @pytest.mark.parametrize(
     "scheduler",
-    ["one_cycle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cosine", "warmup_cosine", "step"))],
+    ["cosine", *(pytest.param(name, marks=pytest.mark.slow) for name in ("one_cycle", "warmup_cosine", "step"))],
 )
 def test_a_prolonged_run_follows_the_longer_schedule(invoke: Invoke, runs: Runs, folder: Path, scheduler: str) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, f"scheduler={scheduler}", "trainer.log_every_n_steps=1")
@@ -320,6 +321,9 @@ def test_a_prolonged_run_follows_the_longer_schedule(invoke: Invoke, runs: Runs,
     state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]
     settings = set(state) & set(config["scheduler"])
     assert {key: state[key] for key in settings} == {key: config["scheduler"][key] for key in settings}
+    if scheduler == "cosine":
+        expected = [0.05 * (1 + math.cos(math.pi * epoch / 3)) for epoch in range(3)]  # logged once an epoch
+        assert learning_rates(run) == pytest.approx(expected)
     if scheduler in ("one_cycle", "warmup_cosine"):
         assert learning_rates(run)[-1] < 0.01  # it has come down at the new end, not at the old one
         assert max(learning_rates(run)[4:]) > 0.03

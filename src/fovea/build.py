@@ -1,7 +1,6 @@
 """From a checked config to the parts that a program runs."""
 
 import logging
-import math
 import sys
 import warnings
 from collections.abc import Iterable
@@ -26,7 +25,7 @@ from fovea.callbacks.progress import Progress
 from fovea.callbacks.save_best import SaveBest
 from fovea.callbacks.save_last import SaveLast
 from fovea.checkpoint import SafeCheckpointIO
-from fovea.config import explain, saved
+from fovea.config import explain, run_length, saved
 from fovea.config.schema import check_monitor
 from fovea.data.datamodule import ImageDataModule
 from fovea.data.dataset import ImageDataset
@@ -82,7 +81,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
     if to_train:
         if OmegaConf.select(cfg, "class_counts", default=cfg) is None:  # a run's balanced weights stay what they were
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
-        cfg.total_steps = total_steps(data.batches_per_epoch, cfg.trainer)
+        run_length.fill_in(cfg, data.batches_per_epoch)
     return data
 
 
@@ -91,18 +90,6 @@ def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> B
     data, augment = cfg.data, instantiate(cfg.augment.eval, _convert_="all")
     dataset = ImageDataset(index, augment, background=data.background, on_error="skip")
     return BatchLoader(dataset, EvalBatches(len(index), data.batch_size, rank, world_size), data.num_workers)
-
-
-def total_steps(batches: int, trainer: Any) -> int | None:
-    """Optimizer steps of the whole run, `batches` an epoch; None where it has no end."""
-    for limit in (trainer.limit_train_batches, trainer.overfit_batches or None):
-        if limit is not None:
-            batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
-    per_epoch = math.ceil(batches / trainer.accumulate_grad_batches)
-    epochs = 1000 if trainer.max_epochs is None and trainer.max_steps < 0 else trainer.max_epochs  # Lightning's default
-    by_epochs = per_epoch * epochs if epochs is not None and epochs >= 0 else None
-    ends = [end for end in (by_epochs, trainer.max_steps if trainer.max_steps >= 0 else None) if end is not None]
-    return min(ends, default=None)
 
 
 def task(cfg: DictConfig) -> ClassificationTask:

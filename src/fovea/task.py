@@ -11,9 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
-from fovea import class_means, metric_states, schedule_settings
+from fovea import class_means, metric_states
 from fovea.batch_loss import BatchLoss, Measured
 from fovea.mean_loss import MeanLoss
+from fovea.schedule_replay import replay
 
 Split = Literal["train", "val", "test"]
 
@@ -70,7 +71,7 @@ class ClassificationTask(LightningModule):
         self.build_optimizer, self.build_scheduler = optimizer, scheduler
         self.parameter_groups, self.interval, self.monitor = parameter_groups, interval, monitor
         self.seed, self.config = seed, config
-        self.schedule_settings: dict[str, Any] = {}
+        self.other_schedule = False  # than that of the checkpoint that is gone on with
         self.validated = False  # since a plateau schedule was told last
         self.resumed: dict[str, Any] | None = None
         # no compute groups: torchmetrics would merge metrics whose sums happen to agree on the first batch
@@ -96,9 +97,11 @@ class ClassificationTask(LightningModule):
         return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
 
     def on_train_start(self) -> None:
-        """A checkpoint's schedule brings its settings along: put this config's back, so that a run can be prolonged."""
-        for schedule in self.trainer.lr_scheduler_configs:
-            schedule_settings.put_back(schedule.scheduler, self.schedule_settings)
+        """A checkpoint's schedule is as its own config has it: where a run is prolonged, this config's takes over."""
+        if self.other_schedule:
+            (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
+            replay(optimizer, schedule.scheduler, self.build_scheduler(self._new_optimizer()))
+            self.other_schedule = False
         if self.resumed is not None:
             self._go_on(self.resumed)
             self.resumed = None
@@ -271,12 +274,14 @@ class ClassificationTask(LightningModule):
         return target.round().long()
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.build_optimizer(self.parameter_groups(self.network))
+        optimizer = self._new_optimizer()
         scheduler = self.build_scheduler(optimizer)
-        self.schedule_settings = schedule_settings.of(scheduler)
         # not strict: an epoch without a validation leaves a plateau schedule as it is
         schedule = {"scheduler": scheduler, "interval": self.interval, "monitor": self.monitor, "strict": False}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def _new_optimizer(self) -> Optimizer:
+        return self.build_optimizer(self.parameter_groups(self.network))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
@@ -287,7 +292,9 @@ class ClassificationTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.resumed = checkpoint["running"] if self.trainer.state.fn == "fit" else None
+        if self.trainer.state.fn == "fit":
+            self.resumed = checkpoint["running"]
+            self.other_schedule = checkpoint["config"].get("scheduler") != self.config.get("scheduler")
 
     def _go_on(self, was: dict[str, Any]) -> None:
         """The epoch's figures so far, and the last validation's, which a plateau schedule may still look at."""

@@ -1,109 +1,166 @@
-"""The learning rates that every yaml of conf/scheduler gives, against closed forms."""
+"""Every yaml of conf/scheduler, by epoch and by step: the learning rates of whole runs, against closed forms."""
 
 import io
 import math
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from conf_groups import GROUPS, composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import SGD
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
-from fovea.config.resolvers import register_resolvers
+from fovea.config.run_length import fill_in
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "scheduler"
-YAMLS = sorted(file.stem for file in CONF.glob("*.yaml"))
-LR, N = 0.8, 10
-ROOT = {
-    "trainer": {"max_epochs": N},
-    "total_steps": N,
-    "optimizer": {"lr": LR},
-    "mode": "max",
+RATES = (0.8, 0.08)  # of two parameter groups
+
+
+class Run(NamedTuple):
+    batches: int  # of an epoch, before it is limited
+    limits: list[str]
+    epochs: int
+    steps: int
+    steps_of_epoch: int
+
+
+LIMITED = ["trainer.max_epochs=20", "trainer.limit_train_batches=7", "trainer.accumulate_grad_batches=2"]
+RUNS = {
+    "epochs": Run(6, ["trainer.max_epochs=10"], 10, 60, 6),
+    "accumulation and a limit": Run(9, LIMITED, 20, 80, 4),
+    "steps": Run(5, ["trainer.max_epochs=-1", "trainer.max_steps=33"], 7, 33, 5),
+    "fewer steps than the epochs have": Run(4, ["trainer.max_epochs=90", "trainer.max_steps=26"], 7, 26, 4),
+    "one epoch": Run(3, ["trainer.max_epochs=1"], 1, 3, 3),
 }
 
 
 def sgd() -> SGD:
-    return SGD([torch.nn.Parameter(torch.zeros(1))], lr=LR, momentum=0.9)
+    groups = [{"params": [torch.nn.Parameter(torch.zeros(1))], "lr": lr} for lr in RATES]
+    return SGD(groups, lr=RATES[0], momentum=0.9)
 
 
-def build(name: str, **changes: Any) -> LRScheduler:
-    """As the config does it: `interval` is not the scheduler's own."""
-    register_resolvers()
-    config = OmegaConf.merge(ROOT, {"scheduler": OmegaConf.load(CONF / f"{name}.yaml")}, {"scheduler": changes})
-    assert config.scheduler.pop("interval") in ("epoch", "step")
-    return instantiate(config.scheduler)(sgd())
+def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
+    cfg = composed(f"scheduler={name}")
+    cfg.merge_with_dotlist(list(overrides))
+    fill_in(cfg, batches)
+    options = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    assert isinstance(options, dict)
+    assert options.pop("interval") in ("epoch", "step")
+    return instantiate(options, _convert_="all")(sgd())
 
 
-def rates(scheduler: LRScheduler, steps: int = N) -> list[float]:
-    values = []
-    for _ in range(steps):
-        values.append(scheduler.optimizer.param_groups[0]["lr"])
+def rates(scheduler: LRScheduler, n: int) -> Iterator[list[float]]:
+    """Of each epoch or step of a run, the groups' learning rates."""
+    for _ in range(n):
+        yield [group["lr"] for group in scheduler.optimizer.param_groups]
         scheduler.optimizer.step()
-        scheduler.step()
-    return values
+        scheduler.step(*[0.5] * isinstance(scheduler, ReduceLROnPlateau))
 
 
 def cosine(x: float) -> float:
     return (1 + math.cos(math.pi * x)) / 2
 
 
-CASES: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
-    "step": ({"step_size": 3}, lambda s: 0.1 ** (s // 3)),
-    "multistep": ({"milestones": [2, 5]}, lambda s: 0.1 ** ((s >= 2) + (s >= 5))),
-    "constant": ({}, lambda s: 1.0),
-    "constant_lr": ({}, lambda s: 0.1 if s < 5 else 1.0),
-    "linear": ({}, lambda s: 1 - s / N),
-    "exponential": ({}, lambda s: 0.95**s),
-    "multiplicative": ({}, lambda s: 0.95**s),
-    "cosine": ({}, lambda s: cosine(s / N)),
-    "cosine_restarts": ({"T_0": 3}, lambda s: cosine(s / 3 if s < 3 else (s - 3) / 6 if s < 9 else 0)),
-    "polynomial": ({}, lambda s: (1 - s / N) ** 2),
-    "cyclic": ({"step_size_up": 2}, lambda s: [0, 0.5, 1, 0.5][s % 4]),
-    "swalr": ({"swa_lr": LR / 4, "anneal_epochs": 4}, lambda s: 0.25 + 0.75 * cosine(min(1, s / 4))),
-    "warmup_cosine": ({"warmup": 0.3}, lambda s: (s + 1) / 4 if s < 3 else cosine((s - 3) / 7)),
-    "sequential": ({}, lambda s: 0.1 + 0.9 * s / 5 if s < 5 else 1.0),
-    "chained": ({}, lambda s: min(1.0, 0.1 + 0.9 * s / 5) * 0.95**s),
-    "inverse_square_root": (
-        {"lr_lambda": {"warmup_steps": 4}},
-        lambda s: min((s + 1) / 4, math.sqrt(4 / (s + 1))),
-    ),
+def restarts(s: int, n: int) -> float:
+    cycle = math.ceil(n / 7)
+    while s >= cycle:
+        s, cycle = s - cycle, 2 * cycle
+    return cosine(s / cycle)
+
+
+def triangle(s: int, n: int) -> float:
+    up = math.ceil(n / 10)
+    s %= 2 * up
+    return s / up if s < up else 2 - s / up
+
+
+def warmup(s: int, n: int) -> float:
+    return min(1.0, 0.1 + 0.9 * s / math.ceil(n / 20))
+
+
+def after_warmup(s: int, n: int) -> float:
+    first = math.ceil(n / 20)
+    return warmup(s, n) if s < first else 0.1 ** ((s - first) // math.ceil(n / 3))
+
+
+def warmup_cosine(s: int, n: int) -> float:
+    w = round(0.05 * n)
+    return (s + 1) / (w + 1) if s < w else cosine((s - w) / (n - w))
+
+
+OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, the run's length, an epoch's), all in the schedule's unit
+    "step": lambda s, n, e: 0.1 ** (s // math.ceil(n / 3)),
+    "multistep": lambda s, n, e: 0.1 ** sum(s >= math.ceil(a * n / 9) for a in (3, 6, 8)),
+    "constant": lambda s, n, e: 1.0,
+    "constant_lr": lambda s, n, e: 0.1 if s < math.ceil(n / 20) else 1.0,
+    "linear": lambda s, n, e: 1 - s / n,
+    "exponential": lambda s, n, e: 0.95 ** (s / e),
+    "multiplicative": lambda s, n, e: 0.95 ** (s / e),
+    "cosine": lambda s, n, e: cosine(s / n),
+    "cosine_restarts": lambda s, n, e: restarts(s, n),
+    "polynomial": lambda s, n, e: (1 - s / n) ** 2,
+    "cyclic": lambda s, n, e: triangle(s, n),
+    "swalr": lambda s, n, e: 0.1 + 0.9 * cosine(min(1, s / math.ceil(n / 4))),
+    "warmup_cosine": lambda s, n, e: warmup_cosine(s, n),
+    "sequential": lambda s, n, e: after_warmup(s, n),
+    "chained": lambda s, n, e: warmup(s, n) * 0.95 ** (s / e),
+    "inverse_square_root": lambda s, n, e: min((s + 1) / (5 * e), math.sqrt(5 * e / (s + 1))),
 }
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", CASES)
-def test_the_learning_rates_are_the_formulas(name: str) -> None:
-    changes, factor = CASES[name]
-    assert rates(build(name, **changes)) == pytest.approx([LR * factor(s) for s in range(N)], abs=1e-9)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+@pytest.mark.parametrize("name", OURS)
+def test_the_learning_rates_of_a_run_are_the_formulas_of_each_groups_own(name: str, run: Run, interval: str) -> None:
+    n, e = (run.epochs, 1) if interval == "epoch" else (run.steps, run.steps_of_epoch)
+    scheduler = build(name, f"scheduler.interval={interval}", *run.limits, batches=run.batches)
+    for s, values in enumerate(rates(scheduler, n)):
+        assert values == pytest.approx([rate * OURS[name](s, n, e) for rate in RATES], abs=1e-9), s
 
 
-def test_one_cycle_is_torchs_with_the_optimizers_rate_as_its_peak() -> None:
-    values = rates(build("one_cycle"), N - 1)  # torch's refuses a step past the end
-    assert values == pytest.approx(rates(OneCycleLR(sgd(), max_lr=LR, total_steps=N), N - 1))
-    assert max(values) == pytest.approx(LR)
-    assert values[0] == pytest.approx(LR / 25)
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("run", list(RUNS.values())[:-1], ids=list(RUNS)[:-1])
+def test_one_cycle_is_torchs_with_each_groups_own_rate_as_its_peak(run: Run, interval: str) -> None:
+    n = run.epochs if interval == "epoch" else run.steps
+    values = list(rates(build("one_cycle", f"scheduler.interval={interval}", *run.limits, batches=run.batches), n))
+    alone = [OneCycleLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9), r, n) for r in RATES]
+    expected = [[of_one[0] for of_one in of_both] for of_both in zip(*(rates(a, n) for a in alone), strict=True)]
+    assert values == [pytest.approx(of_both) for of_both in expected]
+
+
+def test_a_cycle_too_short_for_its_peak_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=4")
+    assert not caplog.text
+    build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=3")
+    assert "one_cycle over 3 steps or epochs never comes to its peak" in caplog.text
 
 
 def test_plateau_follows_the_monitor_in_its_direction() -> None:
-    scheduler = build("plateau", patience=1)
+    scheduler: Any = build("plateau", "scheduler.patience=1")
     values = []
     for accuracy in (0.5, 0.6, 0.6, 0.6, 0.7, 0.6):  # one epoch without a better one is let pass
         scheduler.step(accuracy)
         values.append(scheduler.optimizer.param_groups[0]["lr"])
-    assert values == pytest.approx([LR, LR, LR, LR / 10, LR / 10, LR / 10])
+    assert values == pytest.approx([0.8, 0.8, 0.8, 0.08, 0.08, 0.08])
 
 
-def test_every_yaml_is_tried() -> None:
-    assert sorted([*CASES, "one_cycle", "plateau"]) == YAMLS
-
-
-@pytest.mark.parametrize("name", YAMLS)
-def test_the_state_is_plain_and_loads_safely(name: str) -> None:
+@pytest.mark.parametrize("name", GROUPS["scheduler"])
+def test_the_state_of_every_schedule_is_plain_and_loads_safely(name: str) -> None:
     file = io.BytesIO()
     torch.save(build(name).state_dict(), file)
     file.seek(0)
     build(name).load_state_dict(torch.load(file, weights_only=True))
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+@pytest.mark.parametrize("name", GROUPS["scheduler"])
+def test_every_schedule_lasts_a_whole_run_and_makes_learning_rates(name: str, interval: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        scheduler = build(name, f"scheduler.interval={interval}", "trainer.max_epochs=10")
+        values = list(rates(scheduler, 10 if interval == "epoch" else 60))
+    assert all(math.isfinite(rate) and 0 <= rate <= 10 * RATES[0] for of_both in values for rate in of_both)

@@ -15,6 +15,7 @@ from fovea.config import untrusted
 from fovea.config.allowed import check_targets, targets
 from fovea.config.past import hidden, refuse_hidden
 from fovea.config.resolvers import CONF
+from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, references_of
 from fovea.config.schema import check_monitor, check_types
 
@@ -47,6 +48,8 @@ def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
         untrusted.check_own(config, references_of(cfg))
     if "usual" in cfg:  # conf/pack.yaml
         _check_packing(cfg)
+    if not {"run", "usual"} & set(cfg) and "schedule_length" in cfg:  # it trains, and began with this version
+        check_schedule(cfg)
     for key in ("weights", "ckpt_path", "data.sampler.file"):
         file = OmegaConf.select(cfg, key)
         if file and not Path(file).expanduser().is_file():
@@ -56,6 +59,11 @@ def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"], _may_average(cfg))
+    by_step = cfg.scheduler.interval == "step" and str(cfg.scheduler._target_).endswith("ReduceLROnPlateau")
+    if cfg.monitor.startswith("train/") and by_step:
+        raise ValueError(
+            f"monitor={cfg.monitor} is known at an epoch's end: a plateau schedule needs scheduler.interval=epoch"
+        )
     if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
         raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
 
@@ -135,6 +143,7 @@ def check_typed(cfg: DictConfig, config_name: str, words: Sequence[str]) -> None
     if not texts:
         return
     before = hydra.compose(config_name, groups)
+    before.update({key: 1 for key in ("total_steps", "schedule_length", "schedule_epoch") if key in before})
     for key, text in texts.items():
         old = OmegaConf.select(before, key)
         if isinstance(old, int | float) and key != "trainer.devices":  # "auto" and "0,1" are devices too

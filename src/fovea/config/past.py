@@ -69,9 +69,11 @@ LOOKED_AT = (  # how a dataset's images are read, as opposed to which they are
 CARVING = ("val_fraction", "test_fraction", "split_seed")  # how splits that a dataset lacks are taken from its train
 UNSET = "not set"
 MOST = 3  # differences that are listed
+LENGTHS = ("total_steps", "schedule_length", "schedule_epoch")  # they follow from the data and the trainer
+FROM_DATA = ("task", "num_classes", "class_names", "class_counts", *LENGTHS)
 OWN = (  # each run's own, or what can't change a figure
     *("run_dir", "runs_dir", "project_dir", "output_dir", "rerun", "resume", "force", "forced", "started_from"),
-    *("logger", "total_steps"),
+    *("logger", *LENGTHS),
 )
 
 
@@ -83,7 +85,7 @@ def as_they_were(folder: Path, groups: Sequence[Override], overrides: Iterable[O
         return []
     before = DictConfig(load("", folder, from_its_start=True))
     words = [o.input_line or "" for o in overrides if o.key_or_group not in ("resume", "force")]
-    from_data = [key for key in ("task", "num_classes", "class_names", "class_counts") if key in before]
+    from_data = [key for key in FROM_DATA if key in before]
     now = DictConfig(composed(*words) | {key: before[key] for key in from_data})
     values = {o.key_or_group: _value(before, places[o.key_or_group]) for o in fixed}
     return [o for o in fixed if values[o.key_or_group] == _value(now, places[o.key_or_group]) is not None]

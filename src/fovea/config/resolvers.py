@@ -5,6 +5,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +49,24 @@ def _cpu_count(most: int) -> int:
     return min(cores, most)
 
 
+def _times(share: float | str, length: int | None) -> int | None:
+    """`share` of a length, such as 0.05, 1/3 or 5, rounded up; None where the length is not known."""
+    return None if length is None else max(1, -(-Fraction(str(share)) * length // 1))
+
+
+def _root(factor: float, n: int | None) -> float | None:
+    """What multiplies to `factor` in n times; None where n is not known."""
+    return None if n is None else float(factor ** (1 / n))
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same config; `stamp` does not
     "project_dir": lambda: str(PROJECT),
     "cpu_count": _cpu_count,
     "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
     "resize_for": lambda size: round(size / 0.875),
-    "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,
+    "times": _times,
+    "root": _root,
+    "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,  # in the configs of earlier runs
 }
 
 

@@ -51,7 +51,7 @@ class Optimizer(Section):
 
 
 class Scheduler(Section):
-    interval: Literal["epoch", "step"] = "epoch"
+    interval: Literal["epoch", "step"]
 
 
 class Trainer(Section):

@@ -1,11 +1,16 @@
 """Learning-rate schedules that torch's classes don't give in one piece."""
 
+import logging
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ChainedScheduler, LambdaLR, LRScheduler, SequentialLR
+from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, LambdaLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim.swa_utils import SWALR
+
+log = logging.getLogger(__name__)
 
 Schedule = Callable[[Optimizer], LRScheduler]
 
@@ -18,6 +23,29 @@ def sequential(optimizer: Optimizer, schedulers: list[Schedule], milestones: lis
 def chained(optimizer: Optimizer, schedulers: list[Schedule]) -> ChainedScheduler:
     """All schedules at once: their factors multiply."""
     return ChainedScheduler([schedule(optimizer) for schedule in schedulers], optimizer)
+
+
+def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
+    """torch's OneCycleLR, where each parameter group's own learning rate is its peak. `options` are torch's."""
+    schedule = OneCycleLR(optimizer, max_lr=_rates(optimizer), total_steps=total_steps, **options)
+    if schedule._schedule_phases[0]["end_step"] <= 0:
+        log.warning("scheduler=one_cycle over %d steps or epochs never comes to its peak: take more", total_steps)
+    return schedule
+
+
+def cyclic(optimizer: Optimizer, base_factor: float = 0.0, **options: Any) -> CyclicLR:
+    """torch's CyclicLR between `base_factor` of each parameter group's own learning rate and the whole of it."""
+    rates = _rates(optimizer)
+    return CyclicLR(optimizer, base_lr=[base_factor * rate for rate in rates], max_lr=rates, **options)
+
+
+def swalr(optimizer: Optimizer, swa_factor: float, **options: Any) -> SWALR:
+    """torch's SWALR from each parameter group's own learning rate to `swa_factor` of it."""
+    return SWALR(optimizer, swa_lr=[swa_factor * rate for rate in _rates(optimizer)], **options)  # type: ignore[arg-type]
+
+
+def _rates(optimizer: Optimizer) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
 
 
 def warmup_cosine(

@@ -1,0 +1,162 @@
+"""A run's length is what Lightning does, and schedules follow it in their own unit."""
+
+import math
+from typing import Any
+
+import pytest
+from conf_groups import GROUPS, composed
+from hydra.utils import instantiate
+from lightning import Callback, Trainer
+from omegaconf import OmegaConf, open_dict
+from tasks import Batches, Data, make_batches, make_task, make_trainer
+
+from fovea.config import run_length
+from fovea.config.check import check
+
+BATCHES = 5
+RUNS: list[dict[str, Any]] = [
+    {"max_epochs": 3},
+    {"max_epochs": 3, "accumulate_grad_batches": 2},
+    {"max_epochs": 2, "limit_train_batches": 3, "accumulate_grad_batches": 2},
+    {"max_epochs": 2, "limit_train_batches": 9},
+    {"max_epochs": 2, "limit_train_batches": 0.5},
+    {"max_epochs": 2, "limit_train_batches": 1},
+    {"max_epochs": 2, "limit_train_batches": 1.0},
+    {"max_epochs": 2, "limit_train_batches": 2, "overfit_batches": 3},
+    {"max_epochs": 2, "overfit_batches": 0.4},
+    {"max_epochs": 10, "max_steps": 7},
+    {"max_epochs": 1, "max_steps": 7},
+    {"max_epochs": None, "max_steps": 7, "accumulate_grad_batches": 2},
+    {"max_epochs": -1, "max_steps": 10},
+    {"max_epochs": 3, "max_time": "01:00:00:00"},
+    {"max_epochs": 10, "fast_dev_run": True},
+    {"max_epochs": 10, "fast_dev_run": 2},
+]
+
+
+class Rates(Callback):
+    """The learning rate of every optimizer step, and in how many epochs these were."""
+
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+        self.epochs: set[int] = set()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: Any, optimizer: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.epochs.add(trainer.current_epoch)
+
+
+class Whole(Data):
+    def train_dataloader(self) -> Any:
+        return Batches(self.train)
+
+
+@pytest.mark.parametrize(("run", "interval"), [(r, ("epoch", "step")[n % 2]) for n, r in enumerate(RUNS)], ids=str)
+def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_makes(
+    run: dict[str, Any], interval: str
+) -> None:
+    cfg = composed("scheduler=cosine")
+    cfg.trainer.update(run)
+    cfg.scheduler.interval = interval
+    length = run_length.fill_in(cfg, BATCHES)
+    options = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    assert isinstance(options, dict)
+    del options["interval"]
+    rates, task = Rates(), make_task(scheduler=instantiate(options), interval=interval)
+    make_trainer(rates, **run).fit(task, datamodule=Whole(make_batches(BATCHES)))
+    assert (length.epochs, length.steps) == (len(rates.epochs), len(rates.rates))
+    n = length.steps if interval == "step" else length.epochs
+    done = [s if interval == "step" else s // length.steps_per_epoch for s in range(length.steps)]
+    assert rates.rates == pytest.approx([0.1 * (1 + math.cos(math.pi * d / n)) / 2 for d in done])
+
+
+def test_a_run_without_limits_is_lightnings_thousand_epochs() -> None:
+    cfg = composed("trainer.max_epochs=null")
+    assert run_length.run_length(cfg, BATCHES)[:2] == (1000, 5000)
+
+
+ENDLESS = [
+    ["trainer.max_epochs=-1"],
+    ["trainer.max_epochs=-1", "trainer.max_time='00:01:00:00'"],
+    ["trainer.max_epochs=null", "trainer.max_time='00:01:00:00'"],
+    ["trainer.max_epochs=null", "+callbacks.timer={_target_: lightning.pytorch.callbacks.Timer}"],
+]
+
+
+@pytest.mark.parametrize("endless", ENDLESS, ids=" ".join)
+def test_a_schedule_that_needs_an_end_is_refused_where_the_run_has_none(endless: list[str]) -> None:
+    cfg = composed("scheduler=cosine", *endless)
+    assert run_length.limits(cfg) == (None, None)
+    with pytest.raises(ValueError, match=r"\(CosineAnnealingLR\): scheduler\.T_max follows .* no end") as caught:
+        check(cfg)
+    assert "trainer.max_epochs= or trainer.max_steps=" in str(caught.value)
+    assert "scheduler=constant|exponential|inverse_square_root|" in str(caught.value)
+    limited, typed = cfg.copy(), cfg.copy()
+    limited.trainer.max_steps = typed.scheduler.T_max = 9
+    check(limited)
+    check(typed)
+
+
+@pytest.mark.parametrize("name", GROUPS["scheduler"])
+def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: str) -> None:
+    cfg = composed(f"scheduler={name}", "trainer.max_epochs=-1")
+    run_length.fill_in(cfg, BATCHES)
+    if name in run_length.without_end():
+        check(cfg)
+        assert None not in OmegaConf.to_container(cfg.scheduler, resolve=True).values()  # type: ignore[union-attr]
+    else:
+        with pytest.raises(ValueError, match="the run has no end"):
+            check(cfg)
+
+
+@pytest.mark.parametrize(
+    ("interval", "key", "said"),
+    [
+        ("step", "trainer.max_epochs", r"trainer\.max_epochs\} is a number of epochs, and scheduler\.interval=step"),
+        ("epoch", "total_steps", r"total_steps\} is a number of steps, and scheduler\.interval=epoch"),
+        ("step", "trainer.max_steps", r"trainer\.max_steps is no limit of this run"),
+    ],
+)
+def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(interval: str, key: str, said: str) -> None:
+    cfg = composed("scheduler=cosine")
+    cfg.scheduler.update(interval=interval, T_max=f"${{{key}}}")
+    with pytest.raises(ValueError, match=f"scheduler.T_max=.*{said}") as caught:
+        check(cfg)
+    assert "${schedule_length}" in str(caught.value)
+
+
+def test_a_schedule_of_ones_own_may_refer_to_the_trainer_in_its_unit() -> None:
+    cfg = composed("scheduler=cosine")
+    cfg.scheduler.T_max = "${trainer.max_epochs}"
+    check(cfg)
+
+
+def test_a_plateau_schedule_by_step_is_not_told_a_figure_of_the_whole_epoch_again_and_again() -> None:
+    cfg = composed("scheduler=plateau", "monitor=train/loss")
+    check(cfg)
+    cfg.scheduler.interval = "step"
+    with pytest.raises(ValueError, match=r"monitor=train/loss is known at an epoch's end.*scheduler\.interval=epoch"):
+        check(cfg)
+
+
+def test_the_config_of_an_older_run_is_taken_as_it_is() -> None:
+    cfg = composed("scheduler=cosine")
+    cfg.scheduler.T_max, cfg.trainer.max_epochs = "${trainer.max_epochs}", -1
+    with open_dict(cfg):
+        del cfg["schedule_length"], cfg["schedule_epoch"]
+    check(cfg)
+    run_length.fill_in(cfg, BATCHES)
+    assert "schedule_length" not in cfg
+
+
+def test_a_trainer_without_a_step_has_a_length_that_schedules_can_be_built_with() -> None:
+    assert run_length.run_length(composed("trainer.max_epochs=0"), BATCHES)[:2] == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [("times:1/3,90", 30), ("times:1/3,10", 4), ("times:0.05,10", 1), ("times:0.1,70", 7), ("times:5,7", 35)],
+)
+def test_a_share_of_a_length_is_exact_and_rounded_up(expression: str, value: int) -> None:
+    composed()  # registers the resolvers
+    assert OmegaConf.create({"share": f"${{{expression}}}"}).share == value
