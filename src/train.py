@@ -48,6 +48,7 @@ def main(cfg: DictConfig) -> None:
         if first:
             build.check_network(cfg, task)
         log.info("%s\nrun folder: %s", build.summary(cfg, data, task, trainer), folder)
+        build.check_batch(cfg, data, task, trainer)
         if first:
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
             if resumed:

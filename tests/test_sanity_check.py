@@ -1,5 +1,6 @@
 import copy
 import logging
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tasks import make_trainer
 from torch import Tensor, nn
 from torchvision import models
 
-from fovea.sanity_check import check_network, check_validation
+from fovea.sanity_check import check_batch, check_network, check_validation, say_few_steps, say_left_out
 
 
 class ToFloat(nn.Module):
@@ -116,3 +117,45 @@ def test_where_a_validation_comes_nothing_is_said(options: dict[str, Any], caplo
     caplog.clear()
     check_validation(trains, "val/loss", plateau=True)
     assert not caplog.messages
+
+
+def test_one_image_a_device_is_refused_before_batch_norm_with_the_batch_that_will_do() -> None:
+    with pytest.raises(
+        ValueError, match=r"data.batch_size=2 is one image on each of 2 devices.* BatchNorm \(1\)"
+    ) as caught:
+        check_batch(usual(), batch_size=2, world_size=2, synced=False)
+    assert "data.batch_size=4" in str(caught.value)
+
+
+def test_one_image_a_device_is_taken_where_nothing_normalises_by_the_batch() -> None:
+    check_batch(usual(), batch_size=4, world_size=2, synced=False)
+    check_batch(usual(), batch_size=2, world_size=2, synced=True)
+    check_batch(usual().eval(), batch_size=1, world_size=1, synced=False)  # frozen
+    check_batch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), batch_size=1, world_size=1, synced=False)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch", "devices", "said"),
+    [
+        (120, 64, 1, "56 of 120 training images are left out of each epoch.*data.batch_size=60 leaves out 0"),
+        (99, 40, 2, "19 of 99 .*data.batch_size=32 leaves out 3"),
+        (120, 8, 1, None),
+        (1258, 32, 1, None),
+        (72, 64, 1, None),
+    ],
+)
+def test_many_images_left_out_of_an_epoch_are_warned_about(
+    images: int, batch: int, devices: int, said: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    say_left_out(images, batch, devices)
+    assert re.search(said, caplog.text) if said else not caplog.text
+
+
+def test_few_steps_are_warned_about_with_the_epochs_that_make_enough(caplog: pytest.LogCaptureFixture) -> None:
+    for steps, epochs in ((100, 10), (None, -1)):
+        say_few_steps(steps, 64, epochs)
+    assert not caplog.text
+    say_few_steps(10, 64, 10)
+    assert "10 optimizer steps" in caplog.text
+    assert "trainer.max_epochs=100 (10 now)" in caplog.text
+    assert "data.batch_size=64" in caplog.text

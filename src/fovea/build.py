@@ -81,8 +81,23 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
     if to_train:
         if OmegaConf.select(cfg, "class_counts", default=cfg) is None:  # a run's balanced weights stay what they were
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
-        run_length.fill_in(cfg, data.batches_per_epoch)
+        images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.order)
+        if OmegaConf.select(cfg, "epoch_images", default=cfg) is None:  # a run's batch stays what it was
+            cfg.epoch_images = images
+            _lower_batch(cfg, data)
+        run_length.fill_in(cfg, images // data.batch_size)
     return data
+
+
+def _lower_batch(cfg: DictConfig, data: ImageDataModule) -> None:
+    """Where the batch size follows from the number of images: now that this is known."""
+    usual, data.batch_size = data.batch_size, cfg.data.batch_size
+    if data.batch_size < usual:
+        log.warning(
+            "the training data are few: data.batch_size is %d instead of %d, so that an epoch has %d batches. "
+            "Another one can be typed; with a smaller batch a smaller optimizer.lr may be better",
+            *(data.batch_size, usual, cfg.epoch_images // data.batch_size),
+        )
 
 
 def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> BatchLoader:
@@ -127,6 +142,20 @@ def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
     keys = [key for key in ("_target_", "name", "num_classes") if key in cfg.model]
     model = ", ".join(f"model.{key}={cfg.model[key]}" for key in keys)
     sanity_check.check_network(task.network, task.preprocess, cfg.data.image_size, cfg.num_classes, model)
+
+
+def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> None:
+    """Warns of an epoch that leaves out many images and of a run of few steps; refuses one image before BatchNorm.
+
+    Raises:
+        ValueError: each device's batches would be of one image, and the network has BatchNorm.
+    """
+    world, keys = trainer.world_size, cfg.trainer
+    sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
+    sanity_check.say_left_out(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
+    typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)
+    if not any(typed):
+        sanity_check.say_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
 
 
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:

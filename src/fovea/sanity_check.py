@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 BATCH = 2  # images; BatchNorm can't be trained on one
+FEW_STEPS = 100  # of the optimizer, in a whole run
 
 
 def check_validation(trainer: Trainer, monitor: str, plateau: bool) -> None:
@@ -48,6 +49,53 @@ def _no_validation(trainer: Trainer) -> str | None:
     if every is not None and epochs is not None and 0 <= epochs < every:
         return f"trainer.check_val_every_n_epoch={every} with trainer.max_epochs={epochs}"
     return None
+
+
+def check_batch(network: nn.Module, batch_size: int, world_size: int, synced: bool) -> None:
+    """Refuse to train BatchNorm on one image at a time. Layers in evaluation mode, which are frozen, don't mind.
+
+    Args:
+        batch_size: over all devices.
+        synced: whether BatchNorm's statistics are over all devices.
+
+    Raises:
+        ValueError: naming the first such layer, and the batch size that will do.
+    """
+    kind = torch.nn.modules.batchnorm._BatchNorm
+    norms = [name for name, module in network.named_modules() if isinstance(module, kind) and module.training]
+    if not norms or synced or batch_size > world_size:
+        return
+    raise ValueError(
+        f"data.batch_size={batch_size} is one image on each of {world_size} devices, and the network has BatchNorm "
+        f"({norms[0]}), which normalises by the statistics of several images\n"
+        f"Give each device two or more: data.batch_size={2 * world_size} (trainer.accumulate_grad_batches doesn't help)"
+    )
+
+
+def say_left_out(images: int, batch_size: int, world_size: int) -> None:
+    """Warn where more than an eighth of an epoch's images doesn't fill a batch."""
+    left_out = images % batch_size
+    if 8 * left_out <= images:
+        return
+    near = range(batch_size, batch_size // 2, -1)
+    best = min((size for size in near if size % world_size == 0), key=lambda size: images % size)
+    log.warning(
+        "%d of %d training images are left out of each epoch, as they don't fill a batch (others each time): "
+        "data.batch_size=%d leaves out %d",
+        *(left_out, images, best, images % best),
+    )
+
+
+def say_few_steps(steps: int | None, batch_size: int, epochs: int | None) -> None:
+    """Warn where the whole run has less than FEW_STEPS optimizer steps."""
+    if steps is None or epochs is None or steps >= FEW_STEPS:
+        return
+    more = -(-FEW_STEPS * epochs // max(1, steps))
+    log.warning(
+        "the whole run has %d optimizer steps, few to learn from. For more: trainer.max_epochs=%d (%d now), "
+        "or a smaller batch than data.batch_size=%d",
+        *(steps, more, epochs, batch_size),
+    )
 
 
 def check_network(network: nn.Module, preprocess: nn.Module, image_size: int, num_classes: int, model: str) -> None:

@@ -70,7 +70,7 @@ CARVING = ("val_fraction", "test_fraction", "split_seed")  # how splits that a d
 UNSET = "not set"
 MOST = 3  # differences that are listed
 LENGTHS = ("total_steps", "schedule_length", "schedule_epoch")  # they follow from the data and the trainer
-FROM_DATA = ("task", "num_classes", "class_names", "class_counts", *LENGTHS)
+FROM_DATA = ("task", "num_classes", "class_names", "class_counts", "epoch_images", *LENGTHS)
 OWN = (  # each run's own, or what can't change a figure
     *("run_dir", "runs_dir", "project_dir", "output_dir", "rerun", "resume", "force", "forced", "started_from"),
     *("logger", *LENGTHS),

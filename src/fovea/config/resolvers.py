@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 PROJECT = Path(__file__).resolve().parents[3]
 CONF = PROJECT / "conf"
 SMALL_IMAGES = 64  # pixels up to which a network takes its stem for small images
+LEAST_BATCHES, LEAST_BATCH = 8, 4  # of an epoch, and images in one: to where small data lower the usual batch size
 
 
 def _stamp() -> str:
@@ -59,11 +60,21 @@ def _root(factor: float, n: int | None) -> float | None:
     return None if n is None else float(factor ** (1 / n))
 
 
+def _batch_for(most: int, images: int | None) -> int:
+    """`most`, halved until an epoch of so many images has 8 batches, or a batch has 4 images."""
+    if images is None:
+        return most
+    while most > 1 and (most > images or (most > LEAST_BATCH and images // most < LEAST_BATCHES)):
+        most //= 2
+    return most
+
+
 RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same config; `stamp` does not
     "project_dir": lambda: str(PROJECT),
     "cpu_count": _cpu_count,
     "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
     "resize_for": lambda size: round(size / 0.875),
+    "batch_for": _batch_for,
     "times": _times,
     "root": _root,
     "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,  # in the configs of earlier runs

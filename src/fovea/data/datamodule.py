@@ -111,10 +111,6 @@ class ImageDataModule(LightningDataModule):
         """What an epoch of training consists of."""
         return self.sampler(self.splits["train"], self.class_names)
 
-    @property
-    def batches_per_epoch(self) -> int:
-        return len(self.order) // self.batch_size
-
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
         batches = self.train_batches(self.trainer.global_rank, self.trainer.world_size)
