@@ -33,6 +33,8 @@ from fovea.data.index import UNKNOWN, Index, class_counts, what_is_unknown
 from fovea.data.loader import BatchLoader
 from fovea.data.sampler import EvalBatches
 from fovea.losses import arguments
+from fovea.models import head
+from fovea.models.freeze import freeze
 from fovea.monitor import mode_of
 from fovea.ranks import check_world
 from fovea.report.metrics_csv import MetricsCsv
@@ -54,6 +56,7 @@ for message in (
     "You're resuming from a checkpoint that ended before the epoch",  # TrainLoader knows its place
     "could not find the monitored key",  # where max_steps ends before a validation; a wrong name is refused before
     "`training_step` returned `None`",  # on_nan=skip, and a batch without a readable image: both are said
+    "in eval mode at the start of training",  # frozen layers: `summary` says how many parameters these have
     "functional.all_gather is deprecated",  # Lightning's own use of torch
     "was called before the ``update``",  # on a rank that has no image left
 ):
@@ -119,16 +122,17 @@ def task(cfg: DictConfig) -> ClassificationTask:
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     interval = scheduler.pop("interval")
+    network = _network(cfg)
     return ClassificationTask(
         task=cfg.task,
-        network=_network(cfg),
+        network=network,
         preprocess=instantiate(cfg.preprocess),
         mixing=instantiate(cfg.mixing, _convert_="all"),
         loss=loss,
         metrics=metrics,
         per_class_metrics=instantiate(cfg.per_class_metrics),
         optimizer=instantiate(cfg.optimizer, _convert_="all"),
-        parameter_groups=instantiate(cfg.parameter_groups),
+        parameter_groups=_parameter_groups(cfg.parameter_groups, network),
         scheduler=instantiate(scheduler, _convert_="all"),
         interval=interval,
         monitor=cfg.monitor,
@@ -205,7 +209,22 @@ def _network(cfg: DictConfig) -> nn.Module:
     """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
-    return network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
+    network = network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
+    if OmegaConf.select(cfg, "freeze"):  # runs of earlier versions have no such key
+        freeze(network, [cfg.freeze] if isinstance(cfg.freeze, str) else list(cfg.freeze))
+        if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in saved.STARTS):
+            log.warning(
+                "freeze=%s, and the network starts from random weights: these will stay. "
+                "Trained ones: weights=<file>, or model.weights=DEFAULT where the model has it",
+                cfg.freeze,
+            )
+    return network
+
+
+def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:
+    """Groups that treat the classifier apart are told what it is, unless the config says it."""
+    known = {"classifier": sorted(head.names(network))} if node.get("classifier", "") is None else {}
+    return instantiate(node, **known, _convert_="all")
 
 
 def _builds(node: Any, kind: type) -> bool:
@@ -306,11 +325,14 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     batches = data.train_batches(trainer.global_rank, world)
     sizes = ", ".join(f"{len(index):,} {split}" for split, index in data.splits.items())
     parameters = sum(p.numel() for p in task.network.parameters())
+    frozen = sum(p.numel() for p in task.network.parameters() if not p.requires_grad)
     devices = f"{world} x {trainer.strategy.root_device.type}"
     left_out = batches.size - len(batches) * data.batch_size
     return (
         f"data: {sizes} images of {data.image_size} px; {data.num_classes} classes, {data.task}\n"
-        f"network: {type(task.network).__name__}, {parameters:,} parameters; monitor {cfg.monitor} ({cfg.mode})\n"
+        f"network: {type(task.network).__name__}, {parameters:,} parameters"
+        + (f", {frozen:,} of them frozen" if frozen else "")
+        + f"; monitor {cfg.monitor} ({cfg.mode})\n"
         f"batch: {data.batch_size} over {devices} = {data.batch_size // world} each; "
         f"{len(batches)} batches an epoch" + (f", {left_out} images left out, others each epoch" if left_out else "")
     )

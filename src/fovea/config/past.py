@@ -16,7 +16,7 @@ from fovea.config.saved import REPLACEABLE, composed, load, plain
 from fovea.config.secrets import HIDDEN
 
 FIXED = (  # what the checkpoint brings along, or what has to fit it: another value would be recorded and not used
-    *("model", "optimizer", "parameter_groups", "scheduler", "weights", "ckpt_path"),
+    *("model", "freeze", "optimizer", "parameter_groups", "scheduler", "weights", "ckpt_path"),
     *("task", "num_classes", "class_names"),
 )
 FREE = {  # may change without force=true, and why; `*` stands for any part. All else may change weights or figures.

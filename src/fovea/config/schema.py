@@ -80,6 +80,7 @@ class Config(Section):
     on_nan: Literal["stop", "skip"] = "stop"
     weights_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     mode: Literal["min", "max"] | None = None
+    freeze: str | list[str] | None = None
     data: Data
     loss: Loss
     optimizer: Optimizer

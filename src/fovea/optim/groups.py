@@ -1,8 +1,10 @@
-"""What an optimizer is given: which of a network's parameters, with which weight decay.
+"""What an optimizer is given: which of a network's parameters, with which weight decay and learning rate.
 
 A frozen parameter (requires_grad False) is left out; one that several layers share appears once.
 """
 
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 from torch import nn
@@ -22,10 +24,38 @@ def no_decay_on_norms_and_biases(network: nn.Module) -> list[dict[str, Any]]:
     (https://github.com/huggingface/pytorch-image-models, timm/optim/_param_groups.py). Deviation: the names
     that a network lists in no_weight_decay() (position embeddings, say) are not asked for.
     """
+    return _by_decay(network, lambda name: True)
+
+
+def head_faster(
+    network: nn.Module, lr: float, backbone_factor: float, classifier: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The classifier with the learning rate `lr`, all before it with `backbone_factor` of that.
+
+    Each in two groups, as no_decay_on_norms_and_biases has them; the classifier's come last.
+
+    Args:
+        classifier: names of its parameters, where * stands for anything (fc.*).
+
+    Raises:
+        ValueError: the network has no such parameter to train.
+    """
+
+    def in_classifier(name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in classifier)
+
+    head = _by_decay(network, in_classifier)
+    if not head:
+        raise ValueError(f"parameter_groups.classifier={list(classifier)}: the network trains no such parameter")
+    backbone = _by_decay(network, lambda name: not in_classifier(name))
+    return [group | {"lr": backbone_factor * lr} for group in backbone] + [group | {"lr": lr} for group in head]
+
+
+def _by_decay(network: nn.Module, wanted: Callable[[str], bool]) -> list[dict[str, Any]]:
     decayed: list[nn.Parameter] = []
     not_decayed: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
-        if parameter.requires_grad:
+        if parameter.requires_grad and wanted(name):
             exempt = parameter.ndim <= 1 or name.split(".")[-1] == "bias"
             (not_decayed if exempt else decayed).append(parameter)
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": not_decayed, "weight_decay": 0.0}]
