@@ -14,6 +14,8 @@ from two_ranks import on_two_ranks, two_devices
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.finite_loss import all_finite, finite_loss
 from fovea.data.dataset import Batch
+from fovea.models.freeze import freeze
+from fovea.optim.groups import no_decay_on_norms_and_biases
 
 TRAIN, VAL = 5, 3
 
@@ -82,12 +84,20 @@ def stopped(rank: int, folder: Path) -> str:
     return str(caught.value)
 
 
+def frozen(rank: int, folder: Path) -> dict[str, Tensor]:
+    """DDP would wait for the gradient of a parameter that is frozen after it has wrapped the network."""
+    task = make_task(parameter_groups=no_decay_on_norms_and_biases)
+    freeze(task.network, ["backbone"])
+    make_trainer(max_epochs=1, **two_devices()).fit(task, datamodule=data_of(rank))
+    return copy.deepcopy(task.network.state_dict())
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
 
     def work(rank: int) -> dict[str, Any]:
-        return {function.__name__: function(rank, folder) for function in (evaluated, skipped, stopped)}
+        return {function.__name__: function(rank, folder) for function in (evaluated, skipped, stopped, frozen)}
 
     return folder, on_two_ranks(work, folder)
 
@@ -121,3 +131,11 @@ def test_all_stop_with_the_same_words(seen: Any) -> None:
     assert "the loss is nan at step 2 " in ranks[0]["stopped"]
     assert ranks[0]["stopped"] == ranks[1]["stopped"]
     assert all_finite(make_task().network)
+
+
+def test_what_is_frozen_stays_as_it_was_and_the_rest_is_trained_alike(seen: Any) -> None:
+    _, ranks = seen
+    before, (first, second) = make_task().network.state_dict(), (rank["frozen"] for rank in ranks)
+    for name, tensor in before.items():
+        assert torch.equal(first[name], second[name]), name
+        assert torch.equal(first[name], tensor) == (not name.startswith("5.")), name

@@ -88,7 +88,7 @@ def say_left_out(images: int, batch_size: int, world_size: int) -> None:
 
 def say_few_steps(steps: int | None, batch_size: int, epochs: int | None) -> None:
     """Warn where the whole run has less than FEW_STEPS optimizer steps."""
-    if steps is None or epochs is None or steps >= FEW_STEPS:
+    if steps is None or not epochs or steps >= FEW_STEPS:
         return
     more = -(-FEW_STEPS * epochs // max(1, steps))
     log.warning(

@@ -6,7 +6,13 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-SEEN = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch")  # what a plateau schedule knows of the run
+SEEN = (
+    "best",
+    "num_bad_epochs",
+    "cooldown_counter",
+    "last_epoch",
+    "_last_lr",
+)  # what a plateau schedule knows of the run
 
 
 def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:

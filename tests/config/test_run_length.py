@@ -99,7 +99,8 @@ def test_a_schedule_that_needs_an_end_is_refused_where_the_run_has_none(endless:
 
 @pytest.mark.parametrize("name", GROUPS["scheduler"])
 def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: str) -> None:
-    cfg = composed(f"scheduler={name}", "trainer.max_epochs=-1")
+    cfg = composed(f"scheduler={name}")
+    cfg.trainer.max_epochs = -1
     run_length.fill_in(cfg, BATCHES)
     if name in run_length.without_end():
         check(cfg)
