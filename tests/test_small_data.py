@@ -8,6 +8,7 @@ import pytest
 from conf_groups import composed
 from helpers import make_folder
 from omegaconf import DictConfig, OmegaConf
+from tasks import make_task, make_trainer
 
 from fovea import build
 from fovea.config import saved
@@ -77,3 +78,15 @@ def test_a_run_of_few_images_says_what_to_type(invoke: Callable[..., Any], tmp_p
     assert code == 0
     assert "the whole run has 1 optimizer steps" in out
     assert "left out of each epoch" in out
+
+
+@pytest.mark.parametrize(("max_steps", "said"), [(41, True), (40, False), (-1, False)])
+def test_steps_that_the_epochs_do_not_reach_are_warned_about(
+    max_steps: int, said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(make_folder(tmp_path / "few" / "train", images=12).parent, "data.batch_size=8")
+    cfg.trainer.max_steps = max_steps
+    data, task = build.datamodule(cfg), make_task()
+    caplog.clear()
+    build.check_batch(cfg, data, task, make_trainer())
+    assert ("ends the run after 40 steps" in caplog.text) == said

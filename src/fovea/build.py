@@ -149,7 +149,7 @@ def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
 
 
 def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> None:
-    """Warns of an epoch that leaves out many images and of a run of few steps; refuses one image before BatchNorm.
+    """Warns of images left out and of steps too few or not reached; refuses one image before BatchNorm.
 
     Raises:
         ValueError: each device's batches would be of one image, and the network has BatchNorm.
@@ -158,6 +158,12 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
     sanity_check.say_left_out(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
     typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)
+    if cfg.total_steps is not None and keys.max_steps > cfg.total_steps and not keys.fast_dev_run:
+        log.warning(
+            "trainer.max_steps=%d is not reached: trainer.max_epochs=%s ends the run after %d steps; "
+            "trainer.max_epochs=-1 leaves the end to trainer.max_steps",
+            *(keys.max_steps, keys.max_epochs, cfg.total_steps),
+        )
     if not any(typed):
         sanity_check.say_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
 

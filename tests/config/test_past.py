@@ -124,6 +124,7 @@ def test_what_the_checkpoint_brings_along_can_not_be_forced(invoke: Invoke, trai
 def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, trained_once: tuple[Path, Path]) -> None:
     config = yaml.safe_load((trained / "config.yaml").read_text())
     command = ["data=folder", f"data.root={trained_once[1]}", "model=se_resnet_small", "optimizer=sgd", "seed=0"]
+    command += ["scheduler=step"]
     values = [
         "data.image_size=16",
         "data.batch_size=8",
