@@ -245,7 +245,7 @@ def torchrun(started: Started, *options: str) -> subprocess.CompletedProcess[str
     words = ("data=folder", f"data.root={started.folder}", *SMALL, "trainer.accelerator=cpu", "logger=csv", *options)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     return subprocess.run(
-        [*command, str(PROJECT / "src" / "train.py"), *words],
+        [*command, str(started.place / "train.py"), *words],
         env=started.environment,
         cwd=started.place,
         capture_output=True,
