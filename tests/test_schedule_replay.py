@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from conf_groups import GROUPS, composed
+from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import SGD
@@ -16,7 +16,7 @@ BEFORE, SHORT, LONG = 9, 10, 24
 
 
 def build(name: str, length: int) -> Any:
-    cfg = composed(f"scheduler={name}")
+    cfg = scheduled(f"scheduler={name}")
     cfg.schedule_length = length
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import pytest
-from conf_groups import GROUPS, composed
+from conf_groups import GROUPS, composed, scheduled
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
 from omegaconf import OmegaConf, open_dict
@@ -55,7 +55,7 @@ class Whole(Data):
 def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_makes(
     run: dict[str, Any], interval: str
 ) -> None:
-    cfg = composed("scheduler=cosine")
+    cfg = scheduled("scheduler=cosine")
     cfg.trainer.update(run)
     cfg.scheduler.interval = interval
     length = run_length.fill_in(cfg, BATCHES)
@@ -88,26 +88,26 @@ def test_a_schedule_that_needs_an_end_is_refused_where_the_run_has_none(endless:
     cfg = composed("scheduler=cosine", *endless)
     assert run_length.limits(cfg) == (None, None)
     with pytest.raises(ValueError, match=r"\(CosineAnnealingLR\): scheduler\.T_max follows .* no end") as caught:
-        check(cfg)
+        run_length.check_schedule(cfg)
     assert "trainer.max_epochs= or trainer.max_steps=" in str(caught.value)
     assert "scheduler=constant|exponential|inverse_square_root|" in str(caught.value)
     limited, typed = cfg.copy(), cfg.copy()
     limited.trainer.max_steps = typed.scheduler.T_max = 9
-    check(limited)
-    check(typed)
+    run_length.check_schedule(limited)
+    run_length.check_schedule(typed)
 
 
 @pytest.mark.parametrize("name", GROUPS["scheduler"])
 def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: str) -> None:
-    cfg = composed(f"scheduler={name}")
+    cfg = scheduled(f"scheduler={name}")
     cfg.trainer.max_epochs = -1
     run_length.fill_in(cfg, BATCHES)
     if name in run_length.without_end():
-        check(cfg)
+        run_length.check_schedule(cfg)
         assert None not in OmegaConf.to_container(cfg.scheduler, resolve=True).values()  # type: ignore[union-attr]
     else:
         with pytest.raises(ValueError, match="the run has no end"):
-            check(cfg)
+            run_length.check_schedule(cfg)
 
 
 @pytest.mark.parametrize(
@@ -119,17 +119,17 @@ def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: 
     ],
 )
 def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(interval: str, key: str, said: str) -> None:
-    cfg = composed("scheduler=cosine")
+    cfg = scheduled("scheduler=cosine")
     cfg.scheduler.update(interval=interval, T_max=f"${{{key}}}")
     with pytest.raises(ValueError, match=f"scheduler.T_max=.*{said}") as caught:
-        check(cfg)
+        run_length.check_schedule(cfg)
     assert "${schedule_length}" in str(caught.value)
 
 
 def test_a_schedule_of_ones_own_may_refer_to_the_trainer_in_its_unit() -> None:
-    cfg = composed("scheduler=cosine")
+    cfg = scheduled("scheduler=cosine")
     cfg.scheduler.T_max = "${trainer.max_epochs}"
-    check(cfg)
+    run_length.check_schedule(cfg)
 
 
 def test_a_plateau_schedule_by_step_is_not_told_a_figure_of_the_whole_epoch_again_and_again() -> None:

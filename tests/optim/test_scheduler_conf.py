@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from conf_groups import GROUPS, composed
+from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.optim import SGD
@@ -43,7 +43,7 @@ def sgd() -> SGD:
 
 
 def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
-    cfg = composed(f"scheduler={name}")
+    cfg = scheduled(f"scheduler={name}")
     cfg.merge_with_dotlist(list(overrides))
     fill_in(cfg, batches)
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
