@@ -6,7 +6,6 @@ what any yaml of the group must do; what our own ones do beyond that is tested b
 
 import functools
 import re
-from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -43,14 +42,20 @@ def _composed(*overrides: str) -> DictConfig:
 
 
 @functools.cache
-def _scheduled(*overrides: str) -> dict[str, Any]:
-    whole = _composed(*overrides)
-    return {key: OmegaConf.to_container(whole[key]) for key in ("trainer", "scheduler", "callbacks")}
+def _part(group: str, name: str) -> DictConfig:
+    text = (CONF / group / f"{name}.yaml").read_text("utf-8")
+    needs_hydra = re.search(r"^defaults:|^# *@package", text, re.MULTILINE)
+    part = _composed(f"{group}={name}")[group] if needs_hydra else OmegaConf.create(text)
+    return OmegaConf.create(OmegaConf.to_container(part))
 
 
-def scheduled(*overrides: str) -> DictConfig:
-    """The parts of `composed` that a schedule refers to: a tenth of the time."""
-    return OmegaConf.create(_scheduled(*overrides) | DERIVED)
+def scheduled(name: str, *overrides: str) -> DictConfig:
+    """The parts of a config that a schedule refers to, without composing a whole one for each yaml."""
+    whole = _composed()
+    parts = {key: OmegaConf.to_container(whole[key]) for key in ("trainer", "callbacks", "optimizer")}
+    cfg = OmegaConf.create(parts | {"scheduler": _part("scheduler", name)} | DERIVED)
+    cfg.merge_with_dotlist(list(overrides))
+    return cfg
 
 
 def composed(*overrides: str) -> DictConfig:

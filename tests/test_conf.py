@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 from fovea.config.resolvers import CONF, PROJECT
 
 # The n-th option of every group at once, so that a few composed configs hold every yaml. Their parts are looked at one
-# by one, so it doesn't matter that some would not train together.
+# by one, so it doesn't matter that some would not train together. Schedules are the most: optim/ builds each of them.
+TOGETHER = {group: names for group, names in GROUPS.items() if group not in ("experiment", "debug", "scheduler")}
 COLUMNS = [
-    [chosen(group, names[n % len(names)]) for group, names in GROUPS.items() if group not in ("experiment", "debug")]
-    for n in range(max(map(len, GROUPS.values())))
+    [chosen(group, names[n % len(names)]) for group, names in TOGETHER.items()]
+    for n in range(max(map(len, TOGETHER.values())))
 ]
 COLUMNS += [
     [f"{group}={name}"] for group in ("experiment", "debug") for name in GROUPS.get(group, ())
@@ -54,6 +55,7 @@ def test_the_yamls_compose_and_their_targets_take_their_keys(overrides: list[str
 
 def test_no_yaml_is_left_out() -> None:
     tried = {override for column in COLUMNS for override in column}
+    tried |= {chosen("scheduler", name) for name in GROUPS["scheduler"]}
     assert tried == {chosen(group, name) for group, names in GROUPS.items() for name in names}
 
 

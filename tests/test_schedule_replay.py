@@ -16,7 +16,7 @@ BEFORE, SHORT, LONG = 9, 10, 24
 
 
 def build(name: str, length: int) -> Any:
-    cfg = scheduled(f"scheduler={name}")
+    cfg = scheduled(name)
     cfg.schedule_length = length
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)

@@ -55,7 +55,7 @@ class Whole(Data):
 def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_makes(
     run: dict[str, Any], interval: str
 ) -> None:
-    cfg = scheduled("scheduler=cosine")
+    cfg = scheduled("cosine")
     cfg.trainer.update(run)
     cfg.scheduler.interval = interval
     length = run_length.fill_in(cfg, BATCHES)
@@ -99,7 +99,7 @@ def test_a_schedule_that_needs_an_end_is_refused_where_the_run_has_none(endless:
 
 @pytest.mark.parametrize("name", GROUPS["scheduler"])
 def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: str) -> None:
-    cfg = scheduled(f"scheduler={name}")
+    cfg = scheduled(name)
     cfg.trainer.max_epochs = -1
     run_length.fill_in(cfg, BATCHES)
     if name in run_length.without_end():
@@ -119,7 +119,7 @@ def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: 
     ],
 )
 def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(interval: str, key: str, said: str) -> None:
-    cfg = scheduled("scheduler=cosine")
+    cfg = scheduled("cosine")
     cfg.scheduler.update(interval=interval, T_max=f"${{{key}}}")
     with pytest.raises(ValueError, match=f"scheduler.T_max=.*{said}") as caught:
         run_length.check_schedule(cfg)
@@ -127,7 +127,7 @@ def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(inte
 
 
 def test_a_schedule_of_ones_own_may_refer_to_the_trainer_in_its_unit() -> None:
-    cfg = scheduled("scheduler=cosine")
+    cfg = scheduled("cosine")
     cfg.scheduler.T_max = "${trainer.max_epochs}"
     run_length.check_schedule(cfg)
 

@@ -29,7 +29,6 @@ class Run(NamedTuple):
 
 LIMITED = ["trainer.max_epochs=20", "trainer.limit_train_batches=7", "trainer.accumulate_grad_batches=2"]
 RUNS = {
-    "epochs": Run(6, ["trainer.max_epochs=10"], 10, 60, 6),
     "accumulation and a limit": Run(9, LIMITED, 20, 80, 4),
     "steps": Run(5, ["trainer.max_epochs=-1", "trainer.max_steps=33"], 7, 33, 5),
     "fewer steps than the epochs have": Run(4, ["trainer.max_epochs=90", "trainer.max_steps=26"], 7, 26, 4),
@@ -43,8 +42,7 @@ def sgd() -> SGD:
 
 
 def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
-    cfg = scheduled(f"scheduler={name}")
-    cfg.merge_with_dotlist(list(overrides))
+    cfg = scheduled(name, *overrides)
     fill_in(cfg, batches)
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)
