@@ -5,6 +5,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
+from tensorboard.summary.writer import event_file_writer
 
 from fovea.report.tensorboard import TensorBoard
 
@@ -54,6 +55,20 @@ def test_the_hparams_tab_shows_the_last_of_a_runs_hyperparameters_and_figures(tm
     second.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18", "trainer.max_epochs": 9})
     second.log_hyperparams({"trainer.max_epochs": 9}, {"final/test/accuracy": 0.75})
     assert hyperparameters(tmp_path) == ({"trainer.max_epochs": 9.0}, {"final/test/accuracy": [0.75]})
+
+
+@pytest.mark.parametrize("written_before", range(7, 11))
+def test_a_run_of_less_than_a_second_shows_its_figures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_before: int
+) -> None:
+    """TensorBoard numbers a process's files, and sorts them as text: 10 comes before 9."""
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(written_before))
+    run = logger(tmp_path)
+    run.go_on_after(-1)
+    run.log_metrics({"loss": 1.0}, 0)
+    run.log_hyperparams({}, {"final/test/accuracy": 0.5})
+    run.finalize("success")
+    assert hyperparameters(tmp_path)[1] == {"final/test/accuracy": [0.5]}
 
 
 def test_a_trained_run_is_in_the_hparams_tab_with_its_config_and_final_figures(trained: Path) -> None:

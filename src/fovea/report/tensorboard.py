@@ -1,5 +1,6 @@
 """Curves for TensorBoard, in the run's folder; a resumed run goes on in them."""
 
+import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ class TensorBoard(TensorBoardLogger):
         """Show the run in the HParams tab, in the place of what it showed there before.
 
         They have a file of their own, which is written anew: TensorBoard keeps the first of several in one folder.
+        TensorBoard reads files in the order of their names, and the first file of a training voids what was read before
+        it. So the file with the figures is named after the next second: in the same one the names' order is by chance.
         """
         values = vars(params) if isinstance(params, Namespace) else params
         metrics, folder = metrics or {}, Path(self.log_dir)
@@ -40,3 +43,6 @@ class TensorBoard(TensorBoardLogger):
                 writer._get_file_writer().add_summary(summary)
             for name, value in metrics.items():
                 writer.add_scalar(name, value, step)
+        for file in folder.glob(f"events*{SUFFIX}") if metrics else ():
+            prefix, seconds, rest = re.fullmatch(r"(.*\.tfevents\.)(\d+)(.*)", file.name).groups()  # type: ignore[union-attr]
+            file.rename(folder / f"{prefix}{int(seconds) + 1}{rest}")
