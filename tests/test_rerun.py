@@ -142,9 +142,9 @@ def test_a_run_that_is_repeated_otherwise_is_said_to_differ_before_and_after(
 def test_a_run_that_was_stopped_and_resumed_and_began_with_weights_is_repeated_identically(
     invoke: Invoke, runs: Runs, trained: Path, folder: Path
 ) -> None:
-    start = f"weights={trained}/checkpoints/best.ckpt"
+    weights = f"{trained}/checkpoints/best.ckpt"
     data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2")
-    assert invoke("train", *data, start, "trainer.max_steps=2")[0] == 0
+    assert invoke("train", *data, f"weights={weights}", "trainer.max_steps=2")[0] == 0
     (run,) = set(runs()) - {trained}
     assert invoke("train", f"resume={run}", "trainer.max_steps=-1")[0] == 0
     code, out, err = invoke("train", f"rerun={run}")
@@ -154,7 +154,7 @@ def test_a_run_that_was_stopped_and_resumed_and_began_with_weights_is_repeated_i
     losses = [[row["val/loss"] for row in table if row["val/loss"]] for table in rows]
     assert losses[0] == losses[1]
     assert len(losses[0]) == 2
-    assert start in (again / "train.log").read_text()
+    assert f"weights from {weights}" in (again / "train.log").read_text()
 
 
 def test_an_unfinished_run_is_not_repeated(invoke: Invoke, trained: Path) -> None:
