@@ -111,7 +111,7 @@ def test_help_shows_the_keys(invoke: Invoke) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_path: Path) -> None:
-    root = make_folder(tmp_path / "in", images=400)
+    root = make_folder(tmp_path / "in", images=1500)
     words = ["data=folder", f"data.root={root}", f"output={tmp_path}/out"]
     command = [sys.executable, str(SCRIPT), *words, "format=jpeg", "num_workers=1"]
     started = subprocess.Popen(
@@ -132,7 +132,7 @@ def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_p
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "store.json").exists()
     assert invoke(PACK, *words, "format=jpeg", "num_workers=0")[0] == 0
-    assert len(read_store(f"{tmp_path}/out").train) == 1080
+    assert len(read_store(f"{tmp_path}/out").train) == 4050
 
 
 @pytest.mark.slow
