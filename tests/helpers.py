@@ -1,8 +1,9 @@
 """What several test files share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,3 +39,11 @@ def deny_listing(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", deny)
+
+
+def some(cases: Iterable[Any]) -> list[Any]:
+    """Every fourth of them by default, and all with `-m slow` beside."""
+    return [
+        case if n % 4 == 0 else pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+        for n, case in enumerate(cases)
+    ]

@@ -2,11 +2,11 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+from helpers import some
 
 Invoke = Callable[..., tuple[int, str, str]]
 
@@ -96,11 +96,6 @@ ALSO = {  # the same ways through the code
     "resume=README.md": "no run folder",
     "rerun=/nope": "no run folder",
 }
-
-
-def some(cases: Iterable[str]) -> list[Any]:
-    """Every fourth of them by default, and all with `-m slow` beside."""
-    return [case if n % 4 == 0 else pytest.param(case, marks=pytest.mark.slow) for n, case in enumerate(cases)]
 
 
 @pytest.mark.parametrize("overrides", some([*TRAIN, *ALSO]))

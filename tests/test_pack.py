@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import make_folder
+from helpers import make_folder, some
 
 from fovea.data.store import read_store
 
@@ -65,19 +65,21 @@ def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_pat
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        ([], "output is missing: type output=<value>"),
-        (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
-        (["output=x", "format=raw", "quality=80"], "format=raw quality=80: jpeg takes a quality"),
-        (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
-        (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: jpeg takes a quality"),
-        (["output=x", "short_side=256"], "format=files keeps images as they are"),
-        (["output=x", "format=raw", "long_side=0"], "long_side=0: input should be greater than 0"),
-        (["output=x", "format=raw", "long_side=big"], "long_side=big: input should be a valid integer"),
-        (["output=x", "num_workers=-1"], "num_workers=-1: input should be greater than or equal to 0"),
-        (["output=x", "fromat=raw"], "fromat: there is no such key"),
-        (["output=x", "data=folder"], "data.root=<folder>"),
-    ],
+    some(
+        [
+            ([], "output is missing: type output=<value>"),
+            (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
+            (["output=x", "format=raw", "quality=80"], "format=raw quality=80: jpeg takes a quality"),
+            (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
+            (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: jpeg takes a quality"),
+            (["output=x", "short_side=256"], "format=files keeps images as they are"),
+            (["output=x", "format=raw", "long_side=0"], "long_side=0: input should be greater than 0"),
+            (["output=x", "format=raw", "long_side=big"], "long_side=big: input should be a valid integer"),
+            (["output=x", "num_workers=-1"], "num_workers=-1: input should be greater than or equal to 0"),
+            (["output=x", "fromat=raw"], "fromat: there is no such key"),
+            (["output=x", "data=folder"], "data.root=<folder>"),
+        ]
+    ),
 )
 def test_wrong_input_is_named_in_a_few_lines(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str

@@ -6,42 +6,51 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers import some
 
 Invoke = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
     ("override", "said"),
-    [
-        ("trainer.max_epochs=abc", "trainer.max_epochs=abc: input should be a valid integer"),
-        ("trainer.max_epochs=3.5", "trainer.max_epochs=3.5: input should be a valid integer"),
-        ("data.batch_size=-1", "data.batch_size=-1: input should be greater than 0"),
-        ("data.image_size=abc", "data.image_size=abc: input should be a valid integer"),
-        ("data.on_error=maybe", "data.on_error=maybe: input should be 'raise' or 'skip'"),
-        ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
-        ("optimizer.lr=abc", "optimizer.lr=abc: input should be a valid number"),
-        ("optimizer.lr=0", "optimizer.lr=0: input should be greater than 0"),
-        ("scheduler.gamma=abc", "scheduler.gamma=abc: a number is expected (conf/ has 0.1)"),
-        ("loss.label_smoothing=5", "loss.label_smoothing=5: input should be less than or equal to 1"),
-        ("logger=null", "logger=null: a group takes a name or a list of names; none of it: logger=[]"),
-        ("trainer.detect_anomaly=maybe", "trainer.detect_anomaly=maybe: true or false is expected (conf/ has false)"),
-        ("model=nonexistent", "There are mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, torchvision"),
-        ("model=se_resnett", "Did you mean se_resnet"),
-        ("model.dephts=50", "model.dephts: there is no such key. Did you mean model.depth?"),
-        ("modle=se_resnet", "Did you mean mode"),
-        ("optimizer=sparse_adam", "needs sparse gradients"),
-        ("resume=/nope", "resume=/nope: no run folder"),
-        ("weights=/nope", "weights=/nope: there is no such file"),
-        ("ckpt_path=/nope", "ckpt_path=/nope: there is no such file"),
-        ("monitor=val/acuracy", "monitor=val/acuracy is not logged: did you mean val/accuracy?"),
-        ("data=imagenet", "IMAGENET_DIR is not set: put it into .env or the environment, or type data.root=<folder>"),
-        ("data=folder", "data.root=<folder>"),
-        ("data.background=[", "no viable alternative"),
-        ("nonsense", "nonsense: type key=value"),
-        ("precision=16", "or trainer.precision?"),
-        ("optimzer.lr=1", "Did you mean optimizer.lr"),
-        ("callbacks=[default,nope]", "There are checkpoints, default"),
-    ],
+    some(
+        [
+            ("trainer.max_epochs=abc", "trainer.max_epochs=abc: input should be a valid integer"),
+            ("trainer.max_epochs=3.5", "trainer.max_epochs=3.5: input should be a valid integer"),
+            ("data.batch_size=-1", "data.batch_size=-1: input should be greater than 0"),
+            ("data.image_size=abc", "data.image_size=abc: input should be a valid integer"),
+            ("data.on_error=maybe", "data.on_error=maybe: input should be 'raise' or 'skip'"),
+            ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
+            ("optimizer.lr=abc", "optimizer.lr=abc: input should be a valid number"),
+            ("optimizer.lr=0", "optimizer.lr=0: input should be greater than 0"),
+            ("scheduler.gamma=abc", "scheduler.gamma=abc: a number is expected (conf/ has 0.1)"),
+            ("loss.label_smoothing=5", "loss.label_smoothing=5: input should be less than or equal to 1"),
+            ("logger=null", "logger=null: a group takes a name or a list of names; none of it: logger=[]"),
+            (
+                "trainer.detect_anomaly=maybe",
+                "trainer.detect_anomaly=maybe: true or false is expected (conf/ has false)",
+            ),
+            ("model=nonexistent", "There are mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, torchvision"),
+            ("model=se_resnett", "Did you mean se_resnet"),
+            ("model.dephts=50", "model.dephts: there is no such key. Did you mean model.depth?"),
+            ("modle=se_resnet", "Did you mean mode"),
+            ("optimizer=sparse_adam", "needs sparse gradients"),
+            ("resume=/nope", "resume=/nope: no run folder"),
+            ("weights=/nope", "weights=/nope: there is no such file"),
+            ("ckpt_path=/nope", "ckpt_path=/nope: there is no such file"),
+            ("monitor=val/acuracy", "monitor=val/acuracy is not logged: did you mean val/accuracy?"),
+            (
+                "data=imagenet",
+                "IMAGENET_DIR is not set: put it into .env or the environment, or type data.root=<folder>",
+            ),
+            ("data=folder", "data.root=<folder>"),
+            ("data.background=[", "no viable alternative"),
+            ("nonsense", "nonsense: type key=value"),
+            ("precision=16", "or trainer.precision?"),
+            ("optimzer.lr=1", "Did you mean optimizer.lr"),
+            ("callbacks=[default,nope]", "There are checkpoints, default"),
+        ]
+    ),
 )
 def test_a_wrong_override_is_named_in_a_few_lines_and_makes_no_folder(
     invoke: Invoke, runs: Callable[[], list[Path]], override: str, said: str

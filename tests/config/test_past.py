@@ -131,7 +131,7 @@ def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, tra
         f"optimizer.lr={config['optimizer']['lr']}",
         "sampler=shuffled",
     ]
-    code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=6")
+    code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=4")
     assert code == 0, err
     assert "force" not in out
     assert "the schedule follows the run's new end: scheduler.step_size: 1 then, 2 now" in out
