@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import SMALL
+from helpers import SMALL, some
 
 from fovea.data import scan
 
@@ -96,14 +96,16 @@ def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [
-        ("data.resident=true data.decode=cuda", "nothing for data.decode=cuda"),
-        ("data.decode=cuda", "take data.decode=cpu"),
-        ("data.decode=gpu", "data.decode=gpu"),
-        ("data.store=/nowhere", "would not be read, as data.store=/nowhere is"),
-        ("sampler=weighted", "power"),
-        ("sampler=balanced", "class_balanced"),
-    ],
+    some(
+        [
+            ("data.resident=true data.decode=cuda", "nothing for data.decode=cuda"),
+            ("data.decode=cuda", "take data.decode=cpu"),
+            ("data.decode=gpu", "data.decode=gpu"),
+            ("data.store=/nowhere", "would not be read, as data.store=/nowhere is"),
+            ("sampler=weighted", "power"),
+            ("sampler=balanced", "class_balanced"),
+        ]
+    ),
 )
 def test_what_cannot_be_is_refused_in_a_few_lines(invoke: Invoke, folder: Path, words: str, said: str) -> None:
     code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, "trainer=cpu", *words.split())

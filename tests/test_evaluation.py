@@ -79,6 +79,7 @@ def check_multiclass(invoke: Invoke, run: Path, test: Path, names: list[str], ou
         np.testing.assert_allclose(column(table, name), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_all_figures_of_a_run_are_scikit_learns(invoke: Invoke, trained: Path, folder: Path, tmp_path: Path) -> None:
     check_multiclass(invoke, trained, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
 

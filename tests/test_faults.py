@@ -56,6 +56,7 @@ def loaders() -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+@pytest.mark.slow
 def test_a_killed_loader_process_is_told_in_few_lines_and_the_run_goes_on_from_its_checkpoint(
     invoke: Invoke, runs: Runs, data: tuple[str, ...], after_epoch: AtEpoch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +81,7 @@ SLOW = pytest.mark.slow
     ("num_workers", "on_error"),
     [(2, "skip"), pytest.param(0, "skip", marks=SLOW), *(pytest.param(n, "raise", marks=SLOW) for n in (0, 2))],
 )
+@pytest.mark.slow
 def test_a_data_folder_that_vanishes_stops_the_run_and_is_named(
     invoke: Invoke,
     runs: Runs,

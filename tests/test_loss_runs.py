@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from helpers import SMALL
+from helpers import SMALL, some
 
 Invoke = Callable[..., Any]
 
@@ -33,13 +33,18 @@ def test_balanced_weights_of_a_run_are_those_of_its_own_training_images(
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [
-        (["+loss.weight=[1,4]"], "has 2 weights and the data 3 classes"),
-        (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4]"], "defined either for all 3 classes"),
-        (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4,-1]"], "loss.weight: -1 is no weight"),
-        (["loss=bce", "loss._target_=torch.nn.BCEWithLogitsLoss"], "BCEWithLogitsLoss can't be applied"),
-        (["loss=bce", "loss._target_=torch.nn.BCEWithLogit"], "loss._target_=torch.nn.BCEWithLogit can't be imported"),
-    ],
+    some(
+        [
+            (["+loss.weight=[1,4]"], "has 2 weights and the data 3 classes"),
+            (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4]"], "defined either for all 3 classes"),
+            (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4,-1]"], "loss.weight: -1 is no weight"),
+            (["loss=bce", "loss._target_=torch.nn.BCEWithLogitsLoss"], "BCEWithLogitsLoss can't be applied"),
+            (
+                ["loss=bce", "loss._target_=torch.nn.BCEWithLogit"],
+                "loss._target_=torch.nn.BCEWithLogit can't be imported",
+            ),
+        ]
+    ),
 )
 def test_a_loss_that_does_not_suit_the_data_is_answered_before_training(
     invoke: Invoke, folder: Path, words: list[str], says: str

@@ -168,6 +168,7 @@ def test_a_run_killed_anywhere_and_resumed_with_other_workers_ends_as_the_uninte
         assert_same(whole, run)
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_step_logs_its_test_where_the_uninterrupted_one_does(
     train_and_keep: Callable[..., tuple[Path, list[Path]]], invoke: Invoke
 ) -> None:

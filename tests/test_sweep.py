@@ -171,6 +171,7 @@ def test_a_job_that_was_refused_can_run_when_its_config_is_mended(
     assert results(tmp_path / "sweep" / "0")["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_run_is_evaluated_several_times(invoke: Invoke, trained: Path, tmp_path: Path) -> None:
     code, _, err = invoke("evaluate", "-m", f"run={trained}", "split=val,test", f"hydra.sweep.dir={tmp_path}/both")
     assert code == 0, err
