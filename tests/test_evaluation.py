@@ -128,6 +128,7 @@ def test_a_class_that_a_split_lacks_leaves_the_figures_defined(
     check_multiclass(invoke, run, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
 
 
+@pytest.mark.slow
 def test_two_classes_and_one_image_are_enough(invoke: Invoke, runs: Runs, tmp_path: Path) -> None:
     root = tmp_path / "two"
     for split, images in (("train", 6), ("val", 1), ("test", 1)):

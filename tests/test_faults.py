@@ -260,6 +260,7 @@ def read_only(trained: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(trained)], check=True)
 
 
+@pytest.mark.slow
 def test_a_read_only_run_is_refused_before_torch_is_loaded_or_evaluated_elsewhere(
     invoke: Invoke, read_only: Path, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from helpers import SMALL, some
 Invoke = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_balanced_weights_of_a_run_are_those_of_its_own_training_images(
     invoke: Invoke, runs: Callable[[], list[Path]], folder: Path, tmp_path: Path
 ) -> None:

@@ -153,6 +153,7 @@ def without_one_image(data: Path, place: Path) -> Path:
     return other
 
 
+@pytest.mark.slow
 def test_evaluating_says_when_the_data_are_no_longer_the_runs(
     invoke: Invoke, trained: Path, trained_once: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -285,9 +285,8 @@ def test_a_strangers_sweep_folder_runs_no_code_of_its_own_and_writes_nowhere_els
     assert "not taken from a file" in err
 
 
-@pytest.mark.parametrize(
-    "words", [("experiment=seeds",), pytest.param(("seed=1,2", "hydra.mode=MULTIRUN"), marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("words", [("experiment=seeds",), ("seed=1,2", "hydra.mode=MULTIRUN")])
+@pytest.mark.slow
 def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
     words: tuple[str, ...], invoke: Invoke, tmp_path: Path
 ) -> None:

@@ -145,7 +145,7 @@ def test_a_sweep_gives_a_folder_for_each_job(invoke: Invoke, runs: Runs, folder:
     assert {results(run)["status"] for run in runs()} == {"finished"}
 
 
-@pytest.mark.parametrize("debug", ["fast", "overfit", "profile"])
+@pytest.mark.parametrize("debug", some(["fast", "overfit", "profile"]))
 def test_a_debug_preset_runs(invoke: Invoke, runs: Runs, folder: Path, debug: str) -> None:
     limits = ["trainer.max_epochs=2"] if debug == "overfit" else []
     code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, f"debug={debug}", *limits)

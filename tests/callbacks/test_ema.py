@@ -151,6 +151,7 @@ def test_a_decay_that_averages_nothing_is_refused(options: dict[str, Any]) -> No
         EMA(**options)
 
 
+@pytest.mark.slow
 def test_a_run_can_follow_the_average_and_is_evaluated_and_predicted_by_it(
     invoke: Callable[..., Any],
     runs: Callable[[], list[Path]],
