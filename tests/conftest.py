@@ -1,3 +1,4 @@
+import gc
 import os
 import runpy
 import shlex
@@ -15,6 +16,11 @@ from hydra.core.global_hydra import GlobalHydra
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads cost more than they give
 
 PROJECT = Path(__file__).resolve().parents[1]
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now lives to the end: without it each full garbage collection takes half a second less."""
+    gc.freeze()
 
 
 class Outcome(NamedTuple):
