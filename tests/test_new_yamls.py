@@ -12,7 +12,7 @@ from conf_groups import GROUPS
 from fovea.config.resolvers import PROJECT
 
 ADDED = {
-    "metrics/auroc": (  # as README.md's
+    "metrics/auroc": (  # as docs/own-parts.md's
         "# @package _global_\nmetrics:\n  auroc: {_target_: torchmetrics.classification.MulticlassAUROC, "
         'num_classes: "${num_classes}"}\n'
     ),
