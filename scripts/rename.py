@@ -128,9 +128,9 @@ def with_name(text: str, old: str, new: str) -> str:
     """The text with the name replaced as a whole word, in its own case; web addresses stay."""
     cases = {old: new, old.upper(): new.upper(), class_name(old): class_name(new)}
     words = "|".join(map(re.escape, cases))
-    return re.sub(
-        rf"https?://\S+|(?<![A-Za-z0-9])(?:{words})(?![A-Za-z0-9])", lambda found: cases.get(found[0], found[0]), text
-    )
+    begins = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"  # the n of a line break in a string is no part of the word
+    pattern = rf"https?://\S+|{begins}(?:{words})(?![A-Za-z0-9])"
+    return re.sub(pattern, lambda found: cases.get(found[0], found[0]), text)
 
 
 def class_name(name: str) -> str:

@@ -5,7 +5,6 @@ import runpy
 import shutil
 import subprocess
 import sys
-import sysconfig
 import venv
 from pathlib import Path
 
@@ -37,7 +36,8 @@ def python(tmp_path: Path) -> Path:
     """An interpreter with everything that is installed here but this project."""
     venv.create(tmp_path / "venv", symlinks=True)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
-    (site / "others.pth").write_text(sysconfig.get_path("purelib") + "\n")  # .pth files within it have no effect
+    others = [folder for folder in sys.path if folder.endswith("site-packages")]
+    (site / "others.pth").write_text("\n".join(others) + "\n")  # .pth files within them have no effect
     return tmp_path / "venv" / "bin" / "python"
 
 
@@ -67,6 +67,10 @@ def test_a_name_that_cannot_be_the_packages_is_refused(name: str) -> None:
 def test_names_that_can_be_are_taken() -> None:
     assert not SCRIPT["refusal"](NEW, PROJECT)
     assert not SCRIPT["refusal"](LONGER, PROJECT)
+
+
+def test_a_word_after_a_line_break_in_a_string_is_replaced() -> None:
+    assert SCRIPT["with_name"](r'"one\neye.two", neye', "eye", "lab7") == r'"one\nlab7.two", neye'
 
 
 def test_only_whole_words_are_replaced_and_web_addresses_stay() -> None:
