@@ -41,7 +41,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(command: st
     run_length.fill_in(cfg, batches=20)
     network = SEResNet(7, width=4)
     if cfg.freeze:
-        freeze(network, [cfg.freeze] if isinstance(cfg.freeze, str) else list(cfg.freeze))
+        freeze(network, cfg.freeze)
     optimizer = instantiate(cfg.optimizer, _convert_="all")(
         build._parameter_groups(cfg.parameter_groups, network)(network)
     )

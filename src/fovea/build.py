@@ -217,7 +217,7 @@ def _network(cfg: DictConfig) -> nn.Module:
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
     network = network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
     if OmegaConf.select(cfg, "freeze"):  # runs of earlier versions have no such key
-        freeze(network, [cfg.freeze] if isinstance(cfg.freeze, str) else list(cfg.freeze))
+        freeze(network, cfg.freeze)
         if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in saved.STARTS):
             log.warning(
                 "freeze=%s, and the network starts from random weights: these will stay. "

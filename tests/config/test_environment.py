@@ -18,7 +18,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     monkeypatch.setattr(environment, "PROJECT", tmp_path)
-    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("HOME", "/users/me")
     return tmp_path
 
 
@@ -26,7 +26,7 @@ def test_folders_of_dotenv_are_expanded_and_relative_to_the_project(project: Pat
     (project / ".env").write_text("\ufeffRUNS_DIR=2024\nDATA_DIR='~/été data'\nexport IMAGENET_DIR=$HOME/in\n", "utf-8")
     load_environment()
     found = [os.environ[name] for name in ("RUNS_DIR", "DATA_DIR", "IMAGENET_DIR")]
-    assert found == [str(project / "2024"), "/home/me/été data", "/home/me/in"]
+    assert found == [str(project / "2024"), "/users/me/été data", "/users/me/in"]
 
 
 def test_folders_of_the_environment_win_and_are_relative_to_the_current_one(

@@ -67,10 +67,10 @@ def test_a_sweep_takes_paths_in_turn() -> None:
 
 
 def test_a_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/home/a b")
+    monkeypatch.setenv("HOME", "/users/a b")
     monkeypatch.setenv("SCRATCH", "/s")
     for typed in ("~/x", "$HOME/x", "${HOME}/x"):
-        assert read(quoted(f"hydra.run.dir={typed}")) == "/home/a b/x"
+        assert read(quoted(f"hydra.run.dir={typed}")) == "/users/a b/x"
     assert read(quoted("source=a/$SCRATCH")) == "a//s"
     assert read(quoted("data.root=~no-such-user/x")) == "~no-such-user/x"
     assert read(quoted("data.read.label_column=~")) == "~"

@@ -25,9 +25,8 @@ def frozen(network: nn.Module) -> set[str]:
 
 def test_the_backbone_is_everything_but_the_classifier() -> None:
     network = small()
-    number = freeze(network, ["backbone"])
+    freeze(network, "backbone")
     assert {name for name, p in network.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
-    assert number == sum(p.numel() for name, p in network.named_parameters() if not name.startswith("fc."))
 
 
 def test_names_are_of_modules_at_any_depth_and_of_parameters_and_may_have_a_wildcard() -> None:

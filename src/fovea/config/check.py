@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
 from fovea.config.allowed import check_targets, targets
-from fovea.config.past import hidden, refuse_hidden
+from fovea.config.past import LENGTHS, hidden, refuse_hidden
 from fovea.config.resolvers import CONF
 from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, references_of
@@ -143,7 +143,7 @@ def check_typed(cfg: DictConfig, config_name: str, words: Sequence[str]) -> None
     if not texts:
         return
     before = hydra.compose(config_name, groups)
-    before.update({key: 1 for key in ("total_steps", "schedule_length", "schedule_epoch") if key in before})
+    before.update({key: 1 for key in LENGTHS if key in before})
     for key, text in texts.items():
         old = OmegaConf.select(before, key)
         if isinstance(old, int | float) and key != "trainer.devices":  # "auto" and "0,1" are devices too

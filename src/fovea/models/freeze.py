@@ -10,7 +10,7 @@ from fovea.models import head
 BACKBONE = "backbone"
 
 
-def freeze(network: nn.Module, names: Sequence[str]) -> int:
+def freeze(network: nn.Module, names: str | Sequence[str]) -> None:
     """Take parameters out of the training: no gradient, no weight decay, no optimizer state.
 
     A layer without any other parameter runs in evaluation mode: its BatchNorm keeps its statistics and its dropout is
@@ -18,14 +18,12 @@ def freeze(network: nn.Module, names: Sequence[str]) -> int:
 
     Args:
         names: of modules and parameters, where * stands for anything (layer1, *.bias); or "backbone", which is
-            everything but the classifier.
-
-    Returns:
-        How many parameters (numbers, not tensors) are frozen.
+            everything but the classifier. A single one needs no list.
 
     Raises:
         ValueError: the network has no such name, or nothing would be left to train.
     """
+    names = [names] if isinstance(names, str) else names
     parameters = dict(network.named_parameters())
     frozen = {name for pattern in names for name in _named(network, pattern)}
     if frozen == parameters.keys():
@@ -36,7 +34,6 @@ def freeze(network: nn.Module, names: Sequence[str]) -> int:
         own = list(module.parameters())
         if own and not any(parameter.requires_grad for parameter in own):
             module.eval()
-    return sum(parameters[name].numel() for name in frozen)
 
 
 def _named(network: nn.Module, pattern: str) -> set[str]:

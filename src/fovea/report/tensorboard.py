@@ -32,7 +32,8 @@ class TensorBoard(TensorBoardLogger):
 
         They have a file of their own, which is written anew: TensorBoard keeps the first of several in one folder.
         TensorBoard reads files in the order of their names, and the first file of a training voids what was read before
-        it. So the file with the figures is named after the next second: in the same one the names' order is by chance.
+        it. Files of one second are sorted by their numbers as text (10 before 9), so the file with the figures is named
+        after the next second.
         """
         values = vars(params) if isinstance(params, Namespace) else params
         metrics, folder = metrics or {}, Path(self.log_dir)
