@@ -33,19 +33,19 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from fovea.data.augment import Augment
-from fovea.data.crop import PaddedCrop, RandomResizedCrop
-from fovea.data.dataset import Batch, ImageDataset
-from fovea.data.decode import EXTENSIONS, read_image
 from fovea.data.index import Index
-from fovea.data.loader import BatchLoader
-from fovea.data.orders import Shuffled
-from fovea.data.packing.encode import Format
-from fovea.data.packing.pack import Source, pack
-from fovea.data.resident import ResidentImages, ResidentLoader
-from fovea.data.sampler import Key, TrainBatches
-from fovea.data.seeds import mix, uniforms
-from fovea.data.store import read_store
+from fovea.data.loading.batch_samplers import Key, TrainBatches
+from fovea.data.loading.dataset import Batch, ImageDataset
+from fovea.data.loading.loader import BatchLoader
+from fovea.data.loading.resident import ResidentImages, ResidentLoader
+from fovea.data.loading.samplers import Shuffled
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import PaddedCrop, RandomResizedCrop
+from fovea.data.pixels.decode import EXTENSIONS, read_image
+from fovea.data.random_numbers import mix, uniforms
+from fovea.data.store.encode import Format
+from fovea.data.store.pack import Source, pack
+from fovea.data.store.store import read_store
 
 BATCH = 64
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

@@ -47,8 +47,8 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
     """Paths and targets as a listing builds them."""
     import torch
 
-    from fovea.data.scan import Listing
-    from fovea.data.strings import Growing, Strings, encode
+    from fovea.data.scan.scan import Listing
+    from fovea.data.string_array import Growing, Strings, encode
 
     grown, folders, counts = Growing(), [], []
     for folder, names in class_names(samples):
@@ -80,7 +80,7 @@ def measure_memory(build: Callable[[int], tuple[Sequence[str], Sequence[int]]], 
     import torch
     import torchvision  # noqa: F401  # what a training has loaded anyway
 
-    import fovea.data.folder  # noqa: F401
+    import fovea.data.sources.folder  # noqa: F401
 
     before, start = memory("status", "VmRSS"), time.perf_counter()
     paths, targets = build(samples)
@@ -109,7 +109,7 @@ def measure_listing(name: str, folder: str, cache: str) -> dict[str, float]:
     """Seconds to list a folder, and the process's peak in MB."""
     import torchvision.datasets
 
-    from fovea.data.folder import read_folder
+    from fovea.data.sources.folder import read_folder
 
     start = time.perf_counter()
     if name == "ImageFolder":

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fovea.compare import TIMED, differences
+from fovea.runs.compare import TIMED, differences
 
 TRAIN = Path(__file__).resolve().parents[1] / "src" / "train.py"
 COMMON = (

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Write the store and read it back, or say that it is there."""
     from fovea import build
-    from fovea.data.packing.encode import Format
-    from fovea.data.packing.pack import Source, pack
+    from fovea.data.store.encode import Format
+    from fovea.data.store.pack import Source, pack
 
     output = Path(cfg.output).expanduser().absolute()
     if cfg.verify:
@@ -38,8 +38,8 @@ def main(cfg: DictConfig) -> None:
 
 def read_back(store: Path, processes: int) -> None:
     """Raises ValueError where a part of a finished store doesn't hold what was put into it."""
-    from fovea.data.packing.verify import verify
-    from fovea.data.store import read_about
+    from fovea.data.store.store import read_about
+    from fovea.data.store.verify import verify
 
     about = read_about(store)
     with Bar() as bar:

@@ -4,15 +4,15 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fovea.config import past, saved
-from fovea.config.processes import is_first
+from fovea.config import resume_rules, saved
+from fovea.distributed.rank import is_first
 
 if TYPE_CHECKING:
-    from fovea.data.datamodule import ImageDataModule
+    from fovea.data.loading.datamodule import ImageDataModule
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ STANDS_IN = {"val": "the val split, as the data has no test split", "all": "all 
 @entry("evaluate", "run")
 def main(cfg: DictConfig) -> None:
     """Test a checkpoint, and keep the figures in a folder of their own below the run's."""
-    from fovea import ranks
+    from fovea.distributed import ranks
 
     with ranks.together(Path(cfg.output_dir)):
         evaluate(cfg)
@@ -30,15 +30,16 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """One process's part of it."""
-    from fovea import build, provenance, run
-    from fovea.checkpoint import to_evaluate
-    from fovea.gather import gather
+    from fovea import build
+    from fovea.distributed.gather import gather
+    from fovea.runs import provenance, run_folder
+    from fovea.runs.checkpoint import to_evaluate
 
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
-    past.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
+    resume_rules.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
     data = build.datamodule(cfg, to_train=False)
     if is_first():
-        provenance.say_other_data(Path(cfg.run), data.fingerprint(), past.same_source(cfg, Path(cfg.run)))
+        provenance.say_other_data(Path(cfg.run), data.fingerprint(), resume_rules.same_source(cfg, Path(cfg.run)))
     tested = data.test_on(cfg.split)
     if tested == "all" and cfg.split == "test" and is_first():
         say_if_trained_on(cfg, data)
@@ -54,27 +55,27 @@ def evaluate(cfg: DictConfig) -> None:
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     unreadable = sorted(set().union(*gather(data.unreadable)))
     if trainer.is_global_zero:
-        folder, figures = Path(cfg.output_dir), run.figures(trainer, "test")
+        folder, figures = Path(cfg.output_dir), run_folder.figures(trainer, "test")
         saved.save(cfg, folder / "config.yaml")
         measured = len(data.splits["test"]) - len(unreadable)
         content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
-        run.write_json(folder / "results.json", content | {"unreadable": unreadable})
-        run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-        log.info("%s: %s", tested, run.in_words(figures))
+        run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
+        run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
+        log.info("%s: %s", tested, run_folder.in_words(figures))
         log.info("per class: %s", folder / "per_class.csv")
 
 
 def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
     """Warn where all images are tested and they are the run's own, in another place: it was trained on most of them."""
-    from fovea import provenance
-    from fovea.data.datamodule import carve
     from fovea.data.fingerprint import record
     from fovea.data.index import Splits
+    from fovea.data.loading.datamodule import carve
+    from fovea.runs import provenance
 
-    carving = past.carving_of(Path(cfg.run))
+    carving = resume_rules.carving_of(Path(cfg.run))
     whole = Splits(data.task, data.class_names, data.splits["train"])
     try:
-        val, test, seed = (carving[key] for key in past.CARVING)
+        val, test, seed = (carving[key] for key in resume_rules.CARVING)
         splits = carve(whole, val, test, seed, to_train=False)
     except (ValueError, LookupError):  # too few images for these fractions, or a datamodule without them
         return

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
@@ -14,7 +14,7 @@ def main(cfg: DictConfig) -> None:
     """Write the predictions of a checkpoint as a table, and list the files that could not be read."""
     if not cfg.source:
         raise ValueError("source=<an image, a folder, or a .txt list> is missing")
-    from fovea import ranks
+    from fovea.distributed import ranks
 
     with ranks.together(Path(cfg.output_dir)):
         predict(cfg)
@@ -23,10 +23,10 @@ def main(cfg: DictConfig) -> None:
 def predict(cfg: DictConfig) -> None:
     """One process's part of it."""
     from fovea import build
-    from fovea.checkpoint import to_evaluate
-    from fovea.data.files import read_files
-    from fovea.gather import gather
+    from fovea.data.sources.image_files import read_files
+    from fovea.distributed.gather import gather
     from fovea.report import predictions
+    from fovea.runs.checkpoint import to_evaluate
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
     predictions.check_output(output)

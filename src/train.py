@@ -3,11 +3,11 @@
 import logging
 from pathlib import Path
 
-from fovea.config.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.config import past, saved
-from fovea.config.processes import is_first
+from fovea.config import resume_rules, saved
+from fovea.distributed.rank import is_first
 
 log = logging.getLogger(__name__)
 
@@ -16,18 +16,20 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Fit, test, and keep what came of it in the run's folder."""
     # Importing torch takes seconds: only now that the config is known to be good.
-    from fovea import build, lock, provenance, ranks, rerun, run
-    from fovea.callbacks.stop_signals import StopSignals, ended_if_deaf
-    from fovea.checkpoint import last_good, to_start_from
-    from fovea.gather import gather
-    from fovea.memory import smaller_batch_proposed
+    from fovea import build
+    from fovea.distributed import ranks
+    from fovea.distributed.gather import gather
+    from fovea.loggers import hyperparameters
     from fovea.models.weights import load_weights
-    from fovea.report import hyperparameters
+    from fovea.runs import lock, provenance, rerun, run_folder
+    from fovea.runs.checkpoint import last_good, to_start_from
+    from fovea.training.out_of_memory import smaller_batch_proposed
+    from fovea.training.stop_signals import StopSignals, ended_if_deaf
 
     folder, resumed = Path(cfg.run_dir), cfg.resume
     cfg.resume = None
     first = is_first()
-    results = run.Results(folder, cfg.monitor, writes=first)
+    results = run_folder.Results(folder, cfg.monitor, writes=first)
     with (
         lock.alone_in(folder, first),
         ended_if_deaf(lambda: results.end(status="interrupted")),
@@ -53,18 +55,18 @@ def main(cfg: DictConfig) -> None:
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
             if resumed:
                 start = provenance.go_on(folder, start, cfg.forced, cfg.force)
-                for line in past.other_schedule(cfg, folder):
+                for line in resume_rules.other_schedule(cfg, folder):
                     log.warning("the schedule follows the run's new end: %s", line)
             elif cfg.rerun:
-                rerun.say_beforehand(Path(cfg.rerun), start, past.other_values(cfg, Path(cfg.rerun)))
+                rerun.say_beforehand(Path(cfg.rerun), start, resume_rules.other_values(cfg, Path(cfg.rerun)))
             saved.save(cfg, folder / "config.yaml")
             provenance.add(folder, start)
         results.update()
         hyperparameters.log_start(trainer.loggers, task.config)
         with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        results.update(**run.fitted(trainer, cfg.monitor))
-        keeper = run.keeper_of_best(trainer, cfg.monitor)
+        results.update(**run_folder.fitted(trainer, cfg.monitor))
+        keeper = run_folder.keeper_of_best(trainer, cfg.monitor)
         best = Path(keeper.best_model_path) if keeper else folder / "checkpoints" / "best.ckpt"
         if not best.exists():
             log.info("there is no best checkpoint: testing the weights as they are")
@@ -72,11 +74,11 @@ def main(cfg: DictConfig) -> None:
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
-        results.update(test=run.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
+        results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
-            run.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-            log.info("test: %s", run.in_words(results.content["test"]))
+            run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
+            log.info("test: %s", run_folder.in_words(results.content["test"]))
     if first and OmegaConf.select(cfg, "rerun"):
         rerun.say_whether_identical(Path(cfg.rerun), folder)
 

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 from torchmetrics.classification import MulticlassAccuracy
 
-from fovea.data.dataset import Batch
+from fovea.data.loading.dataset import Batch
 from fovea.task import ClassificationTask
 
 K = 3

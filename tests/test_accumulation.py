@@ -10,8 +10,8 @@ from tasks import Data, make_batches, make_task, make_trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fovea.callbacks.save_last import SaveLast
-from fovea.callbacks.stop_signals import Stopped
+from fovea.training.save_last import SaveLast
+from fovea.training.stop_signals import Stopped
 
 BATCHES = make_batches(7)
 

@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from fovea.data import decode
-from fovea.data.augment import Augment
-from fovea.data.crop import CenterCrop
-from fovea.data.dataset import ImageDataset
-from fovea.data.decode import UnreadableImage, read_file, read_image
-from fovea.data.files import read_files
-from fovea.data.folder import read_folder
-from fovea.data.header import read_header
 from fovea.data.index import Index
+from fovea.data.loading.dataset import ImageDataset
+from fovea.data.pixels import decode
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import CenterCrop
+from fovea.data.pixels.decode import UnreadableImage, read_file, read_image
+from fovea.data.pixels.header import read_header
+from fovea.data.sources.folder import read_folder
+from fovea.data.sources.image_files import read_files
 
 RED = (200, 40, 20)
 GRAY = (128, 128, 128)

@@ -10,11 +10,12 @@ from omegaconf import DictConfig
 from tasks import Data, make_batches, make_task, make_trainer
 from torch.optim import LBFGS
 
-from fovea import build, run
+from fovea import build
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.epoch_log import EpochLog
-from fovea.callbacks.save_best import SaveBest
-from fovea.callbacks.save_last import SaveLast
+from fovea.runs import run_folder
+from fovea.training.save_best import SaveBest
+from fovea.training.save_last import SaveLast
 
 
 class MyEMA(EMA):
@@ -34,7 +35,7 @@ def config(monitor: str = "val/accuracy", **callbacks: Any) -> DictConfig:
 
 
 def best(tmp_path: Path, name: str = "checkpoints") -> dict[str, Any]:
-    target = "fovea.callbacks.save_best.SaveBest"
+    target = "fovea.training.save_best.SaveBest"
     return {"_target_": target, "folder": str(tmp_path / name), "monitor": "val/accuracy", "mode": "max"}
 
 
@@ -58,7 +59,7 @@ def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_ave
 
 
 def test_the_last_checkpoint_is_written_after_all_other_callbacks(tmp_path: Path) -> None:
-    last = {"_target_": "fovea.callbacks.save_last.SaveLast", "folder": str(tmp_path)}
+    last = {"_target_": "fovea.training.save_last.SaveLast", "folder": str(tmp_path)}
     callbacks = build._callbacks(config(a=last, b=best(tmp_path), c=EPOCH_LOG))
     assert kinds(callbacks) == ["SaveBest", "EpochLog", "SaveLast"]
 
@@ -83,8 +84,8 @@ def test_the_best_checkpoint_is_the_monitors_whatever_other_callbacks_there_are(
     same = ModelCheckpoint(tmp_path / "three", monitor="val/accuracy", mode="max", save_top_k=3)
     trainer = make_trainer(*[*others, same, mine][::order], max_epochs=2, enable_checkpointing=True)
     trainer.fit(make_task(), datamodule=Data(make_batches(3), make_batches(2, seed=9)))
-    found = run.fitted(trainer, "val/accuracy")["best"]
+    found = run_folder.fitted(trainer, "val/accuracy")["best"]
     assert found["checkpoint"] == "checkpoints/best.ckpt"
     assert mine.best_model_score is not None
     assert found["value"] == mine.best_model_score.item()
-    assert run.fitted(trainer, "val/f1")["best"] is None
+    assert run_folder.fitted(trainer, "val/f1")["best"] is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import SMALL, some
 
-from fovea.data import scan
+from fovea.data.scan.scan import scan
 
 Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]

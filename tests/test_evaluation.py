@@ -21,8 +21,8 @@ from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
 from fovea.config.resolvers import CONF
-from fovea.data.dataset import Batch
-from fovea.data.sampler import EvalBatches
+from fovea.data.loading.batch_samplers import EvalBatches
+from fovea.data.loading.dataset import Batch
 from fovea.losses.bce import BinaryCrossEntropy
 
 Invoke = Callable[..., Any]

@@ -218,14 +218,14 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_whole(
 def test_results_that_cannot_be_written_do_not_hide_the_error_or_the_stop(
     end: BaseException, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fovea import run
+    from fovea.runs import run_folder
 
     def full(file: Path, content: object) -> None:
         raise OSError(28, "No space left on device", str(file))
 
-    kept = run.Results(tmp_path, "val/loss", writes=True)
+    kept = run_folder.Results(tmp_path, "val/loss", writes=True)
     with pytest.raises(type(end)) as raised, kept.status():
-        monkeypatch.setattr(run, "write_json", full)
+        monkeypatch.setattr(run_folder, "write_json", full)
         raise end
     assert raised.value is end
     assert "results.json can't be written: No space left on device" in caplog.text

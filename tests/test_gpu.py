@@ -12,15 +12,15 @@ from PIL import Image
 from tasks import Data, make_batches, make_task, make_trainer
 
 from fovea.callbacks.finite_loss import finite_loss
-from fovea.data.augment import Augment
-from fovea.data.crop import PaddedCrop, RandomResizedCrop
-from fovea.data.dataset import ImageDataset
-from fovea.data.device_decode import DeviceDecodeLoader
 from fovea.data.index import Index
-from fovea.data.loader import BatchLoader
-from fovea.data.orders import Shuffled
-from fovea.data.resident import ResidentImages, ResidentLoader
-from fovea.data.sampler import TrainBatches
+from fovea.data.loading.batch_samplers import TrainBatches
+from fovea.data.loading.dataset import ImageDataset
+from fovea.data.loading.device_decode import DeviceDecodeLoader
+from fovea.data.loading.loader import BatchLoader
+from fovea.data.loading.resident import ResidentImages, ResidentLoader
+from fovea.data.loading.samplers import Shuffled
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import PaddedCrop, RandomResizedCrop
 
 pytestmark = [
     pytest.mark.gpu,

@@ -19,15 +19,15 @@ from safetensors.torch import load_file, save_file
 from tensorboard import program
 from tensorboard.plugins.core.core_plugin import CorePluginLoader
 
-from fovea.data.coco import read_coco
-from fovea.data.folder import read_folder
-from fovea.data.imagenet import read_imagenet
-from fovea.data.multilabel_csv import read_multilabel_csv
-from fovea.data.packing.encode import Format
-from fovea.data.packing.pack import Source, pack
-from fovea.data.remote import read_remote
-from fovea.data.store import read_store
-from fovea.data.voc import read_voc
+from fovea.data.sources.coco import read_coco
+from fovea.data.sources.folder import read_folder
+from fovea.data.sources.imagenet import read_imagenet
+from fovea.data.sources.multilabel_csv import read_multilabel_csv
+from fovea.data.sources.voc import read_voc
+from fovea.data.store.encode import Format
+from fovea.data.store.pack import Source, pack
+from fovea.data.store.remote import read_remote
+from fovea.data.store.store import read_store
 from fovea.models.from_timm import build_timm
 from fovea.models.from_torchvision import build_torchvision
 
@@ -164,7 +164,10 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
     "by a node elsewhere": ({"mixing": "${x}", "x": EVIL}, "x._target_=os.system"),
     "made by a resolver": ({"callbacks.x": "${oc.create:{_target_:os.system}}"}, "callbacks.x="),
     "as a default": ({"callbacks.x": "${oc.select:class_names,{_target_:os.system}}"}, "callbacks.x="),
-    "through a module's imports": ({"loss._target_": "fovea.data.files.os.system"}, "fovea.data.files.os.system"),
+    "through a module's imports": (
+        {"loss._target_": "fovea.data.sources.image_files.os.system"},
+        "fovea.data.sources.image_files.os.system",
+    ),
     "by a reference": ({"references": {"loss._target_": "${class_names.0}"}}, "loss._target_=${class_names.0}"),
     "a reference to nowhere": ({"references": {"hydra.sweeper": "${loss}"}}, "hydra.sweeper: there is no such key"),
     "Hydra's callbacks": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra is Hydra's own"),
@@ -214,11 +217,11 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
         "data.read.cache={tmp}/runs is outside",
     ),
     "data to be made": (
-        {"data.root": "{tmp}/made", "data.read._target_": "fovea.data.digits.read_digits"},
+        {"data.root": "{tmp}/made", "data.read._target_": "fovea.data.sources.digits.read_digits"},
         "data.root={tmp}/made is outside",
     ),
     "data to be made elsewhere in it": (
-        {"mixing": {"_target_": "fovea.data.digits.read_digits", "root": "{tmp}/made"}},
+        {"mixing": {"_target_": "fovea.data.sources.digits.read_digits", "root": "{tmp}/made"}},
         "mixing.root={tmp}/made is outside",
     ),
     "another host": ({"logger.x": {"tracking_uri": "https://evil.example"}}, "logger.x.tracking_uri=https://evil"),
@@ -354,7 +357,7 @@ def test_a_runs_yaml_makes_no_object_and_no_flood(invoke: Invoke, trained: Path,
 def test_a_listing_kept_in_a_cache_is_no_pickle(
     folder: Path, tmp_path: Path, mark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fovea.data.scan.CLOCK_TICK", 0)  # else a folder that has just changed is not kept
+    monkeypatch.setattr("fovea.data.scan.scan.CLOCK_TICK", 0)  # else a folder that has just changed is not kept
     cache = tmp_path / "cache"
     whole = read_folder(folder, cache)
     for kept in cache.iterdir():

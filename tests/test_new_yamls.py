@@ -44,7 +44,7 @@ def test_a_new_yaml_in_each_group_is_picked_up_by_the_tests_of_conf(tmp_path: Pa
     for group in GROUPS.keys() - {name.partition("/")[0] for name in ADDED}:
         shutil.copy(tmp_path / "conf" / group / f"{GROUPS[group][0]}.yaml", tmp_path / "conf" / group / "added.yaml")
     tested = sorted(str(file) for file in (tmp_path / "tests").rglob("test_*conf.py"))
-    tested += [str(tmp_path / "tests" / name) for name in ("test_mixing.py", "config/test_allowed.py")]
+    tested += [str(tmp_path / "tests" / name) for name in ("test_mixing.py", "config/test_allowed_targets.py")]
     command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-rA", *tested]
     done = subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-4000:]

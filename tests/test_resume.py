@@ -17,10 +17,10 @@ import torch
 from helpers import make_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fovea.callbacks.save_last import SaveLast
-from fovea.compare import differences
 from fovea.config.resolvers import PROJECT
+from fovea.runs.compare import differences
 from fovea.task import ClassificationTask
+from fovea.training.save_last import SaveLast
 
 Invoke = Callable[..., Any]
 TINY = (

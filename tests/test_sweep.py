@@ -13,8 +13,8 @@ import torch
 import yaml
 from helpers import SMALL
 
+from fovea.cli.sweep import _can_go_on, _is_strange
 from fovea.config.resolvers import PROJECT
-from fovea.config.sweep import _can_go_on, _is_strange
 
 Invoke = Callable[..., tuple[int, str, str]]
 Program = Callable[..., subprocess.CompletedProcess[str]]

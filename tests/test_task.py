@@ -9,7 +9,7 @@ from torch.optim import LBFGS, SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy, MultilabelF1Score
 
-from fovea.data.dataset import Batch
+from fovea.data.loading.dataset import Batch
 from fovea.losses.bce import BinaryCrossEntropy
 from fovea.task import ClassificationTask
 

@@ -13,9 +13,9 @@ from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.finite_loss import all_finite, finite_loss
-from fovea.data.dataset import Batch
+from fovea.data.loading.dataset import Batch
 from fovea.models.freeze import freeze
-from fovea.optim.groups import no_decay_on_norms_and_biases
+from fovea.optim.parameter_groups import no_decay_on_norms_and_biases
 
 TRAIN, VAL = 5, 3
 

@@ -19,27 +19,28 @@ from torch import nn
 from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fovea import class_means, loss_check, metric_check, sanity_check
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
-from fovea.callbacks.save_best import SaveBest
-from fovea.callbacks.save_last import SaveLast
-from fovea.checkpoint import SafeCheckpointIO
-from fovea.config import explain, run_length, saved
+from fovea.cli import messages
+from fovea.config import run_length, saved
 from fovea.config.schema import check_monitor
-from fovea.data.datamodule import ImageDataModule
-from fovea.data.dataset import ImageDataset
 from fovea.data.index import UNKNOWN, Index, class_counts, what_is_unknown
-from fovea.data.loader import BatchLoader
-from fovea.data.sampler import EvalBatches
+from fovea.data.loading.batch_samplers import EvalBatches
+from fovea.data.loading.datamodule import ImageDataModule
+from fovea.data.loading.dataset import ImageDataset
+from fovea.data.loading.loader import BatchLoader
+from fovea.distributed.ranks import check_world
+from fovea.loggers.metrics_csv import MetricsCsv
+from fovea.loggers.tolerant import tolerant
 from fovea.losses import arguments
 from fovea.models import head
 from fovea.models.freeze import freeze
-from fovea.monitor import mode_of
-from fovea.ranks import check_world
-from fovea.report.metrics_csv import MetricsCsv
-from fovea.report.tolerant import tolerant
+from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
+from fovea.training import class_means, loss_check, metric_check, sanity_check
+from fovea.training.monitor import mode_of
+from fovea.training.save_best import SaveBest
+from fovea.training.save_last import SaveLast
 
 log = logging.getLogger(__name__)
 
@@ -284,7 +285,7 @@ def _loggers(cfg: DictConfig) -> list[Logger]:
             reason = error.__cause__
             if reason is None or isinstance(reason, ImportError | TypeError) or _builds(node, MetricsCsv):
                 raise
-            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, explain.line(reason))
+            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, messages.line(reason))
             continue
         loggers.append(logger if isinstance(logger, MetricsCsv) else tolerant(logger))
     return loggers

@@ -11,10 +11,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 
-from fovea import class_means, metric_states
-from fovea.batch_loss import BatchLoss, Measured
-from fovea.mean_loss import MeanLoss
-from fovea.schedule_replay import replay
+from fovea.training import class_means, metric_states
+from fovea.training.batch_loss import BatchLoss, Measured
+from fovea.training.mean_loss import MeanLoss
+from fovea.training.schedule_replay import replay
 
 Split = Literal["train", "val", "test"]
 

@@ -17,9 +17,9 @@ from torch.optim import LBFGS, Adam
 from fovea.callbacks import finite_loss as module
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.finite_loss import all_finite, finite_loss
-from fovea.callbacks.save_best import SaveBest
-from fovea.callbacks.save_last import SaveLast
-from fovea.data.dataset import Batch
+from fovea.data.loading.dataset import Batch
+from fovea.training.save_best import SaveBest
+from fovea.training.save_last import SaveLast
 
 
 def spoilt(batches: list[Batch], *places: int, value: float = torch.nan) -> list[Batch]:

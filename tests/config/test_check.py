@@ -7,7 +7,7 @@ import hydra
 import pytest
 from omegaconf import DictConfig
 
-from fovea.config import allowed
+from fovea.config import allowed_targets
 from fovea.config.check import check, to_type_again
 from fovea.config.resolvers import CONF, register_resolvers
 
@@ -18,7 +18,7 @@ MINE = "+callbacks.mine={_target_: lightning.pytorch.callbacks.ModelCheckpoint, 
 def conf_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     register_resolvers()
     yield
-    allowed.conf_texts.cache_clear()
+    allowed_targets.conf_texts.cache_clear()
 
 
 def composed(tmp_path: Path, *words: str) -> DictConfig:
@@ -60,9 +60,9 @@ def test_what_has_to_be_typed_again_is_said_when_the_training_begins(tmp_path: P
 
 def test_a_place_that_conf_names_has_not_to_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text("dirpath: /elsewhere\nfolder: ${oc.env:MY_PLACE}/x\nroot: /data\n")
-    monkeypatch.setattr(allowed, "CONF", tmp_path)
+    monkeypatch.setattr(allowed_targets, "CONF", tmp_path)
     monkeypatch.setenv("MY_PLACE", "/my/place")
-    allowed.conf_texts.cache_clear()
+    allowed_targets.conf_texts.cache_clear()
     for place in ("/elsewhere", "/elsewhere/deeper", "/my/place/x"):
         assert to_type_again(composed(tmp_path, MINE % place)) == []
     for place in ("/data", "/elsewhere/../etc", "/my"):

@@ -8,12 +8,12 @@ import torch
 from helpers import make_folder
 
 from fovea.data.fingerprint import compare, fingerprint, record, relative
-from fovea.data.folder import read_folder
 from fovea.data.index import Index
-from fovea.data.packing.encode import Format
-from fovea.data.packing.pack import Source, pack
-from fovea.data.store import read_store
-from fovea.data.strings import Strings
+from fovea.data.sources.folder import read_folder
+from fovea.data.store.encode import Format
+from fovea.data.store.pack import Source, pack
+from fovea.data.store.store import read_store
+from fovea.data.string_array import Strings
 
 
 def splits(root: str, *names: str) -> dict[str, Index]:

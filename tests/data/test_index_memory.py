@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.index import Index
-from fovea.data.strings import Strings
+from fovea.data.string_array import Strings
 
 SMAPS = Path("/proc/self/smaps_rollup")
 SAMPLES, LENGTH, DRAWN = 1_000_000, 60, 100_000  # a tenth of the samples, which are on every page of the columns

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 from torch import Tensor, distributed, multiprocessing
 from torchmetrics import Metric
 
-from fovea.metric_states import update
 from fovea.metrics.auroc import MeanAUROC
+from fovea.training.metric_states import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 6

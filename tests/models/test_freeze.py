@@ -11,7 +11,7 @@ from torch import nn
 from fovea import build
 from fovea.models.freeze import freeze
 from fovea.models.se_resnet import SEResNet
-from fovea.optim.groups import head_faster, no_decay_on_norms_and_biases
+from fovea.optim.parameter_groups import head_faster, no_decay_on_norms_and_biases
 
 
 def small() -> SEResNet:

@@ -12,9 +12,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
-from fovea.config.allowed import check_targets, targets
-from fovea.config.past import LENGTHS, hidden, refuse_hidden
+from fovea.config.allowed_targets import check_targets, targets
 from fovea.config.resolvers import CONF
+from fovea.config.resume_rules import LENGTHS, hidden, refuse_hidden
 from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, references_of
 from fovea.config.schema import check_monitor, check_types

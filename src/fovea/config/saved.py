@@ -14,9 +14,9 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from fovea.config import untrusted
-from fovea.config.files import write_safely
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, SECRET, SHORTEST, secret_values, without_values
+from fovea.files import write_safely
 
 OUTSIDE = re.compile(r"\$\{(oc\.env|hydra|now|stamp|project_dir|cpu_count)\b")  # resolvers that look beyond the config
 STARTS = ("weights", "ckpt_path", "model.weights", "model.ckpt_path")  # what a training may begin with

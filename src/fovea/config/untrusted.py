@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from omegaconf.grammar_parser import OmegaConfGrammarParser, parse
 
-from fovea.config.allowed import conf_places, conf_texts
+from fovea.config.allowed_targets import conf_places, conf_texts
 from fovea.config.resolvers import PROJECT, RESOLVERS
 
 SECTIONS = (
@@ -37,7 +37,7 @@ READ = re.compile(  # what is read, wherever it is
 )
 FOLDER = re.compile(r"(?<!sub_)(cache|folder|root|dir|dirpath|uri)$")  # keys of places, which may be relative ones
 ABSOLUTE = re.compile(r"(?:^|[\s,:'\"\[({])[/~]")  # a path, alone or in a list
-MADE = "fovea.data.digits."  # readers that write the data where there are none
+MADE = "fovea.data.sources.digits."  # readers that write the data where there are none
 LOOKS_UP = ("oc.select", "oc.dict.keys", "oc.dict.values")  # OmegaConf's own resolvers that stay within the config
 KEYS_ONLY = re.compile(r"(?:[^$]|\$\{\.*\w[\w.]*\})*")  # references to other keys and no resolver
 

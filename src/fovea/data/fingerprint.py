@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fovea.data.index import Index
-from fovea.data.scan import mapped
-from fovea.data.strings import Strings
+from fovea.data.scan.scan import mapped
+from fovea.data.string_array import Strings
 
 READ_AT_MOST = 256 << 20, 100_000  # bytes and files whose contents are looked at: about a second
 AT_ONCE = 256

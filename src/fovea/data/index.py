@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from fovea.data.strings import Strings, join
+from fovea.data.string_array import Strings, join
 
 Task = Literal["multiclass", "multilabel"]
 Unknown = Literal["nothing", "images", "labels"]  # nothing; all labels of some images; some labels of an image

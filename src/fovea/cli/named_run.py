@@ -1,0 +1,97 @@
+"""Which run is meant: `last`, or the run that a named checkpoint or file belongs to."""
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from fovea.cli.paths import value_of, with_value
+from fovea.config.resolvers import PROJECT
+from fovea.distributed.rank import is_first
+from fovea.files import GO_ON_FROM, results_of
+
+LAST = "last"
+NEEDED = {  # key -> what `last` must have
+    "run": "a checkpoint",
+    "resume": "a checkpoint to go on from",
+    "rerun": "come to its end",
+}
+
+
+def with_run_folders(words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    """The words with run folders where `last`, a checkpoint or another file of a run was typed.
+
+    run=<run folder>/checkpoints/last.ckpt becomes run=<run folder> and ckpt_path=<that file>.
+
+    Args:
+        words: overrides that `quoted` returned.
+        keys: those that name a run folder: `resume`, `rerun` or `run`.
+
+    Raises:
+        ValueError: there is no such run, or its checkpoint can't be used with that key.
+    """
+    return [new for word in words for new in _meant(word, words, keys)]
+
+
+def _meant(word: str, words: Sequence[str], keys: Sequence[str]) -> list[str]:
+    key, text = word.partition("=")[0], value_of(word)
+    path = Path(text)
+    if key not in keys or not text or (path / "config.yaml").is_file():
+        return [word]
+    if text == LAST:
+        return [with_value(key, _last(key))]
+    inner = path if path.name == "checkpoints" else path.parent
+    folder = inner.parent if inner.name == "checkpoints" else inner
+    if path.suffix == ".ckpt":
+        return _of_checkpoint(key, path, folder, words)
+    there = path.exists() and (folder / "config.yaml").is_file()
+    return [with_value(key, folder)] if there else [word]
+
+
+def _of_checkpoint(key: str, file: Path, folder: Path, words: Sequence[str]) -> list[str]:
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"{key}={file} is a checkpoint without its run folder: type {key}=<run folder>")
+    if key == "rerun":
+        raise ValueError(f"rerun={file}: a run is repeated from its beginning, so type rerun={folder}")
+    if key == "resume" and file.name not in GO_ON_FROM[:2]:
+        raise ValueError(
+            f"resume={file}: a run goes on from its last checkpoint, so type resume={folder}\n"
+            f"To begin a new run from {file.name}: weights={file} (its weights) or ckpt_path={file} (its whole state)"
+        )
+    if key == "resume":
+        return [with_value(key, folder)]
+    if any(word.startswith("ckpt_path=") for word in words):
+        raise ValueError(f"run={file} and ckpt_path= both name a checkpoint: type run={folder}, and keep ckpt_path=")
+    return [with_value(key, folder), with_value("ckpt_path", file)]
+
+
+def _last(key: str) -> Path:
+    """The run that was started or resumed last, of those that the key can be used with."""
+    runs = Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
+    newest_first = sorted(_runs_below(runs), key=lambda run: (run / "config.yaml").stat().st_mtime_ns, reverse=True)
+    folder = next((run for run in newest_first if _can_be_used(key, run)), None)
+    if folder is None:
+        raise ValueError(f"{key}=last: no run in {runs} (RUNS_DIR) has {NEEDED[key]}")
+    if is_first():
+        passed = f" ({newest_first[0]} is newer and hasn't {NEEDED[key]})" if folder != newest_first[0] else ""
+        job = f", a job of the sweep {folder.parent}" if (folder / "job.json").is_file() else ""
+        print(f"{key}=last is {folder}{job}{passed}", file=sys.stderr, flush=True)
+    return folder
+
+
+def _runs_below(folder: Path) -> Iterator[Path]:
+    """Folders with a config.yaml; not the evaluations below a run."""
+    for place, folders, files in os.walk(folder):
+        if "config.yaml" in files:
+            folders.clear()
+            yield Path(place)
+
+
+def _can_be_used(key: str, run: Path) -> bool:
+    if key == "rerun":
+        try:
+            return results_of(run).get("status") == "finished"
+        except ValueError:  # damaged
+            return False
+    names = GO_ON_FROM if key == "resume" else ("best.ckpt", *GO_ON_FROM)
+    return any((run / "checkpoints" / name).is_file() for name in names)

@@ -1,0 +1,184 @@
+"""last.ckpt: what `resume=` goes on from."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from torch import distributed
+
+from fovea.training import loop_state
+from fovea.training.stop_signals import Stopped, StopSignals
+
+log = logging.getLogger(__name__)
+
+
+class SaveLast(Checkpoint):
+    """Writes `folder`/last.ckpt between epochs, where a training stops, and every so many steps or minutes.
+
+    The one before it stays as previous.ckpt. What is saved is the state between two batches, two epochs, or before a
+    validation, with all logged that was to be logged, so that a resumed run is the uninterrupted one, bit for bit.
+
+    A signal (see StopSignals) that one rank hears stops all of them after the same batch. An exception leaves a
+    checkpoint if it comes between two batches (from the data, that is) or in a validation, on one device; within a step
+    the weights may be half of it, and among several ranks the others can't be asked: there the last one stays.
+
+    A Checkpoint to Lightning, so it comes after the other callbacks, and saves their state of that moment.
+    """
+
+    def __init__(self, folder: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
+        super().__init__()
+        self.file = Path(folder) / "last.ckpt"
+        self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
+        self.saved_at, self.saved_step = time.monotonic(), -1
+        self.last_logged_step = -1
+        self.unfinished: dict[str, Any] | None = None  # a checkpoint of the epoch that is the last, and cut short
+        self.signals = StopSignals(gently=True)
+        self.place: Any = None  # the function of loop_state for what is being saved
+        self.group: Any = None  # of the ranks; on the CPU, so that asking them waits for no GPU
+        self.common_batches = 0  # of a validation, that every rank has
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        for logger in trainer.loggers:
+            if hasattr(logger, "go_on_after"):
+                logger.go_on_after(self.last_logged_step)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loop_state.go_on(trainer)
+        self.saved_at = time.monotonic()
+        if not trainer.strategy.broadcast(self.file.exists()):  # begun with another run's checkpoint
+            self.saved_step = -1
+        if trainer.world_size > 1:
+            self.group = distributed.new_group(backend="gloo")
+        self.signals.__enter__()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.global_step != self.saved_step:
+            self._save(trainer, loop_state.between_epochs)
+        self._stop_if_asked(self._heard()[0])
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        loop_state.has_gone_on(trainer)
+        if not loop_state.at_a_step(trainer):
+            return
+        number, minutes_over = self._heard()
+        due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
+        if (due or minutes_over or number) and batch_idx and trainer.global_step != self.saved_step:
+            self._save(trainer, loop_state.within_epoch)
+        self._stop_if_asked(number)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not _has_ended(trainer) and loop_state.at_a_step(trainer):
+            self.unfinished = self._dump(trainer, loop_state.within_epoch)  # now: its figures are cleared after this
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.unfinished is not None:
+            self._write(trainer, self.unfinished)
+        elif _has_ended(trainer):
+            self._save(trainer, loop_state.between_epochs)
+        self._stop_if_asked(self._heard()[0])
+        self.signals.__exit__()
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "fit":
+            loop_state.has_gone_on(trainer)
+            self.common_batches = self._least(sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+    ) -> None:
+        if trainer.state.fn != "fit" or trainer.sanity_checking or batch_idx >= self.common_batches:
+            return
+        number, _minutes = self._heard()
+        if number and loop_state.at_a_step(trainer):
+            self._save(trainer, loop_state.before_validation)
+            self._stop_if_asked(number)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.saved_step = -1  # the schedules and the best score have moved on since
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self.signals.__exit__()
+        asked = isinstance(exception, Stopped | KeyboardInterrupt)
+        if asked or trainer.world_size > 1 or trainer.state.fn != "fit" or not trainer.global_step:
+            return
+        if loop_state.is_between_batches(trainer):
+            if trainer.validating:
+                self._try_to_save(trainer, loop_state.before_validation)
+            elif trainer.fit_loop.epoch_loop.batch_idx >= 0 and not _has_ended(trainer):
+                self._try_to_save(trainer, loop_state.within_epoch)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        loop_state.was_over(trainer, self.last_logged_step)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.signals.__exit__()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        checkpoint["last_logged_step"] = loop_state.last_logged_step(trainer)
+        if self.place is not None:
+            self.place(checkpoint["loops"]["fit_loop"])
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.saved_step, self.last_logged_step = checkpoint["global_step"], checkpoint["last_logged_step"]
+
+    def _heard(self) -> tuple[int, bool]:
+        """(a signal that some rank has heard, or 0; whether it is time to save)."""
+        over = self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        word = torch.tensor([self.signals.number, over], dtype=torch.int32)
+        if self.group is not None:
+            distributed.all_reduce(word, distributed.ReduceOp.MAX, self.group)
+        return int(word[0]), bool(word[1])
+
+    def _least(self, count: float) -> int:
+        word = torch.tensor(min(count, 2**31))
+        if self.group is not None:
+            distributed.all_reduce(word, distributed.ReduceOp.MIN, self.group)
+        return int(word)
+
+    def _stop_if_asked(self, number: int) -> None:
+        if number:
+            log.info("stopped with a checkpoint: resume=%s goes on from it", self.file.parents[1])
+            raise Stopped(number)
+
+    def _try_to_save(self, trainer: Trainer, place: Any) -> None:
+        """Where an error is on its way already: another one must not hide it."""
+        try:
+            self._save(trainer, place)
+        except Exception as error:
+            log.error("%s could not be written either: %s", self.file, error)
+
+    def _save(self, trainer: Trainer, place: Any) -> None:
+        self._write(trainer, self._dump(trainer, place))
+
+    def _dump(self, trainer: Trainer, place: Any) -> dict[str, Any]:
+        """`trainer.save_checkpoint` does this and `_write` at once."""
+        self.place = place
+        try:
+            return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        finally:
+            self.place = None
+
+    def _write(self, trainer: Trainer, checkpoint: dict[str, Any]) -> None:
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        new = self.file.with_name("new.ckpt")
+        trainer.strategy.save_checkpoint(checkpoint, new)
+        if trainer.is_global_zero:
+            if self.file.exists():
+                os.replace(self.file, self.file.with_name("previous.ckpt"))
+            os.replace(new, self.file)
+        trainer.strategy.barrier("last.ckpt")
+        self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
+
+
+def _has_ended(trainer: Trainer) -> bool:
+    """Whether the epoch's last batch has come; max_steps, max_time or early stopping may end it before."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    return batches.is_last_batch or batches.current.ready >= trainer.num_training_batches

@@ -1,0 +1,117 @@
+"""Options, keys and names of other programs are answered with what to type here."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from fovea.cli import suggest
+from fovea.cli.suggest import aliased, instead_of, near_options, refuse_options
+from fovea.config import saved
+from fovea.config.resolvers import CONF, register_resolvers
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("--lr 0.1", "optimizer.lr=0.1"),
+        ("--lr=0.1 seed=3 --epochs 10 -b 64", "optimizer.lr=0.1 trainer.max_epochs=10 data.batch_size=64"),
+        ("--learning-rate 1e-3 --batch-size 64", "optimizer.lr=1e-3 data.batch_size=64"),
+        ("--resume last", "resume=last"),
+        ("--epocs 3", "trainer.max_epochs=3"),
+        ("--optimizer.lr 0.1", "optimizer.lr=0.1"),
+        ("--optimizer AdamW --loss ce", "optimizer=adamw loss=cross_entropy"),
+        ("--model resnet50 --pretrained", "model=torchvision model.name=resnet50 model.weights=DEFAULT"),
+        ("--data-dir ./photos --seed 1", "data=folder data.root=./photos seed=1"),
+        ("--epochs -m", "trainer.max_epochs=<value>"),
+        ("--nothing-like-it 3", "<key>=3 (--help lists the keys)"),
+    ],
+)
+def test_an_option_with_dashes_is_answered_with_the_override(typed: str, meant: str) -> None:
+    with pytest.raises(ValueError, match="values are typed as key=value, without dashes") as caught:
+        refuse_options(typed.split())
+    assert str(caught.value).splitlines()[1:] == [f"Type: {meant}"]
+
+
+@pytest.mark.parametrize("typed", ["-m seed=1", "--cfg job", "--info defaults", "a=-1", "~b", "--help", "--multirun"])
+def test_switches_of_hydra_and_overrides_pass(typed: str) -> None:
+    refuse_options(typed.split())
+
+
+def test_a_key_of_other_programs_is_answered_with_ours() -> None:
+    assert aliased(["lr=0.1", "seed=1", "epochs=10", "batch-size=3"]) == [
+        "optimizer.lr=0.1",
+        "trainer.max_epochs=10",
+        "data.batch_size=3",
+    ]
+
+
+def test_every_alias_is_a_key_or_a_group() -> None:
+    register_resolvers()
+    config = OmegaConf.create(saved.composed())
+    missing = object()
+    for key in suggest.ALIASES:
+        known = (CONF / key).is_dir() or OmegaConf.select(config, key, default=missing) is not missing
+        assert known or key == "hydra.run.dir", key
+
+
+@pytest.mark.parametrize(
+    ("group", "option", "near"),
+    [
+        ("optimizer", "SGD", "sgd"),
+        ("optimizer", "AdamW", "adamw"),
+        ("loss", "ce", "cross_entropy"),
+        ("loss", "CrossEntropyLoss", "cross_entropy"),
+        ("loss", "BCEWithLogitsLoss", "bce"),
+        ("scheduler", "OneCycleLR", "one_cycle"),
+        ("scheduler", "CosineAnnealingLR", "cosine"),
+        ("trainer", "GPU", "gpu"),
+        ("model", "se-resnet", "se_resnet"),
+    ],
+)
+def test_another_spelling_and_the_name_of_a_class_are_understood(group: str, option: str, near: str) -> None:
+    assert near_options(group, option)[0] == near
+
+
+def test_a_networks_name_and_a_folder_are_answered_with_two_overrides(tmp_path: Path) -> None:
+    resnet = ["model=torchvision model.name=resnet18", "model=timm model.name=resnet18"]
+    assert instead_of("model", "resnet18") == instead_of("model", "ResNet-18") == resnet
+    tagged = "convnext_tiny.fb_in22k"
+    assert instead_of("model", tagged) == instead_of("model", f"timm/{tagged}") == [f"model=timm model.name={tagged}"]
+    assert instead_of("model", "se_resnett") == instead_of("data", "cifar100") == []
+    assert instead_of("data", "./my photos") == ["data=folder data.root='./my photos'"]
+    assert instead_of("data", str(tmp_path)) == [f"data=folder data.root={tmp_path}"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("--lr 0.1", "Type: optimizer.lr=0.1"),
+        ("lr=0.1 epochs=3", "lr: there is no such key. Type optimizer.lr=0.1 trainer.max_epochs=3"),
+        ("model=resnet18", "Type model=torchvision model.name=resnet18 or model=timm model.name=resnet18"),
+        ("data=./photos", "Type data=folder data.root=./photos"),
+        ("hydra/launcher=ray", "hydra/launcher=ray is a plugin of Hydra that is not installed: pip install hydra-ray-"),
+        ("hydra/launcher=nope", "Plugins to install: joblib, ray"),
+    ],
+)
+def test_a_command_line_is_answered_in_few_lines_and_makes_no_folder(
+    invoke: Invoke, runs: Callable[[], list[Path]], typed: str, said: str
+) -> None:
+    code, out, err = invoke("train", *typed.split())
+    assert code == 2
+    assert said in err
+    assert len((out + err).splitlines()) <= 5
+    assert not re.search("Traceback", err)
+    assert not runs()
+
+
+def test_a_sweep_of_which_no_job_can_be_composed_leaves_no_folder(invoke: Invoke, tmp_path: Path) -> None:
+    code, out, err = invoke("train", "-m", "lr=0.1,0.2")
+    assert code == 2
+    assert "error: lr: there is no such key. Type optimizer.lr=0.1,0.2" in err
+    assert "jobs" not in out
+    assert not list((tmp_path / "runs").rglob("sweep*"))

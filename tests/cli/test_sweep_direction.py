@@ -1,0 +1,42 @@
+from typing import Any
+
+import pytest
+from omegaconf import DictConfig
+
+from fovea.cli.sweep_direction import direction
+
+METRICS = {
+    "accuracy": {"_target_": "torchmetrics.classification.MulticlassAccuracy"},
+    "ece": {"_target_": "torchmetrics.classification.MulticlassCalibrationError"},
+    "top5": {"_target_": "fovea.metrics.top_k.top_k_accuracy"},
+}
+
+
+def found(monitor: str, *words: str, mode: str | None = None, **sweeper: Any) -> list[str]:
+    sweeper = sweeper or {"direction": None}
+    cfg = {"monitor": monitor, "mode": mode, "metrics": METRICS, "hydra": {"sweeper": sweeper}}
+    return direction(DictConfig(cfg), words)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "said"),
+    [
+        *(("val/accuracy", "maximize"), ("val/ece", "minimize"), ("val/loss", "minimize")),
+        *(("val/ema_ece", "minimize"), ("val/ema_loss", "minimize")),
+    ],
+)
+def test_an_optimizing_sweep_follows_the_monitor_as_its_metric_says(monitor: str, said: str) -> None:
+    assert found(monitor) == found(monitor, direction="minimize") == [f"hydra.sweeper.direction={said}"]
+
+
+def test_the_typed_mode_wins_and_is_asked_for_where_the_metric_is_made_by_a_function() -> None:
+    assert found("val/ece", mode="max") == ["hydra.sweeper.direction=maximize"]
+    with pytest.raises(ValueError, match=r"monitor=val/top5 doesn't say.*\ntype mode=max or mode=min"):
+        found("val/top5")
+    assert found("val/top5", mode="max") == ["hydra.sweeper.direction=maximize"]
+
+
+def test_a_typed_direction_and_sweepers_without_one_are_left_alone() -> None:
+    assert found("val/ece", "hydra.sweeper.direction=maximize") == []
+    assert found("val/ece", direction=["minimize", "maximize"]) == []
+    assert found("val/ece", max_batch_size=None) == []

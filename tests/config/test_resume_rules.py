@@ -1,0 +1,187 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers import some
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig
+
+from fovea.cli.command import read_command, to_go_on_with
+from fovea.config import resume_rules, saved
+from fovea.config.resolvers import register_resolvers
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+
+def typed_to_resume(run: Path, *words: str) -> list[str]:
+    """What `forced` says of these words; the run's folder is only read."""
+    register_resolvers()
+    command = read_command("train", ("resume",), [f"resume='{run}'", *words])
+    assert command.source
+    return list(ConfigStore.instance().load("run_config.yaml").node.forced)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    some(
+        [
+            ("data.image_size=24", "data.image_size: 16 then, 24 now"),
+            ("data.batch_size=4", "force=true changes it from here on"),
+            ("loss.label_smoothing=0.2", "loss.label_smoothing: 0.0 then, 0.2 now"),
+            ("augment=none", "augment"),
+            ("trainer.accumulate_grad_batches=2", "trainer.accumulate_grad_batches: 1 then, 2 now"),
+            ("seed=3", "seed: 0 then, 3 now"),
+            ("~optimizer.momentum", "optimizer.momentum can't be changed by resume="),
+            ("model.width=99", "weights="),
+            ("sampler=class_balanced", "sampler= can't be chosen for a trained run"),
+        ]
+    ),
+)
+def test_resuming_refuses_what_would_change_the_past(invoke: Invoke, trained: Path, override: str, said: str) -> None:
+    code, _, err = invoke("train", f"resume={trained}", override)
+    assert code == 2
+    assert said in err
+    assert "Traceback" not in err
+    assert len(err.strip().splitlines()) <= 8
+
+
+CHANGES = [  # decided one by one: each changes weights or figures that the run would have had
+    *("trainer.gradient_clip_val=1", "trainer.gradient_clip_algorithm=value", "trainer.deterministic=true"),
+    *("trainer.benchmark=true", "trainer.sync_batchnorm=true", "trainer.limit_train_batches=2", "trainer.precision=64"),
+    *("trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "trainer.val_check_interval=2"),
+    *("trainer.check_val_every_n_epoch=2", "trainer.reload_dataloaders_every_n_epochs=1", "trainer.fast_dev_run=true"),
+    *("trainer.overfit_batches=1", "trainer.enable_checkpointing=false", "trainer.inference_mode=false"),
+    *("data.decode=cuda", "data.resident=true", "data.background=[0,0,0]", "data.sampler.samples=5", "monitor=val/f1"),
+    *("callbacks=[default,ema]", "metrics.top5.k=2", "mode=min"),
+    *("+callbacks.x._target_=lightning.pytorch.callbacks.StochasticWeightAveraging", "+metrics.x={_target_: a.B}"),
+    *("preprocess.mean=[0,0,0]", "+my_key=3", "+trainer.my_key=3", "+my_section={a: {b: 1}}", "++data.my_key=null"),
+]
+FREE = [
+    *("trainer.max_epochs=100", "trainer.max_steps=3", "trainer.max_time='00:01:00:00'", "trainer.min_epochs=2"),
+    *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.num_nodes=2", "trainer=cpu"),
+    *("data.num_workers=3", "data.on_error=skip", "data.root=/elsewhere", "data.store=/x", "data.store_cache=/y"),
+    *("data.read.cache=null", "data=folder", "data.val_fraction=0.5", "on_nan=skip", "logger=csv"),
+    *(
+        "checkpoint.every_n_steps=3",
+        "callbacks.best.folder=/x",
+        "callbacks=[default,early_stopping]",
+        "task_name=other",
+    ),
+    *("trainer.log_every_n_steps=1", "trainer.profiler=simple", "trainer.detect_anomaly=true", "hydra.verbose=true"),
+    *("+logger.x={_target_: lightning.pytorch.loggers.CSVLogger, save_dir: x}", "trainer.enable_progress_bar=false"),
+]
+
+
+def test_whatever_is_not_listed_as_free_changes_by_force_alone(trained_once: tuple[Path, Path]) -> None:
+    run = trained_once[0]
+    texts = typed_to_resume(run, *CHANGES, "force=true")
+    for override in CHANGES:
+        place = override.lstrip("+").partition("=")[0]
+        assert any(text.startswith(place) and " then, " in text for text in texts), override
+    for override in (CHANGES[0], "~callbacks.finite_loss", "callbacks=[checkpoints]", "+my_key=3"):
+        with pytest.raises(ValueError, match=r"^resume= would change .*\n(.*\n)+force=true changes it"):
+            typed_to_resume(run, override)
+
+
+def test_what_changes_no_weights_and_no_figures_needs_no_force(trained_once: tuple[Path, Path]) -> None:
+    assert typed_to_resume(trained_once[0], *FREE) == []
+    assert typed_to_resume(trained_once[0], "logger=[]") == []
+
+
+def test_a_value_that_follows_from_a_free_one_is_no_free_one(trained: Path) -> None:
+    file = trained / "config.yaml"
+    content = yaml.safe_load(file.read_text())
+    content["references"]["loss.label_smoothing"] = "${trainer.max_epochs}"
+    file.write_text(yaml.safe_dump(content | {"loss": content["loss"] | {"label_smoothing": 1}}))
+    with pytest.raises(ValueError, match=r"\nloss\.label_smoothing: 1 then, 2 now\n"):
+        typed_to_resume(trained, "trainer.max_epochs=2")
+
+
+def test_a_secret_that_is_typed_is_in_no_message_and_no_record(trained_once: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match=r"my_api_token: not set then, \*\*\* now"):
+        typed_to_resume(trained_once[0], "+my_api_token=geheimnis")
+    assert "geheimnis" not in str(typed_to_resume(trained_once[0], "+my_api_token=geheimnis", "force=true"))
+
+
+def test_every_line_of_the_table_has_a_reason_and_names_what_a_run_may_have(trained_once: tuple[Path, Path]) -> None:
+    config = yaml.safe_load((trained_once[0] / "config.yaml").read_text())
+    known = {place for key, _ in resume_rules._flat(config) for place in prefixes(key)}
+    elsewhere = {"callbacks.early_stopping", "callbacks.*.folder", "callbacks.*.dirpath", "callbacks.last.every_n_*"}
+    assert resume_rules.FREE.keys() - known == elsewhere
+    assert all(resume_rules.FREE.values())
+
+
+def prefixes(key: str) -> list[str]:
+    parts = key.split(".")
+    return [".".join(parts[:n]) for n in range(1, len(parts) + 1)]
+
+
+@pytest.mark.parametrize("override", ["optimizer.lr=0.5", "model.width=32"])
+def test_what_the_checkpoint_brings_along_can_not_be_forced(invoke: Invoke, trained: Path, override: str) -> None:
+    code, _, err = invoke("train", f"resume={trained}", override, "force=true")
+    assert code == 2
+    assert "can't be changed by resume=" in err
+
+
+def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, trained_once: tuple[Path, Path]) -> None:
+    config = yaml.safe_load((trained / "config.yaml").read_text())
+    command = ["data=folder", f"data.root={trained_once[1]}", "model=se_resnet_small", "optimizer=sgd", "seed=0"]
+    command += ["scheduler=step"]
+    values = [
+        "data.image_size=16",
+        "data.batch_size=8",
+        f"optimizer.lr={config['optimizer']['lr']}",
+        "sampler=shuffled",
+    ]
+    code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=4")
+    assert code == 0, err
+    assert "force" not in out
+    assert "the schedule follows the run's new end: scheduler.step_size: 1 then, 2 now" in out
+
+
+def test_force_is_for_resuming_alone(invoke: Invoke) -> None:
+    code, _, err = invoke("train", "force=true")
+    assert code == 2
+    assert "force: there is no such key" in err
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder, of which the config says where its data were and how they were divided."""
+    register_resolvers()
+    (tmp_path / "data").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
+    read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": None}
+    data = {"root": str(tmp_path / "data"), "store": None, "read": read, "image_size": 16}
+    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {}, "data": data}))
+    return tmp_path
+
+
+def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int]:
+    """What is carved out where `data` replaces the run's own and `words` were typed."""
+    cfg = DictConfig(saved.load("", run))
+    cfg.data.update(data)
+    resume_rules.divide_as_trained(cfg, run, words)
+    return cfg.data.val_fraction, cfg.data.test_fraction, cfg.data.split_seed
+
+
+def test_a_runs_own_data_are_divided_as_trained_by_whatever_way_they_are_named(run: Path) -> None:
+    assert divided(run) == (0.2, 0.3, 7)
+    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0}  # data=folder brings its own
+    assert divided(run, "data=folder", root=str(run / "link"), image_size=32, **again) == (0.2, 0.3, 7)
+    read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": "/other", "layout": "auto"}
+    assert divided(run, read=read, **again) == (0.2, 0.3, 7)
+
+
+def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> None:
+    assert divided(run, root="/elsewhere") == (0.0, 0.0, 0)
+    assert divided(run, store="/packed") == (0.0, 0.0, 0)
+    typed = ("data.test_fraction=0.5", "data.split_seed=2")
+    assert divided(run, *typed, root="/elsewhere", test_fraction=0.5, split_seed=2) == (0.0, 0.5, 2)
+
+
+def test_a_sweeps_job_that_goes_on_has_the_places_typed_again_that_its_command_added(trained: Path) -> None:
+    words = to_go_on_with(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
+    assert words[1:] == ["++callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]

@@ -1,0 +1,158 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from fovea.data.index import Index, Splits
+from fovea.data.loading.datamodule import ImageDataModule, carve, in_order
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import CenterCrop
+
+AUGMENT = Augment(CenterCrop(8, 8))
+
+
+def index(n: int, classes: int = 2, start: int = 0) -> Index:
+    return Index([f"{start + i}.png" for i in range(n)], torch.arange(n) % classes)
+
+
+def test_missing_splits_are_carved_out_of_train_as_parts_of_the_whole() -> None:
+    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.2, seed=0)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
+    everything = [path for part in splits.values() for path in part.paths]
+    assert sorted(everything) == sorted(index(100).paths)
+    for part in splits.values():
+        assert (part.targets == 0).sum() * 2 == len(part)
+
+
+def test_splits_that_are_there_are_left_as_they_are() -> None:
+    val = index(10, start=100)
+    splits = carve(Splits("multiclass", ("a", "b"), index(100), val), val_fraction=0.1, test_fraction=0.0, seed=0)
+    assert splits["val"] is val
+    assert len(splits["train"]) == 100
+
+
+def test_without_test_images_the_validation_images_are_tested_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.0, seed=0)
+    assert splits["test"] is splits["val"]
+    assert "10 validation images" in caplog.text
+
+
+def test_no_validation_images_and_no_fraction_is_an_error_with_the_remedy() -> None:
+    with pytest.raises(ValueError, match="data.val_fraction"):
+        carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.0, test_fraction=0.0, seed=0)
+
+
+def test_training_needs_training_images_and_two_classes(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no training images, only val, test"):
+        carve(Splits("multiclass", ("a", "b"), None, index(4), index(4)), 0.1, 0.0, seed=0)
+    augment = {"train": AUGMENT, "eval": AUGMENT}
+    one = Splits("multiclass", ("only",), index(4, classes=1))
+    with pytest.raises(ValueError, match="one class only, 'only': nothing to tell apart"):
+        ImageDataModule(lambda root: one, str(tmp_path), augment, 8, 8, val_fraction=0.5)
+
+
+def test_classes_take_the_places_that_a_trained_run_gave_them() -> None:
+    data = Splits("multiclass", ("bird", "dog"), Index(["x", "y"], torch.tensor([0, 1])))
+    moved = in_order(data, ["ant", "bird", "cat", "dog"])
+    assert moved.train.targets.tolist() == [1, 3]
+    assert moved.class_names == ("ant", "bird", "cat", "dog")
+
+
+def test_a_class_that_multilabel_data_says_nothing_of_is_unknown() -> None:
+    data = Splits("multilabel", ("dog", "ant"), Index(["x"], torch.tensor([[1.0, 0.0]])))
+    assert in_order(data, ["ant", "bird", "dog"]).train.targets.tolist() == [[0.0, -1.0, 1.0]]
+
+
+def test_a_class_the_run_was_not_trained_on_is_named() -> None:
+    with pytest.raises(ValueError, match="1 classes.*zebra"):
+        in_order(Splits("multiclass", ("ant", "zebra"), index(4)), ["ant", "bird"])
+
+
+def datamodule(root: Path, **options: float) -> ImageDataModule:
+    def read(root: Path | None) -> Splits:
+        return Splits("multiclass", ("a", "b"), index(40), index(10, start=40), index(10, start=50))
+
+    return ImageDataModule(read, str(root), {"train": AUGMENT, "eval": AUGMENT}, 8, 8, **options)  # type: ignore[arg-type]
+
+
+def test_the_fingerprint_changes_with_a_label_or_a_name_and_with_nothing_else(tmp_path: Path) -> None:
+    first, second = datamodule(tmp_path), datamodule(tmp_path, num_workers=3, seed=9)
+    assert first.fingerprint() == second.fingerprint()
+    second.splits["val"].targets[0] = 1 - second.splits["val"].targets[0]
+    assert first.fingerprint() != second.fingerprint()
+
+
+def test_all_images_can_be_tested_each_once(tmp_path: Path) -> None:
+    data = datamodule(tmp_path)
+    data.test_on("all")
+    assert sorted(data.splits["test"].paths) == sorted(f"{i}.png" for i in range(60))
+    shared = datamodule(tmp_path)
+    shared.splits["test"] = shared.splits["val"]
+    shared.test_on("all")
+    assert len(shared.splits["test"]) == 50
+
+
+def test_a_split_that_stands_in_for_another_still_does_so_in_a_trained_runs_order(tmp_path: Path) -> None:
+    """A store's, say: its images count once in "all"."""
+    val = index(10, start=40)
+
+    def read(root: Path | None) -> Splits:
+        return Splits("multiclass", ("a", "b"), index(40), val, val)
+
+    augment = {"train": AUGMENT, "eval": AUGMENT}
+    data = ImageDataModule(read, str(tmp_path), augment, 8, 8, class_names=["b", "a"])
+    assert data.splits["test"] is data.splits["val"]
+    data.test_on("all")
+    assert len(data.splits["test"]) == 50
+
+
+def to_evaluate(root: Path, data: Splits, **options: float) -> ImageDataModule:
+    return ImageDataModule(
+        lambda root: data,
+        str(root),
+        {"train": AUGMENT, "eval": AUGMENT},
+        8,
+        8,
+        class_names=["a", "b"],
+        to_train=False,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "tested", "count"),
+    [
+        (Splits("multiclass", ("a", "b"), index(4)), "all", 4),
+        (Splits("multiclass", ("b",), index(4, classes=1)), "all", 4),
+        (Splits("multiclass", ("a", "b"), index(20), None, index(3, start=20)), "test", 3),
+        (Splits("multiclass", ("a", "b"), index(20), index(5, start=20)), "val", 5),
+        (Splits("multiclass", ("a",), None, None, index(1)), "test", 1),
+        (Splits("multiclass", ("a", "b"), None, index(2)), "val", 2),
+        (Splits("multilabel", ("a",), None, None, Index(["x"], torch.tensor([[1]]))), "test", 1),
+    ],
+)
+def test_data_that_is_evaluated_is_tested_on_its_test_split_or_val_or_all_of_it(
+    tmp_path: Path, data: Splits, tested: str, count: int
+) -> None:
+    module = to_evaluate(tmp_path, data)
+    assert module.test_on("test") == tested
+    assert len(module.splits["test"]) == count
+    assert module.class_names == ("a", "b")
+    whole = to_evaluate(tmp_path, data)
+    assert whole.test_on("all") == "all"
+    assert len(whole.splits["test"]) == sum(len(i) for i in (data.train, data.val, data.test) if i)
+
+
+def test_a_split_that_the_evaluated_data_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
+    module = to_evaluate(tmp_path, Splits("multiclass", ("a", "b"), None, index(2), index(3, start=2)))
+    with pytest.raises(ValueError, match="split=train: the data has no such split .it has 2 val, 3 test."):
+        module.test_on("train")
+
+
+def test_a_fraction_that_is_typed_is_carved_out_of_evaluated_data_as_in_training(tmp_path: Path) -> None:
+    data = Splits("multiclass", ("a", "b"), index(40))
+    module = to_evaluate(tmp_path, data, test_fraction=0.25, split_seed=3)
+    assert module.test_on("test") == "test"
+    trained = carve(data, val_fraction=0.1, test_fraction=0.25, seed=3)
+    assert list(module.splits["test"].paths) == list(trained["test"].paths)

@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+
+from fovea.data.sources.singlelabel_csv import read_csv
+
+IMAGES = ("a.jpg", "b.jpg", "c.jpg", "parts/1/d.jpg", "parts/2/e.jpg")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    for name in IMAGES:
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def write(root: Path, *lines: str) -> Path:
+    (root / "labels.csv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_classes_are_the_labels_in_sorted_order(root: Path) -> None:
+    splits = read_csv(write(root, "path,label,split", "a.jpg,dog,train", "b.jpg, cat ,train", "c.jpg,dog,valid"))
+    assert (splits.task, splits.class_names) == ("multiclass", ("cat", "dog"))
+    assert list(splits.train.paths) == [str(root / "a.jpg"), str(root / "b.jpg")]
+    assert splits.train.targets.tolist() == [1, 0]
+    assert splits.val.targets.tolist() == [1]
+    assert splits.test is None
+
+
+def test_ids_get_their_ending_and_numbers_their_order(root: Path) -> None:
+    """Kaggle's aptos2019, and a table that a missing value once made floats of."""
+    write(root, "id_code,diagnosis", "a,10", "b,9.0", "c.jpg,9")
+    splits = read_csv(root, path_column="id_code", ending=".jpg", label_column="diagnosis")
+    assert splits.class_names == ("9", "10")
+    assert list(splits.train.paths) == [str(root / name) for name in ("a.jpg", "b.jpg", "c.jpg")]
+    assert splits.train.targets.tolist() == [1, 0, 0]
+
+
+def test_an_id_without_its_ending_is_answered_with_the_option(root: Path) -> None:
+    write(root, "id,label", "a,x", "b,y")
+    with pytest.raises(
+        ValueError, match=r"2 of 2 images are not there(.|\n)*a\.jpg is there: data\.read\.ending=\.jpg"
+    ):
+        read_csv(root, path_column="id")
+
+
+def test_names_are_looked_for_in_all_folders_when_that_is_said(root: Path) -> None:
+    write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
+    with pytest.raises(ValueError, match=r"2 of 3 images are not there(.|\n)*data\.read\.anywhere=true"):
+        read_csv(root)
+    with pytest.raises(ValueError, match=r"1 of 1 images are not there(.|\n)*no folder/f"):
+        read_csv(write(root, "path,label", "no folder/f,x"))
+    write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
+    splits = read_csv(root, anywhere=True)
+    assert list(splits.train.paths) == [str(root / name) for name in ("a.jpg", "parts/2/e.jpg", "parts/1/d.jpg")]
+    (root / "parts" / "1" / "e.jpg").touch()
+    with pytest.raises(
+        ValueError, match=r"1 names belong to several images, such as e\.jpg \(.*1/e\.jpg, .*2/e\.jpg\)"
+    ):
+        read_csv(root, anywhere=True)
+
+
+def test_a_table_may_lie_beside_its_images_folder(root: Path) -> None:
+    write(root, "path,label", "d.jpg,x", "../2/e.jpg,y")
+    with pytest.raises(ValueError, match="leads out of"):
+        read_csv(root / "parts" / "1", csv="../../labels.csv")
+    write(root, "path,label", "1/d.jpg,x", "2/e.jpg,y")
+    assert read_csv(root / "parts", csv="../labels.csv").class_names == ("x", "y")
+
+
+def test_column_names_may_differ_in_case_but_not_be_there_twice(root: Path) -> None:
+    assert read_csv(write(root, "Path,LABEL", "a.jpg,x", "b.jpg,y")).class_names == ("x", "y")
+    with pytest.raises(ValueError, match="must be there and differ; see 'label'"):
+        read_csv(write(root, "path,label,label", "a.jpg,x,y", "b.jpg,y,x"))
+
+
+@pytest.mark.parametrize(
+    ("lines", "match"),
+    [
+        (["image,healthy,rust", "a.jpg,1,0"], "no column 'path'(.|\n)*data.read.path_column="),
+        (["path,healthy,rust", "a.jpg,1,0"], "no column 'label'(.|\n)*label_column=(.|\n)*data=multilabel_csv"),
+        (
+            ["path,label", "a.jpg,x", "b.jpg,", "c.jpg,NaN"],
+            r"'label': 2 rows have no label \('nothing' in 1, 'NaN' in 1\), first in lines 3, 4",
+        ),
+        (["path,label", ",x", "b.jpg,y"], "line 2: column 'path' is empty"),
+        (["path,label,split", "a.jpg,x,train", "b.jpg,y,test"], "1 classes have no row in train: 'y'"),
+        (["path,label", "a.jpg,x|y", "b.jpg,y", "c.jpg,x"], "1 images have 1 names(.|\n)*data=multilabel_csv"),
+        (["path,label", "a.jpg,\"['x', 'y']\"", "b.jpg,x"], "brackets or quotes(.|\n)*multilabel_csv.*list"),
+        (["path,label", *[f"a.jpg,{n}.5" for n in range(20)]], "20 different labels, .* numbers to be measured"),
+        (["path,label", *[f"a.jpg,x{n}" for n in range(20)]], "20 different labels, .* texts or ids"),
+    ],
+)
+def test_doubtful_tables_are_refused(root: Path, lines: list[str], match: str) -> None:
+    with pytest.raises(ValueError, match=match) as caught:
+        read_csv(write(root, *lines))
+    assert len(str(caught.value).splitlines()) <= 6
+
+
+def test_a_table_to_evaluate_on_may_have_one_class_and_no_train_rows(root: Path) -> None:
+    splits = read_csv(write(root, "path,label,split", "a.jpg,x,test", "b.jpg,x,test"))
+    assert (splits.train, splits.class_names, len(splits.test)) == (None, ("x",), 2)
+
+
+@pytest.mark.parametrize("option", [{"split_values": {0: "training"}}, {"split_column": True}])
+def test_options_that_say_nothing_are_refused(root: Path, option: dict) -> None:
+    with pytest.raises(ValueError, match=f"data.read.{next(iter(option))}"):
+        read_csv(write(root, "path,label", "a.jpg,x", "b.jpg,y"), **option)
+
+
+def test_numbers_stand_for_splits_when_it_is_said(root: Path) -> None:
+    """CelebA's partition."""
+    write(root, "path,label,partition", "a.jpg,x,0", "b.jpg,y,0", "c.jpg,y,2")
+    splits = read_csv(root, split_values={0: "train", 1: "val", 2: "test"})
+    assert len(splits.train) == 2
+    assert list(splits.test.paths) == [str(root / "c.jpg")]

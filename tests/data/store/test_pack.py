@@ -1,0 +1,268 @@
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from filelock import FileLock
+from PIL import Image
+
+from fovea.data.fingerprint import fingerprint
+from fovea.data.index import Index
+from fovea.data.pixels.decode import UnreadableImage
+from fovea.data.store import pack as packing
+from fovea.data.store import place
+from fovea.data.store.encode import Format
+from fovea.data.store.pack import Source, pack
+from fovea.data.store.store import read_store
+from fovea.data.string_array import Strings
+
+FILES = Format("files")
+RAW = Format("raw", long_side=10, background=[255, 255, 255])
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "PART_SIZE", 4)
+
+
+def images(root: Path, count: int = 14) -> list[str]:
+    """root/<n> é.png, none like another, unless they are there; their names below root."""
+    root.mkdir(parents=True, exist_ok=True)
+    names = [f"{n} é.png" for n in range(count)]
+    for n, name in enumerate(names):
+        if (root / name).exists():
+            continue
+        pixels = np.random.default_rng(n).integers(0, 256, (10 + n, 20, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(root / name)
+    return names
+
+
+def source(root: Path, count: int = 14, on_error: str = "raise") -> Source:
+    """Ten of `count` images to train on, the others to validate and test on, of three classes, one empty."""
+    paths = Strings.of([f"{root}/{name}" for name in images(root, count)], f"{root}/")
+    whole = Index(paths, torch.arange(count) % 2)
+    train, val = whole.take(torch.arange(10)), whole.take(torch.arange(10, count))
+    return Source("multiclass", ("cat", "dög", "empty"), {"train": train, "val": val, "test": val}, str(root), on_error)
+
+
+def packed(source: Source, output: Path, options: Format = FILES, processes: int = 0) -> dict[str, object]:
+    return pack(source, options, output, processes, lambda *_: None)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_files_come_back_byte_for_byte_with_all_that_is_known_of_them(tmp_path: Path, processes: int) -> None:
+    files = source(tmp_path / "in")
+    told: list[tuple[str, int, int]] = []
+    about = pack(files, FILES, tmp_path / "out", processes, lambda *now: told.append(now))
+    store = read_store(str(tmp_path / "out"))
+    assert (store.task, store.class_names) == ("multiclass", ("cat", "dög", "empty"))
+    assert store.test is store.val
+    for split, index in (("train", store.train), ("val", store.val)):
+        theirs = files.splits[split]
+        assert index is not None
+        assert index.store is not None
+        assert index.paths == [path.removeprefix(f"{tmp_path}/in/") for path in theirs.paths]
+        assert torch.equal(index.targets, theirs.targets)
+        for row, path in zip(index.rows.tolist(), theirs.paths, strict=True):
+            assert index.store.read(row).numpy().tobytes() == Path(path).read_bytes()
+    assert about["images"] == 14
+    assert about["mean_size"] == [16.5, 20.0]
+    assert {("packing", 14, 14), ("verifying", 14, 14)} <= set(told)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "columns.safetensors",
+        *(f"part-0000{n}.bin" for n in range(4)),
+        "store.json",
+    ]
+
+
+def test_several_labels_come_along(tmp_path: Path) -> None:
+    paths = [str(tmp_path / "in" / name) for name in images(tmp_path / "in", 3)]
+    index = Index(paths, torch.tensor([[1, 0], [-1, 1], [0, 0]]))
+    splits = {"train": index, "val": index, "test": index}
+    packed(Source("multilabel", ("a", "b"), splits, str(tmp_path / "in")), tmp_path / "out")
+    targets = read_store(str(tmp_path / "out")).train.targets
+    assert targets.dtype == torch.int8
+    assert targets.tolist() == [[1, 0], [-1, 1], [0, 0]]
+
+
+def test_the_store_has_the_fingerprint_of_the_files(tmp_path: Path) -> None:
+    files = source(tmp_path / "in")
+    about = packed(files, tmp_path / "out")
+    store = read_store(str(tmp_path / "out"))
+    assert store.val is not None
+    splits = {"train": store.train, "val": store.val, "test": store.val}
+    of_files = fingerprint(files.class_names, files.splits, files.root)
+    assert about["fingerprint"] == of_files == fingerprint(store.class_names, splits, None)
+
+
+def test_an_image_that_cannot_be_read_stops_it_or_becomes_an_empty_one(tmp_path: Path) -> None:
+    files = source(tmp_path / "in")
+    (tmp_path / "in" / "5 é.png").write_bytes(b"nothing")
+    (tmp_path / "in" / "12 é.png").unlink()
+    skipping = Source(files.task, files.class_names, files.splits, files.root, "skip")
+    for options in (FILES, RAW):
+        with pytest.raises(UnreadableImage, match="5 é.png"):
+            packed(files, tmp_path / "raising", options)
+        about = packed(skipping, tmp_path / options.format, options)
+        assert about["unreadable"] == {"count": 2, "first": ["5 é.png", "12 é.png"]}
+        store = read_store(str(tmp_path / options.format))
+        assert len(store.train) == 10
+        assert store.train.store is not None
+        with pytest.raises(UnreadableImage, match="5 é.png: couldn't be read when it was packed"):
+            store.train.store.read(5)
+        assert store.train.store.read(6).numel()
+
+
+SLOWLY = """
+import sys, time
+from pathlib import Path
+from fovea.data.store import pack as packing
+sys.path.insert(0, {tests!r})
+import test_pack
+at_once = packing.encoded
+packing.PART_SIZE = 4
+packing.encoded = lambda *words: time.sleep(0.1) or at_once(*words)
+test_pack.packed(test_pack.source(Path({root!r}), 40), Path({output!r}), processes=2)
+"""
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_as_if_it_never_was(tmp_path: Path) -> None:
+    files, output = source(tmp_path / "in", 40), tmp_path / "out"
+    code = SLOWLY.format(tests=str(Path(__file__).parent), root=str(tmp_path / "in"), output=str(output))
+    paths = os.pathsep.join(path for path in sys.path if path)
+    started = subprocess.Popen([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": paths})
+    while started.poll() is None and len(list(output.glob("*.list"))) < 3:
+        time.sleep(0.02)
+    started.kill()
+    assert started.wait() == -signal.SIGKILL
+    time.sleep(0.2)  # its workers end with it
+    with pytest.raises(ValueError, match="packing was not finished, run scripts/pack.py again"):
+        read_store(str(output))
+    done = {part.with_suffix(".bin"): part.with_suffix(".bin").stat().st_mtime_ns for part in output.glob("*.list")}
+    assert 3 <= len(done) < 10
+    packed(files, output)
+    packed(files, tmp_path / "uninterrupted")
+    assert content(output) == content(tmp_path / "uninterrupted")
+    assert {part: part.stat().st_mtime_ns for part in done} == done
+
+
+def stopped(files: Source, output: Path, options: Format = FILES) -> None:
+    """Pack, and leave what a kill before the end leaves."""
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "_write_columns", interrupt)
+        packed(files, output, options)
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_parts_of_other_options_or_of_changed_images_are_packed_anew(tmp_path: Path) -> None:
+    files, output = source(tmp_path / "in"), tmp_path / "out"
+    stopped(files, output, Format("raw", background=[0, 0, 0]))
+    stopped(files, output)
+    changed = tmp_path / "in" / "6 é.png"
+    changed.write_bytes((tmp_path / "in" / "7 é.png").read_bytes())
+    before = {part: part.stat().st_mtime_ns for part in sorted(output.glob("*.bin"))}
+    packed(files, output)
+    assert [part.stat().st_mtime_ns == then for part, then in before.items()] == [True, False, True, True]
+    store = read_store(str(output)).train.store
+    assert store is not None
+    assert store.read(6).numpy().tobytes() == changed.read_bytes()
+
+
+def test_what_a_larger_packing_left_goes(tmp_path: Path) -> None:
+    stopped(source(tmp_path / "in", 40), tmp_path / "out")
+    (tmp_path / "out" / "part-00001.bin.123.tmp").write_bytes(b"half")
+    packed(source(tmp_path / "in"), tmp_path / "out")
+    packed(source(tmp_path / "in"), tmp_path / "afresh")
+    assert content(tmp_path / "out") == content(tmp_path / "afresh")
+
+
+def test_a_finished_store_is_read_back_and_never_written_over(tmp_path: Path) -> None:
+    files, output = source(tmp_path / "in"), tmp_path / "out"
+    assert not packed(files, output)["packed_before"]
+    before = content(output)
+    assert packed(files, output)["packed_before"]
+    with pytest.raises(ValueError, match=r"something else \(format=files, not raw, long_side=None, not 10, .*choose"):
+        packed(files, output, RAW)
+    with pytest.raises(ValueError, match="other images, labels or splits"):
+        packed(source(tmp_path / "in", 13), output)
+    os.utime(tmp_path / "in" / "6 é.png", ns=(0, 0))
+    with pytest.raises(ValueError, match="its images have changed since"):
+        packed(files, output)
+    assert content(output) == before
+
+
+def flip_a_bit(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(data)
+
+
+def test_one_wrong_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, output = source(tmp_path / "in"), tmp_path / "out"
+    real = packing._write_columns
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "_write_columns", lambda *a: (real(*a), flip_a_bit(output / "part-00002.bin")))
+        with pytest.raises(ValueError, match="part-00002.bin doesn't read back as it was packed: run this again"):
+            packed(files, output)
+    with pytest.raises(ValueError, match="not finished"):
+        read_store(str(output))
+    packed(files, output)
+    flip_a_bit(output / "part-00001.bin")
+    with pytest.raises(ValueError, match="part-00001.bin doesn't read back as it was packed: remove"):
+        packed(files, output)
+
+
+def test_only_a_folder_of_its_own_is_packed_into_and_by_one_process(tmp_path: Path) -> None:
+    files = source(tmp_path / "in")
+    with pytest.raises(ValueError, match="holds other files"):
+        packed(files, tmp_path / "in")
+    with pytest.raises(ValueError, match="is a file"):
+        packed(files, tmp_path / "in" / "1 é.png")
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / place.LOCK), pytest.raises(ValueError, match="another process is packing"):
+        packed(files, tmp_path / "out")
+
+
+def test_a_full_disk_is_said_and_leaves_no_half_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files, output = source(tmp_path / "in"), tmp_path / "out"
+    monkeypatch.setattr(place.os, "fsync", full)
+    with pytest.raises(ValueError, match=r"output=.*out: No space left on device"):
+        packed(files, output)
+    assert not content(output)
+    monkeypatch.undo()
+    monkeypatch.setattr(place.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    with pytest.raises(ValueError, match="0.0 GB are to be written and 0.0 GB are free"):
+        packed(files, output)
+
+
+def full(_: int) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_store_json_says_what_is_in_it(tmp_path: Path) -> None:
+    packed(source(tmp_path / "in"), tmp_path / "out", RAW)
+    about = json.loads((tmp_path / "out" / "store.json").read_text())
+    assert about["version"] == 1
+    assert about["options"] == {
+        "format": "raw",
+        "short_side": None,
+        "long_side": 10,
+        "quality": None,
+        "background": [255, 255, 255],
+    }
+    assert about["splits"] == {"train": [0, 10], "val": [10, 14], "test": [10, 14]}

@@ -1,0 +1,159 @@
+"""scripts/pack.py as a person runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from helpers import make_folder, some
+
+from fovea.data.store.store import read_store
+
+Invoke = Callable[..., tuple[int, str, str]]
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "pack.py"
+PACK = "../scripts/pack"
+
+
+def test_a_folder_of_images_becomes_a_store_and_nothing_else_is_made(
+    invoke: Invoke, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    words = ("data=folder", f"data.root={folder}", "output=stôre (1)", "format=raw", "num_workers=0")
+    code, out, _ = invoke(PACK, *words)
+    assert code == 0
+    assert "packed and verified: 36 train, 9 val, 15 test images" in out
+    assert f"train with data.store={work}/stôre (1)" in out
+    assert [file.name for file in work.iterdir()] == ["stôre (1)"]
+    assert not (tmp_path / "runs").exists()
+    splits = read_store(f"{work}/stôre (1)")
+    assert splits.class_names == ("cat", "dog", "owl")
+    assert list(splits.train.paths)[:2] == ["train/cat/0.png", "train/cat/1.png"]
+    assert splits.train.store is not None
+    assert splits.train.store.read(0).shape == (3, 20, 24)
+    code, out, _ = invoke(PACK, *words)
+    assert code == 0
+    assert "packed before, and verified now: 36 train" in out
+
+
+def test_a_split_that_is_carved_out_comes_along(invoke: Invoke, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "in")
+    words = ("data=folder", f"data.root={root}", f"output={tmp_path}/out", "num_workers=0", "data.val_fraction=0.25")
+    assert invoke(PACK, *words)[0] == 0
+    splits = read_store(f"{tmp_path}/out")
+    assert splits.val is not None
+    assert (len(splits.train), len(splits.val)) == (27, 9)
+    assert splits.test is splits.val
+
+
+def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
+    (folder / "train" / "cat" / "3.png").write_bytes(b"no image")
+    words = ("data=folder", f"data.root={folder}", f"output={tmp_path}/out", "num_workers=0")
+    code, _, err = invoke(PACK, *words)
+    assert code == 2
+    assert "train/cat/3.png: not an image that can be read" in err
+    code, out, _ = invoke(PACK, *words, "data.on_error=skip")
+    assert code == 0
+    assert "1 couldn't be read and are empty: train/cat/3.png" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    some(
+        [
+            ([], "output is missing: type output=<value>"),
+            (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
+            (["output=x", "format=raw", "quality=80"], "format=raw quality=80: jpeg takes a quality"),
+            (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
+            (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: jpeg takes a quality"),
+            (["output=x", "short_side=256"], "format=files keeps images as they are"),
+            (["output=x", "format=raw", "long_side=0"], "long_side=0: input should be greater than 0"),
+            (["output=x", "format=raw", "long_side=big"], "long_side=big: input should be a valid integer"),
+            (["output=x", "num_workers=-1"], "num_workers=-1: input should be greater than or equal to 0"),
+            (["output=x", "fromat=raw"], "fromat: there is no such key"),
+            (["output=x", "data=folder"], "data.root=<folder>"),
+        ]
+    ),
+)
+def test_wrong_input_is_named_in_a_few_lines(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = invoke(PACK, *words)
+    assert code == 2
+    assert said in err
+    assert len((out + err).splitlines()) <= 10
+    assert "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_each_format_has_its_usual_options(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
+    usual = {"files": (None, None, None), "jpeg": (256, None, 90), "raw": (None, 400, None)}
+    for format, expected in usual.items():
+        out = tmp_path / format
+        words = ("data=folder", f"data.root={folder}", f"output={out}", f"format={format}", "num_workers=0")
+        assert invoke(PACK, *words)[0] == 0
+        options = json.loads((out / "store.json").read_text())["options"]
+        assert (options["short_side"], options["long_side"], options["quality"]) == expected
+
+
+def test_help_shows_the_keys(invoke: Invoke) -> None:
+    code, out, _ = invoke(PACK, "--help")
+    assert code == 0
+    assert "python scripts/pack.py data=<name> output=<folder>" in out
+    assert "long_side: ${usual.${format}.long_side}" in out
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "in", images=1500)
+    words = ["data=folder", f"data.root={root}", f"output={tmp_path}/out"]
+    command = [sys.executable, str(SCRIPT), *words, "format=jpeg", "num_workers=1"]
+    started = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"IMAGENET_DIR": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while started.poll() is None and not list((tmp_path / "out").glob("part-*")):
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGINT)  # as a terminal sends it, to all of them
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130
+    assert err.splitlines()[-1] == "stopped: run this again to go on; what is packed so far is kept"
+    assert "Traceback" not in err
+    assert not (tmp_path / "out" / "store.json").exists()
+    assert invoke(PACK, *words, "format=jpeg", "num_workers=0")[0] == 0
+    assert len(read_store(f"{tmp_path}/out").train) == 4050
+
+
+@pytest.mark.slow
+def test_a_copy_is_verified_without_the_images_that_it_was_packed_from(
+    invoke: Invoke, tmp_path: Path, folder: Path
+) -> None:
+    output = tmp_path / "out"
+    assert invoke(PACK, "data=folder", f"data.root={folder}", f"output={output}", "num_workers=0")[0] == 0
+    assert {file.stat().st_mode & 0o777 for file in output.iterdir()} == {
+        (output / "store.json").stat().st_mode & 0o777
+    }
+    copy = output.rename(tmp_path / "copy")
+    code, out, _ = invoke(PACK, f"output={copy}", "verify=true", "num_workers=0")
+    assert code == 0
+    assert "60 images, all as they were packed" in out
+    part = copy / "part-00000.bin"
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    code, _, err = invoke(PACK, f"output={copy}", "verify=true", "num_workers=0")
+    assert code == 2
+    assert "part-00000.bin is damaged" in err

@@ -1,0 +1,108 @@
+"""What a loss is refused or warned about before training, on losses that people really name."""
+
+import functools
+from typing import Any
+
+import pytest
+import timm.loss
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import sigmoid_focal_loss
+
+from fovea.losses.bce import BinaryCrossEntropy
+from fovea.training.batch_loss import BatchLoss
+from fovea.training.loss_check import check_loss
+
+K = 4
+
+
+def unmasked(logits: Tensor, target: Tensor) -> Tensor:
+    return F.binary_cross_entropy_with_logits(logits, target)
+
+
+def masked(logits: Tensor, target: Tensor) -> Tensor:
+    known = target != -1
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known).sum() / known.sum()
+
+
+def per_image_sum(logits: Tensor, target: Tensor) -> Tensor:
+    """A mean over images of sums over their known labels."""
+    known = target != -1
+    return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known).sum(1).mean()
+
+
+@pytest.mark.parametrize("unknown", ["nothing", "images", "labels"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        BinaryCrossEntropy(),
+        nn.BCEWithLogitsLoss(),
+        nn.BCEWithLogitsLoss(reduction="sum"),
+        nn.MSELoss(),
+        functools.partial(sigmoid_focal_loss, alpha=-1),
+        functools.partial(sigmoid_focal_loss, reduction="mean"),
+        timm.loss.BinaryCrossEntropy(),
+    ],
+)
+def test_elementwise_losses_take_unknown_labels(loss: Any, unknown: Any, caplog: pytest.LogCaptureFixture) -> None:
+    check_loss(BatchLoss(loss, "multilabel"), K, unknown)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("loss", "unknown", "words"),
+    [
+        (unmasked, "labels", "unmasked counts unknown labels"),
+        (unmasked, "images", "unmasked counts unknown labels"),
+        (masked, "images", "masked is no number where a batch's labels are all unknown"),
+        (timm.loss.AsymmetricLossMultiLabel(), "labels", "counts unknown labels"),
+        (nn.MultiLabelSoftMarginLoss(), "labels", "counts unknown labels"),
+        (nn.SoftMarginLoss(), "nothing", "here absent is 0 and -1 unknown"),
+        (nn.HingeEmbeddingLoss(), "nothing", "here absent is 0 and -1 unknown"),
+        (nn.BCELoss(), "nothing", "can't be applied to logits"),
+        (nn.BCEWithLogitsLoss(torch.ones(2)), "nothing", "can't be applied to logits"),
+    ],
+)
+def test_a_loss_that_would_go_wrong_in_silence_is_refused(loss: Any, unknown: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        check_loss(BatchLoss(loss, "multilabel"), K, unknown)
+
+
+@pytest.mark.parametrize("loss", [unmasked, nn.MultiLabelSoftMarginLoss(), timm.loss.AsymmetricLossMultiLabel()])
+def test_such_losses_are_fine_where_all_labels_are_known(loss: Any) -> None:
+    check_loss(BatchLoss(loss, "multilabel"), K, "nothing")
+
+
+@pytest.mark.parametrize("classes", [1, 2, 7, 30])
+def test_the_losses_of_conf_suit_any_number_of_classes(classes: int, caplog: pytest.LogCaptureFixture) -> None:
+    check_loss(BatchLoss(nn.CrossEntropyLoss(), "multiclass"), classes + 1, "nothing")
+    check_loss(BatchLoss(BinaryCrossEntropy(), "multiclass"), classes + 1, "nothing")
+    check_loss(BatchLoss(BinaryCrossEntropy(), "multilabel"), classes, "images" if classes == 1 else "labels")
+    assert not caplog.records
+
+
+def test_a_loss_of_ones_own_that_is_a_sum_is_logged_as_a_mean() -> None:
+    loss = BatchLoss(lambda logits, target: ((logits - target) ** 2).sum(), "multilabel")
+    check_loss(loss, K, "nothing")
+    logits, target = torch.randn(6, K), torch.ones(6, K)
+    value, mean, weight = loss(logits, target)
+    assert (mean * weight).item() == pytest.approx(value.item())
+
+
+def test_a_loss_whose_epoch_depends_on_the_batch_size_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    check_loss(BatchLoss(per_image_sum, "multilabel"), K, "labels")
+    assert "depends on the batch size: per_image_sum is no mean over the known labels" in caplog.text
+
+
+def test_a_loss_that_expects_log_probabilities_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    check_loss(BatchLoss(nn.NLLLoss(), "multiclass"), K, "nothing")
+    assert "log-probabilities" in caplog.text
+
+
+def test_trying_a_loss_moves_no_random_number() -> None:
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    check_loss(BatchLoss(nn.CrossEntropyLoss(), "multiclass"), K, "nothing")
+    assert torch.rand(1) == expected

@@ -1,0 +1,123 @@
+"""Which epoch best.ckpt is of, against a plain loop over (monitor, loss)."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from tasks import make_trainer
+from torch import Tensor, nn
+
+from fovea.training.save_best import SaveBest
+
+Figures = Sequence[tuple[float, float]]  # (monitor, loss) of each epoch
+TIED = [(0.5, 2.1), (0.75, 2.0), (0.75, 1.5), (0.75, 1.75), (0.5, 0.1), (0.75, 1.5)]
+
+
+class Says(LightningModule):
+    """Logs given figures, and trains nothing."""
+
+    def __init__(self, figures: Figures, prefix: str = "") -> None:
+        super().__init__()
+        self.figures, self.prefix, self.weight = figures, prefix, nn.Parameter(torch.zeros(()))
+
+    def training_step(self, batch: Tensor) -> Tensor:
+        return self.weight * 0
+
+    def validation_step(self, batch: Tensor) -> None:
+        score, loss = self.figures[self.current_epoch]
+        self.log_dict({f"val/{self.prefix}score": score, f"val/{self.prefix}loss": loss}, batch_size=1)
+        if self.prefix:
+            self.log("val/loss", float(self.current_epoch), batch_size=1)
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters())
+
+
+def fit(folder: Path, module: Says, mode: str = "max", epochs: int | None = None, **options: Any) -> Trainer:
+    keeper = SaveBest(str(folder), f"val/{module.prefix}score", mode)
+    epochs = epochs or len(module.figures)
+    trainer = make_trainer(keeper, max_epochs=epochs, enable_checkpointing=True)
+    loader: Any = torch.zeros(1)
+    trainer.fit(module, loader, loader, weights_only=True, **options)
+    return trainer
+
+
+def best(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / "best.ckpt", weights_only=True)
+    return state
+
+
+def by_hand(figures: Figures, mode: str) -> int:
+    sign = -1 if mode == "max" else 1
+    return min(range(len(figures)), key=lambda epoch: (sign * figures[epoch][0], figures[epoch][1], epoch))
+
+
+@pytest.mark.parametrize("prefix", ["", "ema_"])
+def test_equal_values_of_the_monitor_are_decided_by_the_loss_and_equal_losses_by_the_epoch(
+    tmp_path: Path, prefix: str
+) -> None:
+    fit(tmp_path, Says(TIED, prefix))
+    assert best(tmp_path)["epoch"] == by_hand(TIED, "max") == 2
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_better_monitor_is_better_whatever_the_loss(tmp_path: Path, mode: str) -> None:
+    figures = list(itertools.product((0.5, 0.25, 0.75), (2.0, 1.0, float("nan"))))
+    fit(tmp_path, Says(figures), mode)
+    assert best(tmp_path)["epoch"] == {"min": 4, "max": 7}[mode]
+
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("figures", "epoch"),
+    [
+        ([(NAN, 2.0), (NAN, 1.0), (NAN, 1.5)], 1),  # by the loss
+        ([(NAN, NAN), (NAN, NAN)], 1),  # the latest
+        ([(NAN, 0.1), (0.0, 2.0), (NAN, 0.1)], 1),  # any score is better than none
+        ([(NAN, NAN), (NAN, 3.0), (NAN, NAN)], 1),
+    ],
+)
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_an_undefined_monitor_is_worse_than_any_and_equals_itself(
+    tmp_path: Path, figures: Figures, epoch: int, mode: str
+) -> None:
+    fit(tmp_path, Says(figures), mode)
+    assert best(tmp_path)["epoch"] == epoch
+
+
+def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path) -> None:
+    fit(tmp_path / "whole", Says(TIED))
+    trainer = fit(tmp_path / "halves", Says(TIED), epochs=2)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    assert best(tmp_path / "halves")["epoch"] == 1
+    fit(tmp_path / "halves", Says(TIED), ckpt_path=tmp_path / "last.ckpt")
+    whole, halves = best(tmp_path / "whole"), best(tmp_path / "halves")
+    assert whole["epoch"] == halves["epoch"] == 2
+    (one,), (other,) = whole["callbacks"].values(), halves["callbacks"].values()
+    assert one["loss"] == other["loss"] == 1.5
+    assert one["best_model_score"] == other["best_model_score"] == 0.75
+
+
+def test_a_checkpoint_from_before_ties_were_decided_is_taken_up(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, Says(TIED), epochs=2)
+    state = best(tmp_path)
+    for callback in state["callbacks"].values():
+        del callback["loss"]
+    torch.save(state, tmp_path / "best.ckpt")
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fit(tmp_path, Says(TIED), ckpt_path=tmp_path / "last.ckpt")
+    assert best(tmp_path)["epoch"] == 1
+
+
+def test_ranks_that_see_another_tie_decide_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lightning.pytorch.strategies import SingleDeviceStrategy
+
+    monkeypatch.setattr(SingleDeviceStrategy, "reduce_boolean_decision", lambda self, decision, all=True: False)
+    fit(tmp_path, Says(TIED))
+    assert best(tmp_path)["epoch"] == 0  # the first is taken without asking, then another rank always says no
