@@ -48,7 +48,7 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
     import torch
 
     from fovea.data.scan.scan import Listing
-    from fovea.data.string_array import Growing, Strings, encode
+    from fovea.data.string_array import Growing, StringArray, encode
 
     grown, folders, counts = Growing(), [], []
     for folder, names in class_names(samples):
@@ -56,7 +56,7 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
         folders.append(os.path.basename(folder))
         counts.append(len(names))
     counted = torch.tensor(counts)
-    listing = Listing(grown.strings(f"{ROOT}/"), Strings.of(folders), counted, torch.zeros(CLASSES, 2), 0, [])
+    listing = Listing(grown.strings(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), 0, [])
     return listing.images, listing.labels({name: k for k, name in enumerate(folders)})  # type: ignore[return-value]  # a tensor is read as a list would be
 
 

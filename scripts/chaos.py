@@ -38,7 +38,7 @@ COMMON = (
     "trainer.max_epochs=4",
     "trainer.log_every_n_steps=5",
     "checkpoint.every_n_steps=7",
-    "augment.train.then=[{_target_: torchvision.transforms.v2.RandomAffine, degrees: 10}]",
+    "augment.train.transforms=[{_target_: torchvision.transforms.v2.RandomAffine, degrees: 10}]",
 )
 KINDS: dict[str, tuple[str, ...]] = {
     "mixing, averaged weights, accumulation, a schedule per step; 0, 2, then 3 workers": (

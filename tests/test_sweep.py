@@ -303,7 +303,7 @@ def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
     "word",
     [
         *("data.root='/my photos','/others'", "weights=~/w.pth", "seed=1,2", "optimizer.lr=0.1"),
-        "augment.train.then=[{_target_: torchvision.transforms.v2.ColorJitter, brightness: 0.4}]",
+        "augment.train.transforms=[{_target_: torchvision.transforms.v2.ColorJitter, brightness: 0.4}]",
         "loss._target_=torch.nn.MultiMarginLoss,torch.nn.CrossEntropyLoss",
     ],
 )

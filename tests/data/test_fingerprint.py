@@ -13,11 +13,11 @@ from fovea.data.sources.folder import read_folder
 from fovea.data.store.encode import Format
 from fovea.data.store.pack import Source, pack
 from fovea.data.store.store import read_store
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 
 def splits(root: str, *names: str) -> dict[str, Index]:
-    paths = Strings.of([f"{root}/{name}" for name in names], f"{root}/")
+    paths = StringArray.of([f"{root}/{name}" for name in names], f"{root}/")
     return {"train": Index(paths, torch.arange(len(names)))}
 
 
@@ -53,9 +53,9 @@ def test_another_name_order_label_class_or_split_gives_another_one() -> None:
 
 
 def test_names_elsewhere_and_a_home_folder_are_understood() -> None:
-    assert relative(Strings.of(["/d/a", "/elsewhere/b"]), "/d") == ["a", "/elsewhere/b"]
-    assert relative(Strings.of([str(Path.home() / "d" / "a")]), "~/d/") == ["a"]
-    assert relative(Strings.of(["/d/a"], "/d/"), None) == ["/d/a"]
+    assert relative(StringArray.of(["/d/a", "/elsewhere/b"]), "/d") == ["a", "/elsewhere/b"]
+    assert relative(StringArray.of([str(Path.home() / "d" / "a")]), "~/d/") == ["a"]
+    assert relative(StringArray.of(["/d/a"], "/d/"), None) == ["/d/a"]
 
 
 @pytest.fixture

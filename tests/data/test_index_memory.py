@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.index import Index
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 SMAPS = Path("/proc/self/smaps_rollup")
 SAMPLES, LENGTH, DRAWN = 1_000_000, 60, 100_000  # a tenth of the samples, which are on every page of the columns
@@ -38,7 +38,7 @@ class Touch(Dataset[tuple[int, int]]):
 
 def make_index() -> Index:
     text = torch.randint(97, 123, (SAMPLES * LENGTH,), dtype=torch.uint8)
-    return Index(Strings("/", text, torch.arange(SAMPLES + 1) * LENGTH), torch.arange(SAMPLES) % 1000)
+    return Index(StringArray("/", text, torch.arange(SAMPLES + 1) * LENGTH), torch.arange(SAMPLES) % 1000)
 
 
 def growth(dataset: Touch, context: str) -> int:

@@ -11,27 +11,27 @@ import torch.multiprocessing  # which teaches the pickler to share tensors
 from torch import Tensor
 
 from fovea.data import string_array as module
-from fovea.data.string_array import Strings, join
+from fovea.data.string_array import StringArray, join
 
 ODD = os.fsdecode(b"/d/n\xff\xfe.jpg")  # a name that is no UTF-8, as file systems allow
 NAMES = ["/d/a.jpg", "/d/été 1.jpg", "/d/", ODD, "/d/two\nlines.jpg", "/d/猫/b.png", "/d/a.jpg"]
 
 
 @pytest.fixture(params=["plain", "prefix", "taken", "sliced", "joined"])
-def strings(request: pytest.FixtureRequest) -> Strings:
+def strings(request: pytest.FixtureRequest) -> StringArray:
     """NAMES, made in several ways."""
-    mixed = Strings.of(["/d/x", *reversed(NAMES), "/d/y"], "/d/")
+    mixed = StringArray.of(["/d/x", *reversed(NAMES), "/d/y"], "/d/")
     back = torch.arange(len(NAMES), 0, -1)
     return {
-        "plain": Strings.of(NAMES),
-        "prefix": Strings.of(NAMES, "/d/"),
+        "plain": StringArray.of(NAMES),
+        "prefix": StringArray.of(NAMES, "/d/"),
         "taken": mixed.take(back),
-        "sliced": Strings.of(["/d/x", *NAMES, "/d/y"], "/d/")[1:-1],
-        "joined": join([Strings.of(NAMES[:2], "/d/"), Strings.of(NAMES[2:])]),
+        "sliced": StringArray.of(["/d/x", *NAMES, "/d/y"], "/d/")[1:-1],
+        "joined": join([StringArray.of(NAMES[:2], "/d/"), StringArray.of(NAMES[2:])]),
     }[request.param]
 
 
-def test_they_are_the_strings_that_they_were_made_of(strings: Strings) -> None:
+def test_they_are_the_strings_that_they_were_made_of(strings: StringArray) -> None:
     assert list(strings) == NAMES
     assert [strings[n] for n in range(len(NAMES))] == NAMES
     assert all(type(name) is str for name in strings)
@@ -41,7 +41,7 @@ def test_they_are_the_strings_that_they_were_made_of(strings: Strings) -> None:
     assert strings != NAMES[::-1]
 
 
-def test_they_are_indexed_and_sliced_as_a_list(strings: Strings) -> None:
+def test_they_are_indexed_and_sliced_as_a_list(strings: StringArray) -> None:
     assert [strings[-n] for n in range(1, len(NAMES) + 1)] == NAMES[::-1]
     for n in (len(NAMES), -len(NAMES) - 1):
         with pytest.raises(IndexError):
@@ -52,7 +52,7 @@ def test_they_are_indexed_and_sliced_as_a_list(strings: Strings) -> None:
     assert list(strings[1:6][1:][-2:]) == NAMES[1:6][1:][-2:]
 
 
-def test_taking_from_what_was_taken_counts_in_what_was_taken(strings: Strings) -> None:
+def test_taking_from_what_was_taken_counts_in_what_was_taken(strings: StringArray) -> None:
     first = [6, 0, 3, 3, 5]
     assert list(strings.take(torch.tensor(first)).take(torch.tensor([4, 2, 0]))) == [NAMES[5], NAMES[3], NAMES[6]]
     assert list(strings.take(torch.tensor(first))[1:]) == [NAMES[n] for n in first[1:]]
@@ -60,27 +60,32 @@ def test_taking_from_what_was_taken_counts_in_what_was_taken(strings: Strings) -
 
 def test_no_strings_are_an_empty_list() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
-    for empty in (Strings.of([]), Strings.of(NAMES)[3:3], Strings.of(NAMES).take(nothing), join([Strings.of([])])):
+    for empty in (
+        StringArray.of([]),
+        StringArray.of(NAMES)[3:3],
+        StringArray.of(NAMES).take(nothing),
+        join([StringArray.of([])]),
+    ):
         assert list(empty) == []
         assert len(empty) == 0
         assert empty == []
 
 
 def test_a_prefix_that_one_of_them_lacks_is_not_cut_off() -> None:
-    assert Strings.of(NAMES, "/d/").prefix == "/d/"
-    other = Strings.of([*NAMES, "/e/1"], "/d/")
+    assert StringArray.of(NAMES, "/d/").prefix == "/d/"
+    other = StringArray.of([*NAMES, "/e/1"], "/d/")
     assert other.prefix == ""
     assert other == [*NAMES, "/e/1"]
 
 
 def test_joining_keeps_a_prefix_that_all_have() -> None:
-    several = [Strings.of(NAMES, "/d/"), Strings.of(["/d/x"], "/d/"), Strings.of(["/e/é"], "/e/")]
+    several = [StringArray.of(NAMES, "/d/"), StringArray.of(["/d/x"], "/d/"), StringArray.of(["/e/é"], "/e/")]
     assert join(several[:2]).prefix == "/d/"
     assert join(several[:2]) == [*NAMES, "/d/x"]
     assert join(several) == [*NAMES, "/d/x", "/e/é"]
 
 
-def test_chunks_hold_everything_whatever_their_size(strings: Strings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_hold_everything_whatever_their_size(strings: StringArray, monkeypatch: pytest.MonkeyPatch) -> None:
     for size in (1, 3, 100):
         monkeypatch.setattr(module, "CHUNK", size)
         found = []
@@ -88,22 +93,22 @@ def test_chunks_hold_everything_whatever_their_size(strings: Strings, monkeypatc
             assert 1 < len(starts) <= size + 1
             found += [os.fsdecode(text[a:b].tobytes()) for a, b in pairwise(starts)]
         assert [strings.prefix + name for name in found] == NAMES
-        assert list(strings) == list(Strings.of(NAMES, "/d/")) == NAMES
+        assert list(strings) == list(StringArray.of(NAMES, "/d/")) == NAMES
 
 
 def test_neighbours_need_no_rows() -> None:
-    part = Strings.of(NAMES)[2:5]
+    part = StringArray.of(NAMES)[2:5]
     assert part.rows is None
 
 
-def columns(strings: Strings) -> list[Tensor]:
+def columns(strings: StringArray) -> list[Tensor]:
     assert strings.rows is not None
     return [strings.text, strings.starts, strings.rows]
 
 
 def test_they_go_to_a_spawned_process_as_shared_memory() -> None:
     names = [f"/d/{n:060}" for n in range(10_000)]
-    strings = Strings.of(names, "/d/").take(torch.arange(9_999, -1, -1))
+    strings = StringArray.of(names, "/d/").take(torch.arange(9_999, -1, -1))
     pickled = ForkingPickler.dumps(strings)
     assert all(column.untyped_storage().is_shared() for column in columns(strings))
     assert len(pickled) < 2000
@@ -116,7 +121,7 @@ def test_they_go_to_a_spawned_process_as_shared_memory() -> None:
 def test_a_million_paths_take_little_more_than_their_characters() -> None:
     names = [f"/data/{n // 1000:027}/{n:022}.jpg" for n in range(1_000_000)]
     assert {len(name) for name in names[::1000]} == {60}
-    strings = Strings.of(names, "/data/")
+    strings = StringArray.of(names, "/data/")
     taken = strings.take(torch.arange(len(names)))
     assert sum(column.untyped_storage().nbytes() for column in columns(taken)) < 1.2 * (60 + 8 + 8) * len(names)
     assert (taken[0], taken[-1]) == (names[0], names[-1])

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fovea.data.index import Index, Splits
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def _repeated(indices: dict[str, Index]) -> dict[str, list[Use]]:
     return {path: several for path, several in uses.items() if len(several) > 1}  # equal keys may be a coincidence
 
 
-def _keys(paths: Strings) -> np.ndarray:
+def _keys(paths: StringArray) -> np.ndarray:
     """(N,) int64, equal for equal absolute paths: Python's hash of each.
 
     Where the text shows that no path has a `.` or `..` in it, only the folder that all begin with is made absolute:
@@ -78,7 +78,7 @@ def _keys(paths: Strings) -> np.ndarray:
     whole: Iterable[str] = map(os.path.abspath, paths)
     if paths.prefix.endswith(os.sep) and not any(_is_odd(text.tobytes()) for text, _ in paths.chunks()):
         folder = os.path.join(os.path.abspath(paths.prefix), "")
-        whole = Strings(folder, paths.text, paths.starts, paths.rows)
+        whole = StringArray(folder, paths.text, paths.starts, paths.rows)
     return np.fromiter(map(hash, whole), np.int64, len(paths))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from fovea.data.index import Index
 from fovea.data.scan.scan import mapped
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 READ_AT_MOST = 256 << 20, 100_000  # bytes and files whose contents are looked at: about a second
 AT_ONCE = 256
@@ -77,12 +77,12 @@ def fingerprint(class_names: Sequence[str], splits: Mapping[str, Index], root: s
     return digest.hexdigest()[:16]
 
 
-def relative(names: Strings, root: str | None) -> Strings:
+def relative(names: StringArray, root: str | None) -> StringArray:
     """The names below `root`, without it; one that lies elsewhere stays as it is."""
     prefix = os.path.join(Path(root).expanduser(), "") if root else ""
     if names.prefix == prefix:
-        return Strings("", names.text, names.starts, names.rows)
-    return Strings.of([name.removeprefix(prefix) for name in names])
+        return StringArray("", names.text, names.starts, names.rows)
+    return StringArray.of([name.removeprefix(prefix) for name in names])
 
 
 def _states(indices: Sequence[Index]) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
@@ -98,7 +98,7 @@ def _states(indices: Sequence[Index]) -> tuple[np.ndarray, np.ndarray | None, np
     return sizes, times, np.concatenate([_of_all(_checksum, index.paths) for index in indices])
 
 
-def _of_all(question: Callable[[str], Any], paths: Strings) -> np.ndarray:
+def _of_all(question: Callable[[str], Any], paths: StringArray) -> np.ndarray:
     """The answers, int64; a thread asks for many files in turn."""
     firsts = range(0, len(paths), AT_ONCE)
     answers = mapped(lambda first: np.array([question(p) for p in paths[first : first + AT_ONCE]], np.int64), firsts)
@@ -131,14 +131,14 @@ def _digest(column: np.ndarray | None) -> str | None:
     return hashlib.sha256(np.ascontiguousarray(column, dtype=np.int64).tobytes()).hexdigest()[:16]
 
 
-def _text(names: Strings) -> bytes:
+def _text(names: StringArray) -> bytes:
     digest = hashlib.sha256()
     for text, _ in names.chunks():
         digest.update(text.tobytes())
     return digest.digest()
 
 
-def _lengths(names: Strings) -> bytes:
+def _lengths(names: StringArray) -> bytes:
     digest = hashlib.sha256()
     for _, starts in names.chunks():
         digest.update(np.diff(starts).astype(np.int64).tobytes())

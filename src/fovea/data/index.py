@@ -7,7 +7,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from fovea.data.string_array import Strings, join
+from fovea.data.string_array import StringArray, join
 
 Task = Literal["multiclass", "multilabel"]
 Unknown = Literal["nothing", "images", "labels"]  # nothing; all labels of some images; some labels of an image
@@ -43,7 +43,7 @@ class Index:
         self, paths: Sequence[str], targets: Tensor, store: Store | None = None, rows: Tensor | None = None
     ) -> None:
         """`targets` and `rows` of any type of number; `rows` are all of the store's where none are given."""
-        self.paths = paths if isinstance(paths, Strings) else Strings.of(paths)
+        self.paths = paths if isinstance(paths, StringArray) else StringArray.of(paths)
         self.targets = targets.to(torch.int8 if targets.ndim == 2 else torch.int32)
         self.store = store
         self.rows = torch.arange(len(paths) if store else 0, dtype=torch.int32) if rows is None else rows.int()

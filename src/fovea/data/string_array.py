@@ -12,7 +12,7 @@ from torch import Tensor
 CHUNK = 1 << 16
 
 
-class Strings(Sequence[str]):
+class StringArray(Sequence[str]):
     """N strings that begin alike, as one text: string n is `prefix` and then the bytes from starts[n] to starts[n + 1].
 
     Tensors, because those go to spawned workers as shared memory, and forked ones read them without ever writing to
@@ -29,7 +29,7 @@ class Strings(Sequence[str]):
         self.prefix, self.text, self.starts, self.rows = prefix, text, starts, rows
 
     @classmethod
-    def of(cls, strings: Iterable[str], prefix: str = "") -> "Strings":
+    def of(cls, strings: Iterable[str], prefix: str = "") -> "StringArray":
         """`prefix` is cut off where every string begins with it; else none is."""
         strings = list(strings)
         if prefix and not all(string.startswith(prefix) for string in strings):
@@ -45,8 +45,8 @@ class Strings(Sequence[str]):
     @overload
     def __getitem__(self, n: int) -> str: ...
     @overload
-    def __getitem__(self, n: slice) -> "Strings": ...
-    def __getitem__(self, n: int | slice) -> "str | Strings":
+    def __getitem__(self, n: slice) -> "StringArray": ...
+    def __getitem__(self, n: int | slice) -> "str | StringArray":
         if isinstance(n, slice):
             return self._slice(*n.indices(len(self)))
         if not -len(self) <= n < len(self):
@@ -69,12 +69,12 @@ class Strings(Sequence[str]):
     __hash__ = None  # type: ignore[assignment]  # as a list's
 
     def __repr__(self) -> str:
-        return f"Strings({list(self[:3])}{'...' if len(self) > 3 else ''}, {len(self)} in all)"
+        return f"StringArray({list(self[:3])}{'...' if len(self) > 3 else ''}, {len(self)} in all)"
 
-    def take(self, places: Tensor) -> "Strings":
+    def take(self, places: Tensor) -> "StringArray":
         """Those at `places` (n,) int64, in that order; the text itself is shared."""
         rows = places.int() if self.rows is None else self.rows.index_select(0, places)
-        return Strings(self.prefix, self.text, self.starts, rows)
+        return StringArray(self.prefix, self.text, self.starts, rows)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """(text, starts) of up to CHUNK strings at a time, without the prefix, and without a string for each."""
@@ -89,10 +89,10 @@ class Strings(Sequence[str]):
             ends = np.concatenate([[0], lengths.cumsum()])
             yield text[np.repeat(starts[rows] - ends[:-1], lengths) + np.arange(ends[-1])], ends
 
-    def _slice(self, start: int, stop: int, step: int) -> "Strings":
+    def _slice(self, start: int, stop: int, step: int) -> "StringArray":
         """Neighbours need no rows of their own: only where their text starts."""
         if self.rows is None and step == 1:
-            return Strings(self.prefix, self.text, self.starts[start : max(stop, start) + 1])
+            return StringArray(self.prefix, self.text, self.starts[start : max(stop, start) + 1])
         return self.take(torch.from_numpy(np.arange(start, stop, step)))
 
 
@@ -110,11 +110,11 @@ class Growing:
         self.starts += (len(self.text) + lengths.cumsum(dtype=np.int64)).data.cast("B")
         self.text += text
 
-    def strings(self, prefix: str) -> Strings:
+    def strings(self, prefix: str) -> StringArray:
         """All that were added; nothing can be added after this."""
         text = torch.frombuffer(self.text, dtype=torch.uint8) if self.text else torch.empty(0, dtype=torch.uint8)
         starts = torch.frombuffer(self.starts, dtype=torch.int64)
-        return Strings(prefix, text, starts.int() if len(text) < 1 << 31 else starts)
+        return StringArray(prefix, text, starts.int() if len(text) < 1 << 31 else starts)
 
 
 def encode(strings: Sequence[str], before: str = "") -> tuple[bytes, np.ndarray]:
@@ -124,7 +124,7 @@ def encode(strings: Sequence[str], before: str = "") -> tuple[bytes, np.ndarray]
     return text, np.fromiter(map(len, parts), np.int32, len(parts)) + np.int32(len(os.fsencode(before)))
 
 
-def join(several: Sequence[Strings]) -> Strings:
+def join(several: Sequence[StringArray]) -> StringArray:
     """One after the other; the prefix is theirs where all have the same."""
     prefixes = {strings.prefix for strings in several}
     prefix = prefixes.pop() if len(prefixes) == 1 else ""

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 
 from fovea.data.loading.image_weights import read_image_weights
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 NAMES = ["train/a b/é.png", "train/c,d.png", "1.png"]
-PATHS = Strings.of([f"/data/{name}" for name in NAMES], "/data/")
+PATHS = StringArray.of([f"/data/{name}" for name in NAMES], "/data/")
 
 
 def written(folder: Path, *lines: str) -> Path:
@@ -24,7 +24,7 @@ def test_each_image_gets_its_own_weight_whatever_the_rows_order(tmp_path: Path) 
 def test_many_images_get_what_a_dictionary_gives_them(tmp_path: Path) -> None:
     weights = {f"{n * 7 % 1000}.png": n / 8 for n in range(1000)}
     file = written(tmp_path, *(f"{name},{weight}" for name, weight in weights.items()))
-    paths = Strings.of([f"{n}.png" for n in range(0, 1000, 3)])
+    paths = StringArray.of([f"{n}.png" for n in range(0, 1000, 3)])
     assert read_image_weights(file, paths).tolist() == [weights[path] for path in paths]
 
 

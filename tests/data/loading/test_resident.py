@@ -33,11 +33,11 @@ def index(folder: Path, same_size: bool) -> Index:
 
 @pytest.mark.parametrize("same_size", [True, False])
 @pytest.mark.parametrize("crop", CROPS, ids=lambda crop: type(crop).__name__)
-@pytest.mark.parametrize("then", [[], [ColorJitter(brightness=0.5)]], ids=["", "jitter"])
+@pytest.mark.parametrize("transforms", [[], [ColorJitter(brightness=0.5)]], ids=["", "jitter"])
 def test_pixels_labels_and_order_are_those_of_the_files(
-    tmp_path: Path, crop: Crop, same_size: bool, then: list[ColorJitter]
+    tmp_path: Path, crop: Crop, same_size: bool, transforms: list[ColorJitter]
 ) -> None:
-    dataset = ImageDataset(index(tmp_path, same_size), Augment(crop, then), seed=3)
+    dataset = ImageDataset(index(tmp_path, same_size), Augment(crop, transforms), seed=3)
     batches = TrainBatches(Shuffled(dataset), 4, seed=0)
     batches.start_at(2, 1)
     ours = list(ResidentLoader(ResidentImages(dataset, CPU, threads=2), dataset, batches))

@@ -10,14 +10,14 @@ from torch.utils.data import WeightedRandomSampler
 
 from fovea.data.index import Index
 from fovea.data.loading.samplers import ClassBalanced, Order, RepeatedAugmentation, Shuffled, Weighted
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 SIZES = [40, 9, 1, 0, 25]  # images of each class; one has none
 NAMES = ["ant", "bee", "cat", "dog", "eel"]
 
 
 def index_of(targets: Tensor) -> Index:
-    return Index(Strings.of([f"/data/{n}.png" for n in range(len(targets))], "/data/"), targets)
+    return Index(StringArray.of([f"/data/{n}.png" for n in range(len(targets))], "/data/"), targets)
 
 
 def single_label(sizes: list[int] = SIZES) -> Index:

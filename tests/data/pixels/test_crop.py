@@ -115,5 +115,5 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
 def test_a_transform_that_scales_or_reshapes_is_named() -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     for step in (v2.ToDtype(torch.float32, scale=True), v2.Resize(4)):
-        with pytest.raises(ValueError, match="augment then.*has to give uint8"):
+        with pytest.raises(ValueError, match="transforms.*has to give uint8"):
             Augment(CenterCrop(8, 8), [step]).transform(0, np.zeros((2, 3), np.int64), images)

@@ -22,7 +22,7 @@ from fovea.data.store import place
 from fovea.data.store.encode import Format
 from fovea.data.store.pack import Source, pack
 from fovea.data.store.store import read_store
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 FILES = Format("files")
 RAW = Format("raw", long_side=10, background=[255, 255, 255])
@@ -47,7 +47,7 @@ def images(root: Path, count: int = 14) -> list[str]:
 
 def source(root: Path, count: int = 14, on_error: str = "raise") -> Source:
     """Ten of `count` images to train on, the others to validate and test on, of three classes, one empty."""
-    paths = Strings.of([f"{root}/{name}" for name in images(root, count)], f"{root}/")
+    paths = StringArray.of([f"{root}/{name}" for name in images(root, count)], f"{root}/")
     whole = Index(paths, torch.arange(count) % 2)
     train, val = whole.take(torch.arange(10)), whole.take(torch.arange(10, count))
     return Source("multiclass", ("cat", "dög", "empty"), {"train": train, "val": val, "test": val}, str(root), on_error)

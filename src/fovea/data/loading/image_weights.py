@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
 
-def read_image_weights(file: Path, paths: Strings) -> Tensor:
+def read_image_weights(file: Path, paths: StringArray) -> Tensor:
     """(N,) float64, the weights of the images `paths`.
 
     The file begins with the line `path,weight`; paths are relative to the data's root, or as `paths` has them. Every
@@ -75,7 +75,7 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _check_all(file: Path, found: np.ndarray, paths: Strings) -> None:
+def _check_all(file: Path, found: np.ndarray, paths: StringArray) -> None:
     missing = np.flatnonzero(~found)
     if len(missing):
         first = paths[int(missing[0])].removeprefix(paths.prefix)

@@ -13,21 +13,21 @@ from fovea.data.random_numbers import mix, uniforms
 class Augment:
     """All of an image's randomness follows from (seed, key), whatever else is drawn before or beside it."""
 
-    def __init__(self, crop: Crop, then: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
-        """`then` maps uint8 (3, S, S) to the same, drawing from torch's generator as torchvision's transforms do."""
-        self.crop, self.then = crop, list(then)
+    def __init__(self, crop: Crop, transforms: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
+        """`transforms` map uint8 (3, S, S) to the same and draw from torch's generator, as torchvision's do."""
+        self.crop, self.transforms = crop, list(transforms)
 
     def views(self, seed: int, keys: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """(B, 9), the `View`s of images with the given keys (B, 3) and sizes (B, 2)."""
         return self.crop(sizes, uniforms(seed, keys, self.crop.draws))
 
     def transform(self, seed: int, keys: np.ndarray, images: Tensor) -> None:
-        """Apply `then` to each of (B, 3, S, S), in place; the caller's generator is left as it was.
+        """Apply `transforms` to each of (B, 3, S, S), in place; the caller's generator is left as it was.
 
         Raises:
             ValueError: a transform gives anything but uint8 (3, S, S).
         """
-        if not self.then:
+        if not self.transforms:
             return
         devices = [images.device] if images.is_cuda else []
         with torch.random.fork_rng(devices):  # without workers this is the training process's own generator
@@ -36,11 +36,11 @@ class Augment:
                 if devices:
                     torch.cuda.manual_seed(mix(seed, *key))
                 out = image
-                for step in self.then:
-                    out = step(out)
+                for transform in self.transforms:
+                    out = transform(out)
                 if out.shape != image.shape or out.dtype != torch.uint8:
                     raise ValueError(
-                        f"augment then: {self.then} gives {out.dtype} {tuple(out.shape)} "
+                        f"augment.<split>.transforms: {self.transforms} gives {out.dtype} {tuple(out.shape)} "
                         f"and has to give uint8 {tuple(image.shape)}: scaling and normalising come later, on the device"
                     )
                 image.copy_(out)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fovea.data.column_file import read_columns, write_columns
 from fovea.data.scan.scan import CLOCK_TICK, Listing, Search, scan, stamps_of
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -87,8 +87,8 @@ def _read(search: Search, file: Path) -> list[Listing]:
     prefix = os.path.join(search.root, "")
     return [
         Listing(
-            Strings(prefix, columns[f"{k}.images.text"], columns[f"{k}.images.starts"]),
-            Strings("", columns[f"{k}.folders.text"], columns[f"{k}.folders.starts"]),
+            StringArray(prefix, columns[f"{k}.images.text"], columns[f"{k}.images.starts"]),
+            StringArray("", columns[f"{k}.folders.text"], columns[f"{k}.folders.starts"]),
             columns[f"{k}.counts"],
             columns[f"{k}.stamps"],
             endings,

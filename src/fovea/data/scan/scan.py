@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fovea.data.string_array import Growing, Strings, encode
+from fovea.data.string_array import Growing, StringArray, encode
 
 THREADS = 16  # where each question waits: for a disk, or a network
 PATIENCE = 0.1  # seconds
@@ -53,8 +53,8 @@ class Listing:
         some: names relative to the part's folder of the first few of them.
     """
 
-    images: Strings
-    folders: Strings
+    images: StringArray
+    folders: StringArray
     counts: Tensor
     stamps: Tensor
     endings: Mapping[str, int]
@@ -154,7 +154,7 @@ def _scan_part(search: Search, part: str) -> tuple[Listing, bool]:
         some += folder.some[: NAMED - len(some)]
         settled &= folder.settled
     paths = images.strings(os.path.join(search.root, ""))
-    columns = Strings.of(folders), torch.tensor(counts), torch.tensor(stamps)
+    columns = StringArray.of(folders), torch.tensor(counts), torch.tensor(stamps)
     return Listing(paths, *columns, endings, some), settled
 
 

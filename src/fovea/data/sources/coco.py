@@ -15,7 +15,7 @@ import torch
 
 from fovea.data.index import Index, Splits
 from fovea.data.sources.image_paths import leads_out, missing_files
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ def _read_split(root: Path, annotations: str, folder: str) -> tuple[Categories, 
     if missing := missing_files(paths):
         first = "".join(f"\n  {path}" for path in missing[:3])
         raise ValueError(f"{file}: {len(missing)} of {len(paths)} images are not there, first:{first}")
-    return categories, Index(Strings.of(paths, os.path.join(root, "")), _targets(file, content, categories))
+    return categories, Index(StringArray.of(paths, os.path.join(root, "")), _targets(file, content, categories))
 
 
 def _categories(file: Path, items: Sequence[Json]) -> Categories:

@@ -11,7 +11,7 @@ from fovea.data.pixels.decode import EXTENSIONS
 from fovea.data.scan.layout import first
 from fovea.data.scan.listing import list_images
 from fovea.data.scan.skipped_files import in_words
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ def read_files(source: Path) -> Index:
     if not paths:
         raise ValueError(f"source={source}: the list names no file")
     prefix = os.path.join(source if source.is_dir() else source.parent, "")
-    return Index(Strings.of(paths, prefix), torch.zeros(len(paths), dtype=torch.long))
+    return Index(StringArray.of(paths, prefix), torch.zeros(len(paths), dtype=torch.long))
 
 
 def _images_below(folder: Path) -> list[str]:

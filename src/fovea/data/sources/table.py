@@ -12,7 +12,7 @@ from torch import Tensor
 from fovea.data.index import Index
 from fovea.data.sources.image_paths import found_below, leads_out, missing_files
 from fovea.data.sources.split_column import SplitColumns
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def by_split(root: Path, rows: Rows, labels: Tensor) -> dict[str, Index]:
     for i, name in enumerate(rows.splits):
         places.setdefault(name, []).append(i)
     prefix = os.path.join(root, "")
-    return {name: Index(Strings.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
+    return {name: Index(StringArray.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
 
 
 def _ending_remedy(missing: str) -> str:

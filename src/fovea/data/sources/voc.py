@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fovea.data.index import Index, Splits
 from fovea.data.sources.image_paths import leads_out, missing_files
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def read_voc(
     objects = {split: _read_objects(folder, split, names, ending) for split, names in ids.items()}
     class_names = _class_names(classes, objects)
     indices = {
-        split: Index(Strings.of(_images(folder, ids[split], ending), prefix), _targets(marks, class_names))
+        split: Index(StringArray.of(_images(folder, ids[split], ending), prefix), _targets(marks, class_names))
         for split, marks in objects.items()
     }
     return Splits("multilabel", class_names, indices["train"], indices.get("val"), indices.get("test"))

@@ -24,7 +24,7 @@ from fovea.data.index import Index, Splits
 from fovea.data.pixels.decode import UnreadableImage
 from fovea.data.store.remote import fetch, is_remote, read_remote
 from fovea.data.store.store_check import check_about, check_columns
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 VERSION = 1
 STORE, COLUMNS = "store.json", "columns.safetensors"
@@ -37,7 +37,7 @@ class PackedImages:
     """
 
     def __init__(
-        self, folder: Path, remote: str | None, names: Strings, starts: Tensor, sizes: Tensor | None, part_size: int
+        self, folder: Path, remote: str | None, names: StringArray, starts: Tensor, sizes: Tensor | None, part_size: int
     ) -> None:
         """For a store of N images.
 
@@ -169,7 +169,7 @@ def open_store(folder: Path, about: dict[str, Any], remote: str | None = None) -
     file = folder / COLUMNS
     try:
         with safe_open(file, "pt") as columns:
-            names = Strings("", columns.get_tensor("names"), columns.get_tensor("name_starts"))
+            names = StringArray("", columns.get_tensor("names"), columns.get_tensor("name_starts"))
             starts, targets = columns.get_tensor("starts"), columns.get_tensor("targets")
             sizes = columns.get_tensor("sizes") if about["options"]["format"] == "raw" else None
     except (OSError, SafetensorError) as error:
@@ -178,7 +178,7 @@ def open_store(folder: Path, about: dict[str, Any], remote: str | None = None) -
 
 
 def _part(store: PackedImages, targets: Tensor, first: int, last: int) -> Index:
-    names = Strings("", store.names.text, store.names.starts[first : last + 1])
+    names = StringArray("", store.names.text, store.names.starts[first : last + 1])
     return Index(names, targets[first:last], store, torch.arange(first, last))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fovea.data.string_array import Strings
+from fovea.data.string_array import StringArray
 
 
 def check_about(file: Path, about: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def check_about(file: Path, about: dict[str, Any]) -> None:
 
 
 def check_columns(
-    file: Path, about: dict[str, Any], starts: Tensor, names: Strings, sizes: Tensor | None, targets: Tensor
+    file: Path, about: dict[str, Any], starts: Tensor, names: StringArray, sizes: Tensor | None, targets: Tensor
 ) -> None:
     """Look at columns.safetensors, milliseconds for a million images.
 
