@@ -56,7 +56,7 @@ def evaluate(cfg: DictConfig) -> None:
     unreadable = sorted(set().union(*gather(data.unreadable)))
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run_folder.figures(trainer, "test")
-        saved.save(cfg, folder / "config.yaml")
+        saved.save(cfg, folder)
         measured = len(data.splits["test"]) - len(unreadable)
         content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
         run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
@@ -72,16 +72,16 @@ def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
     from fovea.data.loading.datamodule import carve
     from fovea.runs import provenance
 
-    carving = resume_rules.carving_of(Path(cfg.run))
+    division = resume_rules.division_of(Path(cfg.run))
     whole = Splits(data.task, data.class_names, data.splits["train"])
     try:
-        val, test, seed = (carving[key] for key in resume_rules.CARVING)
+        val, test, seed = (division[key] for key in resume_rules.division())
         splits = carve(whole, val, test, seed, to_train=False)
     except (ValueError, LookupError):  # too few images for these fractions, or a datamodule without them
         return
     other = provenance.other_data(Path(cfg.run), record(data.class_names, splits, data.root))
     if other is None or not other.certain:
-        typed = " ".join(f"data.{key}={value}" for key, value in carving.items())
+        typed = " ".join(f"data.{key}={value}" for key, value in division.items())
         log.warning("all images are tested, and the run was trained on most of them; %s tests the others alone", typed)
 
 

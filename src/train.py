@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
                     log.warning("the schedule follows the run's new end: %s", line)
             elif cfg.rerun:
                 rerun.say_beforehand(Path(cfg.rerun), start, resume_rules.other_values(cfg, Path(cfg.rerun)))
-            saved.save(cfg, folder / "config.yaml")
+            saved.save(cfg, folder)
             provenance.add(folder, start)
         results.update()
         hyperparameters.log_start(trainer.loggers, task.config)

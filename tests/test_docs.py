@@ -37,7 +37,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(command: st
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").touch()
     cfg = composed(*shlex.split(command.replace("<run folder>", str(tmp_path)))[2:])
-    check(cfg)
+    check(cfg, "train")
     run_length.fill_in(cfg, batches=20)
     network = SEResNet(7, width=4)
     if cfg.freeze:

@@ -6,7 +6,6 @@ import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -162,58 +161,61 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
     "partial": ({"parameter_groups": {"_target_": "builtins.exec", "_partial_": True}}, "builtins.exec"),
     "by interpolation": ({"loss._target_": "${x}", "x": "os.system"}, "loss._target_=${x}"),
     "by a node elsewhere": ({"mixing": "${x}", "x": EVIL}, "x._target_=os.system"),
-    "made by a resolver": ({"callbacks.x": "${oc.create:{_target_:os.system}}"}, "callbacks.x="),
-    "as a default": ({"callbacks.x": "${oc.select:class_names,{_target_:os.system}}"}, "callbacks.x="),
+    "made by a resolver": ({"callbacks.x": "${oc.create:{_target_:os.system}}"}, "oc.create"),
+    "as a default": ({"callbacks.x": "${oc.select:class_names,{_target_:os.system}}"}, "oc.select"),
     "through a module's imports": (
         {"loss._target_": "fovea.data.sources.image_files.os.system"},
         "fovea.data.sources.image_files.os.system",
     ),
-    "by a reference": ({"references": {"loss._target_": "${class_names.0}"}}, "loss._target_=${class_names.0}"),
-    "a reference to nowhere": ({"references": {"hydra.sweeper": "${loss}"}}, "hydra.sweeper: there is no such key"),
+    "by a reference": ({"loss._target_": "${class_names.0}"}, "loss._target_=${class_names.0}"),
+    "resolved when it is built": ({"callbacks.x": r"\${oc.select:y,{_target_:os.system}}"}, "callbacks.x="),
     "Hydra's callbacks": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra is Hydra's own"),
     "Hydra's logging": ({"hydra.job_logging": {"handlers": {"x": {"()": "os.system"}}}}, "hydra is Hydra's own"),
     "a defaults list": ({"defaults": [{"override hydra/launcher": "joblib"}]}, "defaults is Hydra's own"),
-    "the environment": ({"logger.x": "${oc.env:HOME}"}, "logger.x=${oc.env:HOME}"),
-    "the environment, hidden": ({"logger.x": "${${y}:HOME}", "y": "oc.env"}, "logger.x="),
+    "the environment": ({"logger.x": "${oc.env:HOME}"}, "logger.x: ${oc.env:HOME} reads a variable"),
+    "the environment, hidden": (
+        {"logger.x": "${${y}:HOME}", "y": "oc.env"},
+        "logger.x: ${oc.env:HOME} reads a variable",
+    ),
     "a strategy": ({"trainer.strategy": "fsdp"}, "trainer.strategy=fsdp"),
     "a profiler outside": (
         {"trainer.profiler": {"_target_": "lightning.pytorch.profilers.SimpleProfiler", "dirpath": "/etc"}},
         "trainer.profiler.dirpath=/etc is outside",
     ),
     "a folder outside": (
-        {"callbacks.best.folder": "/etc", "references": {"callbacks.best.folder": None}},
+        {"callbacks.best.folder": "/etc"},
         "callbacks.best.folder=/etc is outside",
     ),
     "above the run": (
-        {"logger.csv.folder": "x/../../../..", "references": {"logger.csv.folder": None}},
+        {"logger.csv.folder": "x/../../../.."},
         "logger.csv.folder=",
     ),
     "at home": (
-        {"trainer.default_root_dir": "~", "references": {"trainer.default_root_dir": None}},
+        {"trainer.default_root_dir": "~"},
         "trainer.default_root_dir=~ is outside",
     ),
     "a folder outside, in two steps": (
-        {"data_dir": "/x", "y": "/etc", "references": {"callbacks.last.folder": "${y}"}},
+        {"data_dir": "/x", "y": "/etc", "callbacks.last.folder": "${y}"},
         "callbacks.last.folder=/etc is outside",
     ),
     "where the data are kept": (
-        {"references": {"callbacks.last.folder": "${data_dir}"}},
+        {"callbacks.last.folder": "${data_dir}"},
         "callbacks.last.folder={tmp}/data is outside",
     ),
     "another run": (
-        {"callbacks.last.folder": "{tmp}/runs/train/other", "references": {"callbacks.last.folder": None}},
+        {"callbacks.last.folder": "{tmp}/runs/train/other"},
         "callbacks.last.folder={tmp}/runs/train/other is outside",
     ),
     "seen from where the program starts": (
-        {"callbacks.last.folder": "runs", "references": {"callbacks.last.folder": None}},
+        {"callbacks.last.folder": "runs"},
         "callbacks.last.folder=runs is outside",
     ),
     "the copies of a store": (
-        {"data.store_cache": "/etc/x", "references": {"data.store_cache": None}},
+        {"data.store_cache": "/etc/x"},
         "data.store_cache=/etc/x is outside of the run's folder and of DATA_DIR",
     ),
     "a listing": (
-        {"data.read.cache": "{tmp}/runs", "references": {"data.read.cache": None}},
+        {"data.read.cache": "{tmp}/runs"},
         "data.read.cache={tmp}/runs is outside",
     ),
     "data to be made": (
@@ -234,7 +236,7 @@ def test_a_strangers_run_is_refused_before_anything_of_it_is_built(
 ) -> None:
     changes, said = (json.loads(_here(json.dumps(part), mark)) for part in DOORS[door])
     for path, value in changes.items():
-        edit(trained, partial(refer, changes=value) if path == "references" else set_key(path, value))
+        edit(trained, set_key(path, value))
     before = sorted(trained.rglob("*"))
     refused(invoke("evaluate", f"run={trained}"), said)
     assert sorted(trained.rglob("*")) == before
@@ -242,11 +244,6 @@ def test_a_strangers_run_is_refused_before_anything_of_it_is_built(
 
 def _here(text: str, mark: Path) -> str:
     return text.replace("{mark}", str(mark)).replace("{tmp}", str(mark.parent))
-
-
-def refer(content: dict[str, Any], changes: dict[str, str | None]) -> None:
-    content["references"] |= changes
-    content["references"] = {path: text for path, text in content["references"].items() if text is not None}
 
 
 @pytest.mark.parametrize("key", ["resume", "rerun", "source=x.png run"])
@@ -268,7 +265,6 @@ def test_a_sweep_over_a_strangers_run_is_refused_too(invoke: Invoke, trained: Pa
 
 
 def test_a_place_that_is_typed_is_the_users_own(invoke: Invoke, trained: Path, tmp_path: Path) -> None:
-    edit(trained, lambda content: refer(content, {"logger.csv.folder": None}))
     edit(trained, set_key("logger.csv.folder", "/nowhere"))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -280,8 +276,13 @@ def test_a_place_that_is_typed_is_the_users_own(invoke: Invoke, trained: Path, t
 
 STRANGE = {
     "a place": ("trainer=cpu", "trainer.default_root_dir", "{tmp}/x", "trainer.default_root_dir={tmp}/x is outside"),
-    "the environment": ("trainer=cpu", "trainer.x", "${oc.env:HOME}", "trainer.x=${oc.env:HOME} reads what no yaml"),
-    "of other data": ("data=folder", "data.image_size", "${oc.env:HOME}", "data.image_size=${oc.env:HOME} reads what"),
+    "the environment": ("trainer=cpu", "trainer.x", "${oc.env:HOME}", "trainer.x: ${oc.env:HOME} reads a variable"),
+    "of other data": (
+        "data=folder",
+        "data.image_size",
+        "${oc.env:HOME}",
+        "data.image_size: ${oc.env:HOME} reads a variable",
+    ),
     "where loggers write": ("logger=csv", "logger.csv.folder", "{tmp}/x", ""),
     "where listings go": ("data=folder", "data_dir", "{tmp}/x", ""),
     "a mapping": ("trainer={max_epochs: 1}", "trainer.default_root_dir", "{tmp}/x", "trainer"),
@@ -299,14 +300,13 @@ def test_a_group_that_is_typed_vouches_for_what_it_brings_alone(
     invoke: Invoke, trained: Path, folder: Path, tmp_path: Path, kind: str
 ) -> None:
     typed, place, value, said = (part.replace("{tmp}", str(tmp_path)) for part in STRANGE[kind])
-    edit(trained, lambda content: refer(content, {place: None}))
     edit(trained, set_key(place, value))
     outcome = invoke("evaluate", f"run={trained}", typed, *([f"data.root={folder}"] if "data" in typed else []))
     if said:
         refused(outcome, said)
     else:
         assert outcome[0] == 0, outcome[2]
-        assert value not in next(trained.glob("evaluate/*/config.yaml")).read_text()
+        assert value not in next(trained.glob("evaluate/*/resolved.yaml")).read_text()
 
 
 @pytest.mark.slow
@@ -317,7 +317,7 @@ def test_made_data_and_copies_lie_where_this_machine_keeps_its_own(
     edit(trained, set_key("data_dir", str(tmp_path / "there")))
     code, _, err = invoke("train", f"resume={trained}", "trainer.max_epochs=2")
     assert code == 0, err
-    data = yaml.safe_load((trained / "config.yaml").read_text())["data"]
+    data = yaml.safe_load((trained / "resolved.yaml").read_text())["data"]
     assert data["store_cache"] == str(tmp_path / "here" / "stores")
     assert data["read"]["cache"] == str(tmp_path / "here" / "listings")
     assert not (tmp_path / "there").exists()

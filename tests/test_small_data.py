@@ -55,7 +55,7 @@ def test_a_run_keeps_its_batch_when_it_is_resumed_on_more_images_or_evaluated(tm
     cfg = config(root)
     assert build.datamodule(cfg).batch_size == 8
     cfg.run_dir = str(tmp_path)
-    saved.save(cfg, tmp_path / "config.yaml")
+    saved.save(cfg, tmp_path)
     make_folder(root / "train", images=200)
     for to_train in (True, False):
         again = OmegaConf.create(saved.load("", tmp_path))

@@ -25,7 +25,15 @@ def results(run: Path) -> dict:
 def test_a_run_folder_holds_what_is_promised(trained: Path) -> None:
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
     assert names >= {
-        *("config.yaml", "provenance.json", "results.json", "metrics.csv", "per_class.csv", "train.log"),
+        *(
+            "config.yaml",
+            "resolved.yaml",
+            "provenance.json",
+            "results.json",
+            "metrics.csv",
+            "per_class.csv",
+            "train.log",
+        ),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt", "tensorboard"),
     }
     content = results(trained)
@@ -320,7 +328,7 @@ def test_a_prolonged_run_follows_the_longer_schedule(invoke: Invoke, runs: Runs,
     assert invoke("train", *data)[0] == 0
     (run,) = runs()
     assert invoke("train", f"resume={run}", "trainer.max_epochs=3")[0] == 0
-    config = yaml.safe_load((run / "config.yaml").read_text())
+    config = yaml.safe_load((run / "resolved.yaml").read_text())
     state = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["lr_schedulers"][0]
     settings = set(state) & set(config["scheduler"])
     assert {key: state[key] for key in settings} == {key: config["scheduler"][key] for key in settings}

@@ -23,6 +23,7 @@ from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
 from fovea.cli import messages
 from fovea.config import run_length, saved
+from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, what_is_unknown
 from fovea.data.loading.batch_samplers import EvalBatches
@@ -83,10 +84,10 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         raise ValueError(f"the run is {cfg.task} and the data is {data.task}: give it data of its own kind")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)
     if to_train:
-        if OmegaConf.select(cfg, "class_counts", default=cfg) is None:  # a run's balanced weights stay what they were
+        if cfg.class_counts is None:  # a run's balanced weights stay what they were
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
         images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.order)
-        if OmegaConf.select(cfg, "epoch_images", default=cfg) is None:  # a run's batch stays what it was
+        if cfg.epoch_images is None:  # a run's batch stays what it was
             cfg.epoch_images = images
             _lower_batch(cfg, data)
         run_length.fill_in(cfg, images // data.batch_size)
@@ -217,9 +218,9 @@ def _network(cfg: DictConfig) -> nn.Module:
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
     network = network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
-    if OmegaConf.select(cfg, "freeze"):  # runs of earlier versions have no such key
+    if cfg.freeze:
         freeze(network, cfg.freeze)
-        if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in saved.STARTS):
+        if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in names("starts")):
             log.warning(
                 "freeze=%s, and the network starts from random weights: these will stay. "
                 "Trained ones: weights=<file>, or model.weights=DEFAULT where the model has it",

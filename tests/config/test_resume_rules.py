@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from fovea.cli.command import read_command, to_go_on_with
 from fovea.config import resume_rules, saved
+from fovea.config.keys import FIXED, KEYS, dotted, names
 from fovea.config.resolvers import register_resolvers
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -92,8 +93,8 @@ def test_what_changes_no_weights_and_no_figures_needs_no_force(trained_once: tup
 def test_a_value_that_follows_from_a_free_one_is_no_free_one(trained: Path) -> None:
     file = trained / "config.yaml"
     content = yaml.safe_load(file.read_text())
-    content["references"]["loss.label_smoothing"] = "${trainer.max_epochs}"
-    file.write_text(yaml.safe_dump(content | {"loss": content["loss"] | {"label_smoothing": 1}}))
+    content["loss"]["label_smoothing"] = "${trainer.max_epochs}"
+    file.write_text(yaml.safe_dump(content))
     with pytest.raises(ValueError, match=r"\nloss\.label_smoothing: 1 then, 2 now\n"):
         typed_to_resume(trained, "trainer.max_epochs=2")
 
@@ -104,12 +105,10 @@ def test_a_secret_that_is_typed_is_in_no_message_and_no_record(trained_once: tup
     assert "geheimnis" not in str(typed_to_resume(trained_once[0], "+my_api_token=geheimnis", "force=true"))
 
 
-def test_every_line_of_the_table_has_a_reason_and_names_what_a_run_may_have(trained_once: tuple[Path, Path]) -> None:
+def test_whatever_resuming_may_change_is_a_key_that_a_run_has(trained_once: tuple[Path, Path]) -> None:
     config = yaml.safe_load((trained_once[0] / "config.yaml").read_text())
-    known = {place for key, _ in resume_rules._flat(config) for place in prefixes(key)}
-    elsewhere = {"callbacks.early_stopping", "callbacks.*.folder", "callbacks.*.dirpath", "callbacks.last.every_n_*"}
-    assert resume_rules.FREE.keys() - known == elsewhere
-    assert all(resume_rules.FREE.values())
+    known = {place for key, _ in dotted(config) for place in prefixes(key)}
+    assert {key for key in names("resume") if KEYS[key].resume != FIXED} - known == {"callbacks.early_stopping"}
 
 
 def prefixes(key: str) -> list[str]:
@@ -155,7 +154,8 @@ def run(tmp_path: Path) -> Path:
     read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": None}
     data = {"root": str(tmp_path / "data"), "store": None, "read": read, "image_size": 16}
     data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump({"model": {}, "data": data}))
+    sections: dict[str, object] = {section: {} for section in names("parts")}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections | {"data": data}))
     return tmp_path
 
 

@@ -7,7 +7,7 @@ import pytest
 from conf_groups import GROUPS, composed, scheduled
 from hydra.utils import instantiate
 from lightning import Callback, Trainer
-from omegaconf import OmegaConf, open_dict
+from omegaconf import OmegaConf
 from tasks import Batches, Data, make_batches, make_task, make_trainer
 
 from fovea.config import run_length
@@ -134,20 +134,10 @@ def test_a_schedule_of_ones_own_may_refer_to_the_trainer_in_its_unit() -> None:
 
 def test_a_plateau_schedule_by_step_is_not_told_a_figure_of_the_whole_epoch_again_and_again() -> None:
     cfg = composed("scheduler=plateau", "monitor=train/loss")
-    check(cfg)
+    check(cfg, "train")
     cfg.scheduler.interval = "step"
     with pytest.raises(ValueError, match=r"monitor=train/loss is known at an epoch's end.*scheduler\.interval=epoch"):
-        check(cfg)
-
-
-def test_the_config_of_an_older_run_is_taken_as_it_is() -> None:
-    cfg = composed("scheduler=cosine")
-    cfg.scheduler.T_max, cfg.trainer.max_epochs = "${trainer.max_epochs}", -1
-    with open_dict(cfg):
-        del cfg["schedule_length"], cfg["schedule_epoch"]
-    check(cfg)
-    run_length.fill_in(cfg, BATCHES)
-    assert "schedule_length" not in cfg
+        check(cfg, "train")
 
 
 def test_a_trainer_without_a_step_has_a_length_that_schedules_can_be_built_with() -> None:

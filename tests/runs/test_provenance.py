@@ -116,7 +116,7 @@ def test_a_secret_is_in_no_file_of_a_run(
         "+note.pin_secret=77777777",
         "+note.inner={access_token: hush-typed-3}",
         "+note.uri='https://me:hush-typed-4@example.org/x'",
-        "+note.header='Bearer ${oc.env:SOME_TOKEN}'",
+        "+note.header='Bearer hush-from-environment'",
         "+note.again='x-${note.api_key}'",
     ]
     shutil.move(folder, tmp_path / "hush-from-environment")  # named by a warning, and by an error

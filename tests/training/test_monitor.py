@@ -62,7 +62,7 @@ def test_a_typed_mode_that_contradicts_the_metric_wins_with_a_warning(caplog: py
 
 
 def test_a_runs_config_has_the_mode_that_was_found(trained_once: tuple[Path, Path]) -> None:
-    config = yaml.safe_load((trained_once[0] / "config.yaml").read_text())
+    config = yaml.safe_load((trained_once[0] / "resolved.yaml").read_text())
     assert (config["mode"], config["callbacks"]["best"]["mode"]) == ("max", "max")
     assert saved.load("", trained_once[0])["mode"] == "max"
 
@@ -77,11 +77,3 @@ def test_a_run_that_goes_on_with_another_monitor_asks_its_metric_again(
     overrides: list[Any] = OverridesParser.create().parse_overrides([*words, "force=true"])
     base, _ = command._saved_run("resume", trained_once[0], overrides)
     assert base["mode"] == mode
-
-
-def test_a_run_from_before_metrics_said_the_mode_keeps_the_one_it_had(trained: Path) -> None:
-    file = trained / "config.yaml"
-    config = yaml.safe_load(file.read_text())
-    config["references"]["mode"] = "${mode_for:${monitor}}"
-    file.write_text(yaml.safe_dump(config))
-    assert saved.load("", trained)["mode"] == "max"

@@ -11,6 +11,8 @@ from hydra.core.override_parser.types import Override, OverrideType
 
 from fovea.cli.paths import with_value
 from fovea.config import resume_rules, saved, untrusted
+from fovea.config.check import Program
+from fovea.config.keys import rule
 from fovea.config.resolvers import CONF
 
 
@@ -23,7 +25,7 @@ class Command(NamedTuple):
         source: the run folder that values come from, if any.
     """
 
-    config_name: str
+    config_name: Program
     words: list[str]
     source: untrusted.Source | None = None
 
@@ -37,7 +39,7 @@ class Command(NamedTuple):
         return not {"--help", "-h"}.isdisjoint(self.words)
 
 
-def read_command(config_name: str, keys: Sequence[str], typed: list[str]) -> Command:
+def read_command(config_name: Program, keys: Sequence[str], typed: list[str]) -> Command:
     """The command that was typed; a saved run that it names is put where the yaml finds it, as `run_config`.
 
     Args:
@@ -64,14 +66,13 @@ def read_command(config_name: str, keys: Sequence[str], typed: list[str]) -> Com
     base, source = _saved_run(key, Path(str(folder)), overrides)
     ConfigStore.instance().store(name="run_config", node=base)
     in_base = {o.input_line for o in _groups(overrides)}
-    name = key if key in ("resume", "rerun") else config_name
+    name: Program = "resume" if key == "resume" else "rerun" if key == "rerun" else config_name
     return Command(name, [word for word in typed if word not in in_base], source)
 
 
 def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[str, Any], untrusted.Source]:
-    """The config of the run in `folder`, with the groups that were typed, and whose word its values are."""
+    """The config of the run in `folder` with the groups that were typed, and where it comes from."""
     base = saved.load(f"{key}={folder}", folder, from_its_start=key == "rerun")
-    untrusted.check(untrusted.Source(folder, frozenset(o.key_or_group for o in overrides)), base)
     groups = _groups(overrides)
     as_it_was = resume_rules.as_they_were(folder, groups, overrides) if key == "resume" else []
     chosen = [o for o in groups if o not in as_it_was]
@@ -80,8 +81,7 @@ def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[
     base = saved.with_groups(base, chosen)
     if any(o.key_or_group == "monitor" and o.value() != base.get("monitor") for o in overrides):
         base["mode"] = None  # the other metric says it, unless it is typed
-    source = untrusted.Source(folder, saved.trusted(base, chosen, overrides))
-    untrusted.check(source, base)
+    source = untrusted.Source(folder, saved.typed_keys(overrides))
     if key == "resume":
         force = any(o.key_or_group == "force" and o.value() is True for o in overrides)
         others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in as_it_was]
@@ -98,12 +98,16 @@ def _groups(overrides: list[Override]) -> list[Override]:
 def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Command:
     """The command to go on with a sweep's job, in its folder.
 
-    Values of sections that the job's own command types are typed again: they are the user's word, not the folder's.
+    Values of parts that the job's own command types are typed again: they may name places outside of its folder.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    typed = [o for o in parsed if not o.is_delete() and untrusted.is_built(o.key_or_group)]
+    typed = [o for o in parsed if not o.is_delete() and _is_part(o.key_or_group)]
     again = [f"++{(o.input_line or '').lstrip('+')}" if o.is_add() else o.input_line or "" for o in typed]
     return read_command("train", ("resume",), [with_value("resume", folder), *again])
+
+
+def _is_part(key: str) -> bool:
+    return "." in key and bool(rule(key, "parts")) and not rule(key, "reads")
 
 
 def without_dashes(words: list[str]) -> list[str]:

@@ -40,7 +40,7 @@ from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import make_absolute, quoted
 from fovea.cli.suggest import refuse_options
 from fovea.cli.sweep import Sweep, is_sweep, with_sweeps_command
-from fovea.config.check import check, check_typed, to_type_again
+from fovea.config.check import Program, check, check_overrides, to_type_again
 from fovea.config.resolvers import CONF, register_resolvers
 from fovea.distributed.rank import is_first
 
@@ -49,7 +49,7 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 log = logging.getLogger(__name__)
 
 
-def entry(config_name: str, *saved_run: str) -> Callable[[Job], Callable[[], None]]:
+def entry(config_name: Program, *saved_run: str) -> Callable[[Job], Callable[[], None]]:
     """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
@@ -169,8 +169,8 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
 
 
 def _check(cfg: DictConfig, composed: Command) -> None:
-    check(cfg, composed.source)
-    check_typed(cfg, composed.config_name, composed.words)
+    check(cfg, composed.config_name, composed.source)
+    check_overrides(cfg, composed.config_name, composed.words)
 
 
 def _make_absolute(cfg: DictConfig) -> None:

@@ -1,4 +1,4 @@
-"""Keys that hold paths or names: their values are text, exactly as typed.
+"""Keys that hold paths or names (the column `typed` of config/keys.py): their values are text, exactly as typed.
 
 Hydra's grammar reads 2024_01_05 as the number 20240105, 1e3 as 1000.0, and rejects é, (, and =.
 """
@@ -12,31 +12,13 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
-PATHS = re.compile(
-    r"""weights | ckpt_path | resume | rerun | run | source | output | (runs|data)_dir
-    | data\.(root|store|store_cache|sampler\.file)
-    | data\.read\.(\w+_)?(cache|csv|dir|file|folder|path|images|annotations)
-    | model\.(weights|ckpt_path|checkpoint_path)
-    | hydra\.(run|sweep)\.dir
-    | \w[\w.]*\.(save_dir|dirpath|default_root_dir)""",
-    re.VERBOSE,
-)
-NAMES = re.compile(
-    r"""task_name | model\.name | hydra\.sweep\.subdir
-    | data\.read\.((\w+_)?(column|list|separator|ending)|year)
-    | logger\.\w+\.(name|project|group|experiment_name)""",
-    re.VERBOSE,
-)
+from fovea.config.keys import Typed, names, row
+
 FUNCTION = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag|str|extend_list)\(.*\)$")  # Hydra's
-WORDS = {"data.read.split_column": ("null", "false")}  # which keep their meaning; null does for every key
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
 CHOICE = re.compile(rf"(?:^|,)\s*((?:{QUOTED.pattern})(?=\s*(?:,|$))|[^,]*)")  # one of those that a sweep takes in turn
 VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")  # in capitals: ${data_dir} is a config key
-FILES = ("model.weights", "model.ckpt_path", "model.checkpoint_path")  # which may also be the name of published weights
-RELATIVE = (  # to the folder in which the command was typed
-    *("data.root", "data.store", "data.store_cache", "data.sampler.file", "data.read.cache"),
-    *("weights", "ckpt_path", "resume", "rerun", "run", "source", "output"),
-)
+FROM_HERE = (Typed.PATH_FROM_HERE, Typed.PATH_OR_NAME)
 
 
 def quoted(word: str, sweeps: bool = False) -> str:
@@ -53,7 +35,7 @@ def quoted(word: str, sweeps: bool = False) -> str:
     if word.startswith(("-", "~")) or not value:
         return word
     name = key.lstrip("+")
-    if PATHS.fullmatch(name) or NAMES.fullmatch(name):
+    if row(name).typed:
         several = sweeps and not FUNCTION.match(value)
         choices = [one[1].strip() for one in CHOICE.finditer(value)] if several else [value]
         return f"{key}=" + ",".join(_as_text(name, one) for one in choices)
@@ -92,21 +74,23 @@ def make_absolute(cfg: DictConfig, here: Path) -> None:
 
     hydra.job.chdir=true runs a job in its own.
     """
-    for key in (*RELATIVE, *FILES):
+    for key in names("typed"):
         value = OmegaConf.select(cfg, key)
-        if not isinstance(value, str) or not value or "://" in value:
+        if row(key).typed not in FROM_HERE or not isinstance(value, str) or not value or "://" in value:
             continue
         path = here / os.path.expanduser(value)
         if str(path) == value:  # a reference to another key that holds an absolute path stays one
             continue
-        if key not in FILES or path.is_file():
+        if row(key).typed != Typed.PATH_OR_NAME or path.is_file():
             OmegaConf.update(cfg, key, str(path))
 
 
 def _as_text(key: str, value: str) -> str:
-    if not value or value.lower() in WORDS.get(key, ("null",)) or QUOTED.fullmatch(value) or FUNCTION.match(value):
+    typed = row(key).typed
+    words = ("null", "false") if typed == Typed.TEXT_OR_FALSE else ("null",)
+    if not value or value.lower() in words or QUOTED.fullmatch(value) or FUNCTION.match(value):
         return value
-    text = expanded(key, value) if PATHS.fullmatch(key) else value
+    text = value if typed in (Typed.TEXT, Typed.TEXT_OR_FALSE) else expanded(key, value)
     read = _read_by_hydra(text)
     return text if read and read.value() == text else _in_quotes(text)
 

@@ -16,7 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.config.resolvers import CONF
+from fovea.config.keys import dotted, names
+from fovea.config.resolvers import conf_texts
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Folders of parts that yamls build. The other folders hold the programs' own machinery, which writes files and starts
@@ -58,10 +59,11 @@ BUILDERS = (  # what to type instead of a function that would unpickle published
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Look at every `_target_` of a composed config, as it is written and as it resolves, at any depth.
+    """Check every `_target_` of a composed config, as it is written and as it resolves, at any depth.
 
     Raises:
-        ValueError: one is not allowed or no plain text, or the trainer's strategy would run a checkpoint's code.
+        ValueError: one is not allowed or no plain text; the trainer's strategy would run a checkpoint's code; or a
+            text would be resolved a second time when its part is built.
     """
     for content in (OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)):
         for place, target in targets(content):
@@ -72,6 +74,10 @@ def check_targets(cfg: DictConfig) -> None:
                     f"{place}={target}: a run's config may not name that, as a run folder may come from a stranger\n"
                     f"{_remedy(target)}"
                 )
+    assert isinstance(content, dict)
+    for place, text in dotted({key: content.get(key) for key in names("parts")}, into_lists=True):
+        if isinstance(text, str) and "${" in text:
+            raise ValueError(f"{place}={text}: a reference can't be written with a backslash; write the value itself")
     check_strategy(cfg)
 
 
@@ -100,7 +106,7 @@ def check_strategy(cfg: DictConfig) -> None:
 
 
 def targets(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted path, value) of every `_target_`."""
+    """(dotted key, value) of every `_target_`."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         path = f"{place}.{key}" if place else str(key)
@@ -112,13 +118,6 @@ def targets(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 def allowed(target: str) -> bool:
     """Whether it is one of LIBRARIES, of conf's own, or of the public names that a module in GROUPS or DATA defines."""
     return bool(LIBRARIES.fullmatch(target)) or target in conf_targets() or _ours(target)
-
-
-@cache
-def conf_texts() -> str:
-    """All yamls of conf/, without comments."""
-    texts = [file.read_text("utf-8") for file in sorted(CONF.rglob("*.yaml"))]
-    return re.sub(r"(?m)(^|\s)#.*", "", "\n".join(texts))
 
 
 def conf_targets() -> set[str]:

@@ -1,59 +1,92 @@
-"""Is a composed config good? Asked before torch is imported and before anything is written."""
+"""Checks a composed config before torch is imported and before anything is written."""
 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import OverrideType
+from hydra.core.override_parser.types import Override, OverrideType
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
 from fovea.config.allowed_targets import check_targets, targets
+from fovea.config.keys import KEYS, names
 from fovea.config.resolvers import CONF
-from fovea.config.resume_rules import LENGTHS, hidden, refuse_hidden
+from fovea.config.resume_rules import hidden, refuse_hidden
 from fovea.config.run_length import check_schedule
-from fovea.config.saved import composed, plain, references_of
+from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
 
+Program = Literal["train", "resume", "rerun", "evaluate", "predict", "pack"]
+TRAINS = ("train", "resume", "rerun")
+FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # numbers, once the data has been read
 
-def check(cfg: DictConfig, source: untrusted.Source | None = None) -> None:
-    """Raises ValueError where a key is missing or of a wrong type, or names a file or a metric that is not there.
 
-    Or names a target that no config may build; or comes from a run folder, `source`, and would write elsewhere; or is
-    a new run's and could not be read again from that run's folder.
+def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = None) -> None:
+    """Check the config that a program was given.
+
+    Args:
+        cfg: composed, with references.
+        program: the yaml in conf/ that it was composed from.
+        source: the run folder that its values come from, if any.
+
+    Raises:
+        ValueError: a key is missing or of a wrong type; it names a file or a metric that is not there, or a target that
+            is not allowed; two options contradict each other; or it comes from `source` and would write elsewhere.
     """
     cfg = cfg.copy()
     for key in {"run_dir", "output_dir"} & set(cfg):
         cfg[key] = str(source.folder.resolve()) if source else key  # not known before the run
-    try:
-        missing = sorted(OmegaConf.missing_keys(cfg))
-        config = {} if missing else plain(cfg)
-    except OmegaConfBaseException:  # a resolver's word is "'>' not supported": first ask for what was typed wrong
-        check_types(_typed(cfg), complete=False)
-        raise
-    if missing:
-        raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
+    config = _resolved(cfg)
     check_targets(cfg)
     if source:
         untrusted.check_places(source, cfg)
-        if "run" not in cfg:  # evaluating asks no logger
-            refuse_hidden(cfg)
+    if source and program != "evaluate" and program != "predict":  # these two use no logger
+        refuse_hidden(cfg)
     _check_data_root(cfg)
     check_types(config)
-    if not source and "usual" not in cfg:  # packing makes no run
-        untrusted.check_own(config, references_of(cfg))
-    if "usual" in cfg:  # conf/pack.yaml
+    if program == "pack":
         _check_packing(cfg)
-    if not {"run", "usual"} & set(cfg) and "schedule_length" in cfg:  # it trains, and began with this version
+    if program in TRAINS:
         check_schedule(cfg)
-    for key in ("weights", "ckpt_path", "data.sampler.file"):
+    _check_files(cfg)
+    _check_combinations(cfg)
+
+
+def _resolved(cfg: DictConfig) -> dict[str, Any]:
+    """Plain containers. Raises ValueError where a value is missing or can't be computed from others."""
+    try:
+        missing = sorted(OmegaConf.missing_keys(cfg))
+        config = {} if missing else plain(cfg)
+    except OmegaConfBaseException as error:
+        check_types(_typed(cfg), complete=False)  # a wrong type is often the cause, and its own error is plainer
+        raise ValueError(f"{error.full_key}: {_reason(error)}") from error
+    if missing:
+        raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
+    return config
+
+
+def _reason(error: OmegaConfBaseException) -> str:
+    """OmegaConf's message without the lines that say in which object it was raised."""
+    lines = [
+        line for line in str(error).splitlines() if not re.match(r"\s+(full_key|object_type|reference_type)", line)
+    ]
+    text = "\n".join(lines)
+    return text.partition("raised while resolving interpolation: ")[2] or text
+
+
+def _check_files(cfg: DictConfig) -> None:
+    for key in names("must_exist"):
         file = OmegaConf.select(cfg, key)
         if file and not Path(file).expanduser().is_file():
             raise ValueError(f"{key}={file}: there is no such file")
+
+
+def _check_combinations(cfg: DictConfig) -> None:
+    """Raises ValueError where two options contradict each other, or the monitor is not logged when it is needed."""
     if OmegaConf.select(cfg, "data.resident") and cfg.data.decode != "cpu":
         raise ValueError(f"data.resident=true keeps decoded images: there is nothing for data.decode={cfg.data.decode}")
     if cfg.weights and cfg.ckpt_path:
@@ -78,7 +111,7 @@ def _may_average(cfg: DictConfig) -> bool:
 
 
 def to_type_again(cfg: DictConfig) -> list[str]:
-    """Which values of a training its run folder can't vouch for or doesn't keep, a sentence each."""
+    """Which values of a training every later command on its run has to be given again, a sentence each."""
     places = untrusted.places_outside(untrusted.Source(Path(cfg.run_dir), frozenset()), cfg)
     lines = [
         f"{place}={text} is outside of the run's folder, so every later command on this run has to type it again; "
@@ -89,12 +122,14 @@ def to_type_again(cfg: DictConfig) -> list[str]:
     return lines + [
         f"{key} is a secret, which config.yaml doesn't keep: resume= and rerun= have to type it again; "
         "a variable of .env that a yaml of conf/ names has not to be typed"
-        for key in hidden(plain(cfg))
+        for key in hidden(to_save(cfg))
     ]
 
 
 def _check_packing(cfg: DictConfig) -> None:
-    """Refuse what the format would not heed."""
+    """Refuse options that the format does not use."""
+    if not cfg.output:
+        raise ValueError("output=<folder> is missing: where is the store to be written?")
     if cfg.format == "files" and (cfg.short_side or cfg.long_side):
         raise ValueError("format=files keeps images as they are: short_side= and long_side= are for jpeg and raw")
     if (cfg.quality is None) == (cfg.format == "jpeg"):
@@ -116,19 +151,19 @@ def _typed(cfg: DictConfig) -> dict[str, Any]:
 
 def _check_data_root(cfg: DictConfig) -> None:
     if "root" in cfg.data and not cfg.data.root and not OmegaConf.select(cfg, "data.store"):
-        said = OmegaConf.to_container(cfg.data)
-        assert isinstance(said, dict)
-        variable = re.search(r"oc\.env:(\w+)", str(said["root"]))
+        written = OmegaConf.to_container(cfg.data)
+        assert isinstance(written, dict)
+        variable = re.search(r"oc\.env:(\w+)", str(written["root"]))
         first = f"{variable[1]} is not set: put it into .env or the environment, or type" if variable else "type"
         raise ValueError(f"data.root is not set. {first[0].upper()}{first[1:]} data.root=<folder>")
 
 
-def check_typed(cfg: DictConfig, config_name: str, words: Sequence[str]) -> None:
-    """Raises ValueError where an override would not be heeded, or is text where the yaml has a number, true or false.
+def check_overrides(cfg: DictConfig, program: Program, words: Sequence[str]) -> None:
+    """Raises ValueError where an override would have no effect, or is text where the yaml has a number, true or false.
 
     Args:
         cfg: what was composed with the overrides.
-        config_name: the yaml in conf/.
+        program: the yaml in conf/.
         words: the overrides.
     """
     overrides = OverridesParser.create().parse_overrides([word for word in words if not word.startswith("-")])
@@ -136,16 +171,29 @@ def check_typed(cfg: DictConfig, config_name: str, words: Sequence[str]) -> None
     root = next((o.input_line for o in overrides if o.key_or_group == "data.root"), None)
     if store and root:
         raise ValueError(f"{root} would not be read, as data.store={store} is: add data.store=null")
-    groups = [o.input_line or "" for o in overrides if (CONF / o.key_or_group).is_dir()]
-    changed = [o.key_or_group for o in overrides if o.type == OverrideType.CHANGE and o.input_line not in groups]
-    texts = {key: OmegaConf.select(cfg, key) for key in changed if not key.startswith("hydra")}
-    texts = {key: text for key, text in texts.items() if isinstance(text, str) and not Path(text).is_absolute()}
+    texts = _new_texts(cfg, overrides)
     if not texts:
         return
-    before = hydra.compose(config_name, groups)
-    before.update({key: 1 for key in LENGTHS if key in before})
+    before = hydra.compose(program, [o.input_line or "" for o in overrides if _is_group(o)])
+    before.update({key: 1 for key in FILLED_IN if key in before})
     for key, text in texts.items():
         old = OmegaConf.select(before, key)
-        if isinstance(old, int | float) and key != "trainer.devices":  # "auto" and "0,1" are devices too
+        if isinstance(old, int | float) and not _takes_text(key):
             expected = "true or false" if isinstance(old, bool) else "a number"
             raise ValueError(f"{key}={text}: {expected} is expected (conf/ has {str(old).lower()})")
+
+
+def _is_group(override: Override) -> bool:
+    return (CONF / override.key_or_group).is_dir()
+
+
+def _new_texts(cfg: DictConfig, overrides: Sequence[Override]) -> dict[str, str]:
+    """Values that were typed, of keys that were there, and are text and no absolute path."""
+    keys = [o.key_or_group for o in overrides if o.type == OverrideType.CHANGE and not _is_group(o)]
+    values = {key: OmegaConf.select(cfg, key) for key in keys if not key.startswith("hydra")}
+    return {key: v for key, v in values.items() if isinstance(v, str) and not Path(v).is_absolute()}
+
+
+def _takes_text(key: str) -> bool:
+    """Whether the table's type has text beside numbers, as trainer.devices: `auto` and `0,1`."""
+    return key in KEYS and str in getattr(KEYS[key].type, "__args__", ())

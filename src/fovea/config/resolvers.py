@@ -1,18 +1,24 @@
-"""What yamls may call: the resolvers."""
+"""The resolvers that a yaml may call."""
 
 import datetime
+import functools
 import hashlib
 import os
+import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.resolvers import oc
 
 PROJECT = Path(__file__).resolve().parents[3]
 CONF = PROJECT / "conf"
+NO_DEFAULT = object()
 SMALL_IMAGES = 64  # pixels up to which a network takes its stem for small images
 LEAST_BATCHES, LEAST_BATCH = 8, 4  # of an epoch, and images in one: to where small data lower the usual batch size
 
@@ -69,7 +75,32 @@ def _batch_for(most: int, images: int | None) -> int:
     return most
 
 
-RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same config; `stamp` does not
+def _of_environment(name: str, default: Any = NO_DEFAULT) -> Any:
+    """`oc.env`, of the variables that a yaml of conf/ names: a run's config may come from a stranger."""
+    if name not in conf_variables():
+        raise ValueError(
+            f"${{oc.env:{name}}} reads a variable that no yaml of conf/ reads\n"
+            f"Name it in a yaml of conf/, or type the value itself: $" + name
+        )
+    return oc.env(name) if default is NO_DEFAULT else oc.env(name, default)
+
+
+@functools.cache
+def conf_texts() -> str:
+    """All yamls of conf/, without comments."""
+    texts = [file.read_text("utf-8") for file in sorted(CONF.rglob("*.yaml"))]
+    return re.sub(r"(?m)(^|\s)#.*", "", "\n".join(texts))
+
+
+def conf_variables() -> set[str]:
+    """The variables of the environment that conf/ reads."""
+    return set(re.findall(r"oc\.env\s*:\s*(\w+)", conf_texts()))
+
+
+MAKE_NODES = ("oc.create", "oc.decode", "oc.deprecated", "oc.select")  # from text: what they make can't be checked
+# Each gives the same value for the same config. `stamp`, which never does, is registered beside them.
+RESOLVERS: dict[str, Callable[..., Any]] = {
+    "oc.env": _of_environment,
     "project_dir": lambda: str(PROJECT),
     "cpu_count": _cpu_count,
     "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
@@ -77,12 +108,24 @@ RESOLVERS: dict[str, Callable[..., Any]] = {  # each says the same of the same c
     "batch_for": _batch_for,
     "times": _times,
     "root": _root,
-    "a_third_of": lambda n: max(1, -(-n // 3)) if n and n > 0 else 30,  # in the configs of earlier runs
 }
 
 
 def register_resolvers() -> None:
-    """What a yaml may call: `${stem_for:${data.image_size}}` and so on."""
+    """Let yamls call these, such as `${stem_for:${data.image_size}}`, and none that makes nodes from text."""
+    for name in MAKE_NODES:
+        OmegaConf.clear_resolver(name)
     for name, function in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
     OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+
+
+@contextmanager
+def resolvers() -> Iterator[None]:
+    """The same for a while, for a program that may have resolvers of its own."""
+    before = dict(BaseContainer._resolvers)
+    register_resolvers()
+    try:
+        yield
+    finally:
+        BaseContainer._resolvers = before

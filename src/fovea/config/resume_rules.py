@@ -1,8 +1,10 @@
-"""A run's config as it was against the one composed now: what resuming may change, and what a repetition does."""
+"""Compares a run's config with the one composed now: what resume= may change, and what a repetition does otherwise.
+
+The rules are in the table of keys.py: `resume` says why a key may change, or that it is fixed.
+"""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -10,96 +12,39 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config.keys import FIXED, dotted, names, row, rule
 from fovea.config.resolvers import CONF
-from fovea.config.saved import REPLACEABLE, composed, load, plain
+from fovea.config.saved import composed, groups, load, plain
 from fovea.config.secrets import HIDDEN
 from fovea.files import results_of
 
-FIXED = (  # what the checkpoint brings along, or what has to fit it: another value would be recorded and not used
-    *("model", "freeze", "optimizer", "parameter_groups", "scheduler", "weights", "ckpt_path"),
-    *("task", "num_classes", "class_names"),
-)
-FREE = {  # may change without force=true, and why; `*` stands for any part. All else may change weights or figures.
-    "run_dir": "where the run lies",
-    "runs_dir": "where the run lies",
-    "data_dir": "where this machine keeps data",
-    "project_dir": "where the code lies",
-    "task_name": "a name",
-    "data.root": "the data are compared by their fingerprint, wherever they lie",
-    "data.read": "so are they, whichever way they are read",
-    "data.store": "so are they",
-    "data.val_fraction": "so is each split",
-    "data.test_fraction": "so is each split",
-    "data.split_seed": "so is each split",
-    "data.store_cache": "copies of the same images",
-    "data.num_workers": "an image's randomness is its own, whichever worker reads it",
-    "data.on_error": "with skip from the start the run would have come as far as this",
-    "on_nan": "with skip from the start the run would have come as far as this",
-    "callbacks.finite_loss.on_nan": "the same",
-    "trainer.accelerator": "the machine at hand; the log says what is no longer bit for bit the same",
-    "trainer.devices": "the machine at hand",
-    "trainer.num_nodes": "the machine at hand",
-    "trainer.strategy": "the machine at hand",
-    "trainer.max_epochs": "how long it runs; the log says where the schedule follows",
-    "trainer.max_steps": "how long it runs",
-    "trainer.max_time": "how long it runs",
-    "trainer.min_epochs": "how long it runs",
-    "trainer.min_steps": "how long it runs",
-    "callbacks.early_stopping": "how long it runs",
-    "checkpoint": "how often last.ckpt is written",
-    "callbacks.last.every_n_*": "how often last.ckpt is written",
-    "callbacks.*.folder": "where something is written",
-    "callbacks.*.dirpath": "where something is written",
-    "trainer.default_root_dir": "where something is written",
-    "logger": "what is logged where",
-    "trainer.log_every_n_steps": "what is logged when",
-    "trainer.profiler": "it looks on",
-    "trainer.detect_anomaly": "it looks on, and stops at an error",
-    "trainer.enable_progress_bar": "it looks on",
-    "trainer.enable_model_summary": "it looks on",
-    "callbacks.progress": "it looks on",
-    "callbacks.throughput": "it looks on",
-    "callbacks.learning_rate": "it looks on",
-    "callbacks.epoch_log": "it looks on",
-}
-LOOKED_AT = (  # how a dataset's images are read, as opposed to which they are
-    *("image_size", "background", "batch_size", "num_workers", "on_error", "sampler"),
-    *("decode", "resident", "store_cache"),
-)
-CARVING = ("val_fraction", "test_fraction", "split_seed")  # how splits that a dataset lacks are taken from its train
 UNSET = "not set"
 MOST = 3  # differences that are listed
-LENGTHS = ("total_steps", "schedule_length", "schedule_epoch")  # they follow from the data and the trainer
-FROM_DATA = ("task", "num_classes", "class_names", "class_counts", "epoch_images", *LENGTHS)
-OWN = (  # each run's own, or what can't change a figure
-    *("run_dir", "runs_dir", "project_dir", "output_dir", "rerun", "resume", "force", "forced", "started_from"),
-    *("logger", *LENGTHS),
-)
 
 
-def as_they_were(folder: Path, groups: Sequence[Override], overrides: Iterable[Override]) -> list[Override]:
-    """Which of the groups that can't be chosen anew bring what the run in `folder` has: they can be typed again."""
-    places = {o.key_or_group: "data.sampler" if o.key_or_group == "sampler" else o.key_or_group for o in groups}
-    fixed = [o for o in groups if o.key_or_group not in REPLACEABLE]
+def as_they_were(folder: Path, typed: Sequence[Override], overrides: Iterable[Override]) -> list[Override]:
+    """Which of the typed groups can't be chosen anew, but bring what the run in `folder` has: they are accepted."""
+    places = {o.key_or_group: "data.sampler" if o.key_or_group == "sampler" else o.key_or_group for o in typed}
+    fixed = [o for o in typed if o.key_or_group not in groups()]
     if not fixed:
         return []
     before = DictConfig(load("", folder, from_its_start=True))
     words = [o.input_line or "" for o in overrides if o.key_or_group not in ("resume", "force")]
-    from_data = [key for key in FROM_DATA if key in before]
+    from_data = [key for key in names("from_data") if key in before]
     now = DictConfig(composed(*words) | {key: before[key] for key in from_data})
     values = {o.key_or_group: _value(before, places[o.key_or_group]) for o in fixed}
     return [o for o in fixed if values[o.key_or_group] == _value(now, places[o.key_or_group]) is not None]
 
 
 def forced(folder: Path, base: dict[str, Any], overrides: Sequence[Override], force: bool) -> list[str]:
-    """What is not FREE and differs from the run's, "<key>: <value> then, <value> now" each.
+    """What differs from the run's and may not change freely, "<key>: <value> then, <value> now" each.
 
     Args:
         base: the config of the run in `folder`, with the groups that were chosen in the place of its own.
         overrides: all that were typed.
 
     Raises:
-        ValueError: a value of FIXED was typed; or there is such a difference, and `force` is not set.
+        ValueError: the value of a fixed key was typed; or there is such a difference, and `force` is not set.
     """
     typed = [o.key_or_group for o in overrides]
     then, now = DictConfig(load("", folder, from_its_start=True)), _with_values(base, overrides)
@@ -109,16 +54,16 @@ def forced(folder: Path, base: dict[str, Any], overrides: Sequence[Override], fo
     own = {place: text for place, text in found.items() if any(_touch(place, key) for key in typed)}
     anew = f"To begin a new run from its weights: weights={folder}/checkpoints/last.ckpt"
     for place, text in own.items():
-        if _lies_in(place, FIXED):
+        if rule(place, "resume") == FIXED:
             raise ValueError(f"{place} can't be changed by resume=, it is what the run began with ({text})\n{anew}")
-    # What follows in FIXED from another value comes with the checkpoint; of the schedule, `other_schedule` says it.
-    texts = [text for place, text in (own | found).items() if not _lies_in(place, FIXED)]
+    # What follows in a fixed key from another value comes with the checkpoint; `other_schedule` reports the schedule's.
+    texts = [text for place, text in (own | found).items() if rule(place, "resume") != FIXED]
     if texts and not force:
         more = [f"and {len(texts) - MOST} more"] if len(texts) > MOST else []
         lines = [
             "resume= would change what the run's weights and figures follow from:",
             *(texts[:MOST] + more),
-            "force=true changes it from here on; no command repeats such a run",
+            "force=true changes it from here on; the run will then not be reproducible from one command",
             anew,
         ]
         raise ValueError("\n".join(lines))
@@ -127,10 +72,10 @@ def forced(folder: Path, base: dict[str, Any], overrides: Sequence[Override], fo
 
 def _differences(then: DictConfig, now: DictConfig) -> Iterator[tuple[str, str]]:
     """(dotted path, "<path>: <value> then, <value> now") of every value that differs, secrets masked."""
-    before, after = ({key: value for key, value in _flat(plain(cfg)) if value != {}} for cfg in (then, now))
+    before, after = ({key: value for key, value in dotted(plain(cfg)) if value != {}} for cfg in (then, now))
     for key in before | after:
         was, is_now = before.get(key, UNSET), after.get(key, UNSET)
-        if was != is_now and not _lies_in(key, OWN):
+        if was != is_now and not rule(key, "own"):
             yield key, f"{key}: {_short(was)} then, {_short(is_now)} now"
 
 
@@ -139,9 +84,7 @@ def _touch(key: str, other: str) -> bool:
 
 
 def _is_free(place: str) -> bool:
-    """Whether it lies in one of FREE."""
-    parts = place.split(".")
-    return any(fnmatchcase(".".join(parts[:n]), key) for n in range(1, len(parts) + 1) for key in FREE)
+    return rule(place, "resume") not in (None, FIXED)
 
 
 def other_schedule(cfg: DictConfig, folder: Path) -> list[str]:
@@ -156,8 +99,8 @@ def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictCon
     for o in overrides:
         if not (_is_no_value(o) or o.key_or_group.startswith("hydra") or (CONF / o.key_or_group).is_dir()):
             OmegaConf.update(now, o.key_or_group, o.value(), force_add=True)
-    for key in ("weights", "ckpt_path"):
-        if now.get(key):
+    for key in names("starts"):
+        if row(key).must_exist and now.get(key):
             now[key] = str(Path(now[key]).expanduser().absolute())
     return now
 
@@ -196,7 +139,7 @@ def refuse_unfinished(said: str, folder: Path) -> None:
 def other_values(cfg: DictConfig, folder: Path) -> list[str]:
     """What the config has otherwise than the run's in `folder`, "<key>: <value> then, <value> now" each."""
     then = DictConfig(load("", folder, from_its_start=True))
-    for key in set(OWN) & set(cfg):
+    for key in {*names("own")} & {*cfg}:  # other values refer to these
         then[key] = cfg[key]
     return [text for _, text in _differences(then, cfg)]
 
@@ -204,7 +147,7 @@ def other_values(cfg: DictConfig, folder: Path) -> list[str]:
 def same_source(cfg: DictConfig, folder: Path) -> bool:
     """Whether the data are read from where the run in `folder` read its own."""
     then, now = _value(DictConfig(load("", folder)), "data"), _value(cfg, "data")
-    return all(then.get(key) == now.get(key) for key in (then.keys() | now.keys()) - set(LOOKED_AT))
+    return all(then.get(key) == now.get(key) for key in then.keys() | now.keys() if not rule(f"data.{key}", "view"))
 
 
 def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
@@ -213,32 +156,36 @@ def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> No
     The data of the run in `folder` are divided as for its training; other data are not divided.
     """
     typed = {o.key_or_group for o in OverridesParser.create().parse_overrides(list(words))}
-    then, own = carving_of(folder), same_place(cfg, folder)
-    for key in CARVING:
+    then, own = division_of(folder), same_place(cfg, folder)
+    for key in division():
         if key in cfg.data and f"data.{key}" not in typed:
             cfg.data[key] = then.get(key, cfg.data[key]) if own else type(cfg.data[key])(0)
 
 
-def carving_of(folder: Path) -> dict[str, Any]:
-    """Those of CARVING that the data of the run in `folder` had."""
+def division() -> list[str]:
+    """The keys of `data` that say how splits which a dataset lacks are taken from its training images."""
+    return [key.removeprefix("data.") for key in names("division")]
+
+
+def division_of(folder: Path) -> dict[str, Any]:
+    """Those keys as the data of the run in `folder` had them."""
     data = _value(DictConfig(load("", folder)), "data")
-    return {key: data[key] for key in CARVING if key in data}
+    return {key: data[key] for key in division() if key in data}
 
 
 def same_place(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the data are in the place where the run in `folder` had its own, however they are divided and looked at.
+    """Whether the data are in the place where the run in `folder` had its own, however they are divided and viewed.
 
     Keys that only one of the configs has are not compared: options come and go between versions.
     """
-    then, now = (dict(_flat(_value(c, "data"))) for c in (DictConfig(load("", folder)), cfg))
-    ignored = (*LOOKED_AT, *CARVING, "read.cache")
-    keys = [key for key in then.keys() & now.keys() if not _lies_in(key, ignored)]
-    return all(_real(key, then[key]) == _real(key, now[key]) for key in keys)
+    then, now = (dict(dotted(_value(c, "data"), "data")) for c in (DictConfig(load("", folder)), cfg))
+    keys = [key for key in then.keys() & now.keys() if not (rule(key, "view") or rule(key, "division"))]
+    return all(_real(key, then[key]) == _real(key, now[key]) for key in keys if key != "data.read.cache")
 
 
 def _real(key: str, value: Any) -> Any:
     """A path with its links followed."""
-    is_path = key in ("root", "store") and isinstance(value, str) and "://" not in value
+    is_path = key in ("data.root", "data.store") and isinstance(value, str) and "://" not in value
     return os.path.realpath(os.path.expanduser(value)) if is_path else value
 
 
@@ -253,12 +200,4 @@ def refuse_hidden(cfg: DictConfig) -> None:
 
 def hidden(content: Any) -> list[str]:
     """The dotted keys whose values were masked."""
-    return [key for key, value in _flat(content) if HIDDEN in str(value)]
-
-
-def _flat(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for key, value in node.items():
-            yield from _flat(value, f"{path}.{key}" if path else str(key))
-    else:
-        yield path, node
+    return [key for key, value in dotted(content) if HIDDEN in str(value)]

@@ -57,15 +57,12 @@ def limits(cfg: DictConfig) -> tuple[int | None, int | None]:
 
 
 def fill_in(cfg: DictConfig, batches: int) -> RunLength:
-    """Set the root keys that schedules refer to; the config of a run of an earlier version has not all of them."""
+    """Set the root keys that schedules refer to."""
     length = run_length(cfg, batches)
     by_epoch = cfg.scheduler.interval == "epoch"
-    values = {
-        "total_steps": length.steps,
-        "schedule_length": length.epochs if by_epoch else length.steps,
-        "schedule_epoch": 1 if by_epoch else length.steps_per_epoch,
-    }
-    cfg.update({key: value for key, value in values.items() if key in cfg})
+    cfg.total_steps = length.steps
+    cfg.schedule_length = length.epochs if by_epoch else length.steps
+    cfg.schedule_epoch = 1 if by_epoch else length.steps_per_epoch
     return length
 
 

@@ -1,137 +1,58 @@
-"""The types and ranges of the keys that people type; keys not named here are free."""
+"""Checks the types and ranges of a config's keys (keys.py has them), and the name of the monitor."""
 
 import difflib
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, le=1)] | None  # so many, or that part
+from fovea.config.keys import KEYS, names
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True, protected_namespaces=(), allow_inf_nan=False)
-
-
-class Sampler(Section):
-    samples: Positive | None = None
-    repeats: Positive = 1
-    power: Annotated[float, Field(ge=0)] | None = None
-    class_weights: dict[str, Annotated[float, Field(ge=0)]] | None = None
-    file: str | None = None
-
-
-class Data(Section):
-    root: str | None = None
-    image_size: Positive = 1
-    batch_size: Positive = 1
-    num_workers: NonNegative = 0
-    on_error: Literal["raise", "skip"] = "raise"
-    background: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)] = [0, 0, 0]
-    val_fraction: Fraction = 0.0
-    test_fraction: Fraction = 0.0
-    split_seed: NonNegative = 0
-    sampler: Sampler = Sampler()
-    store: str | None = None
-    decode: Literal["cpu", "cuda"] = "cpu"
-    resident: bool = False
-
-
-class Loss(Section):
-    label_smoothing: Annotated[float, Field(ge=0, le=1)] = 0.0
-
-
-class Optimizer(Section):
-    lr: Annotated[float, Field(gt=0)] = 1.0
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class Scheduler(Section):
-    interval: Literal["epoch", "step"]
-
-
-class Trainer(Section):
-    devices: Annotated[int, Field(ge=-1)] | str | list[NonNegative] = 1
-    num_nodes: Positive = 1
-    max_epochs: Annotated[int, Field(ge=-1)] | None = None
-    max_steps: Annotated[int, Field(ge=-1)] = -1
-    accumulate_grad_batches: Positive = 1
-    log_every_n_steps: NonNegative = 1
-    gradient_clip_val: Annotated[float, Field(ge=0)] | None = None
-    limit_train_batches: Share = None
-    limit_val_batches: Share = None
-    limit_test_batches: Share = None
-
-
-class Checkpoint(Section):
-    every_n_steps: Positive | None = None
-    every_n_minutes: Annotated[float, Field(gt=0)] | None = None
-
-
-class Config(Section):
-    """A composed config; `evaluate` and `predict` hold a run's whole config and a few keys of their own."""
-
-    task_name: Annotated[str, Field(min_length=1)] = "train"
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    on_nan: Literal["stop", "skip"] = "stop"
-    weights_min_share: Annotated[float, Field(ge=0, le=1)] = 0.5
-    mode: Literal["min", "max"] | None = None
-    freeze: str | list[str] | None = None
-    data: Data
-    loss: Loss
-    optimizer: Optimizer
-    scheduler: Scheduler
-    trainer: Trainer
-    checkpoint: Checkpoint
-    split: Literal["train", "val", "test", "all"] = "test"
-    top_k: Positive = 1
-    threshold: Annotated[float, Field(ge=0, le=1)] = 0.5
-
-
-class Packing(Config):
-    """What `pack` has beside."""
-
-    output: Annotated[str, Field(min_length=1)]
-    format: Literal["files", "jpeg", "raw"]
-    short_side: Positive | None = None
-    long_side: Positive | None = None
-    quality: Annotated[int, Field(ge=1, le=100)] | None = None
-    num_workers: NonNegative = 0
-    verify: bool = False
+MOST = 3  # errors that are named
+NOTHING = object()
 
 
 def check_types(config: dict[str, Any], complete: bool = True) -> None:
     """Raises ValueError naming up to three keys whose value has a wrong type or range, or that are missing.
 
-    `complete` says whether a key may be called missing.
+    Args:
+        config: plain containers.
+        complete: whether a key may be called missing.
     """
+    lines = [line for key in names("type") for line in _errors(config, key, complete)][:MOST]
+    if lines:
+        raise ValueError("\n".join(lines))
+
+
+def _errors(config: dict[str, Any], key: str, complete: bool) -> Iterator[str]:
+    """One line at most: of a union's branches each complains, and the first one is told."""
+    *sections, last = key.split(".")
+    node: Any = config
+    for section in sections:
+        node = node.get(section) if isinstance(node, dict) else None
+    if not isinstance(node, dict):
+        return  # the section's own row says so
+    if last not in node:
+        if KEYS[key].required and complete:
+            yield f"{key} is missing"
+        return
     try:
-        (Packing if "usual" in config else Config).model_validate(config)
+        _validator(key).validate_python(node[last])
     except ValidationError as error:
-        lines = _lines(error, complete)
-        if lines:
-            raise ValueError("\n".join(lines[:3])) from None
-
-
-def _lines(error: ValidationError, complete: bool) -> list[str]:
-    """One line a key: a union's branches each complain, the first one speaks."""
-    lines: dict[str, str] = {}
-    for one in error.errors(include_url=False):
-        key = ".".join(str(part) for part in one["loc"] if _is_key(part))
-        if one["type"] != "missing":
-            lines.setdefault(key, f"{key}={one['input']}: {one['msg'][0].lower()}{one['msg'][1:]}")
-        elif complete:
-            lines.setdefault(key, f"{key} is missing")
-    return list(lines.values())
+        first = error.errors(include_url=False)[0]
+        place = ".".join([key, *(str(part) for part in first["loc"] if _is_key(part))])
+        yield f"{place}={first['input']}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 
 def _is_key(part: int | str) -> bool:
-    """pydantic puts a union's branch ("constrained-int", "list[...]") into the location: not a key of ours."""
+    """pydantic puts a union's branch ("constrained-int", "dict[...]") into the location, which is no key of ours."""
     return isinstance(part, int) or (part.isidentifier() and part not in ("int", "float", "str"))
+
+
+@functools.cache
+def _validator(key: str) -> TypeAdapter[Any]:
+    return TypeAdapter(KEYS[key].type, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
 def check_monitor(monitor: str, metrics: Iterable[str], averaged: bool) -> None:

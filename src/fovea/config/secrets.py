@@ -16,6 +16,7 @@ from fovea.config.resolvers import PROJECT
 WORDS = r"api[_-]?key|access[_-]?key|private[_-]?key|token|secret|passw|credential"
 SECRET = re.compile(WORDS, re.IGNORECASE)
 HIDDEN = "***"
+REFERENCE = re.compile(r"\$\{.*\}", re.DOTALL)
 SHORTEST = 6  # characters of a value that is looked for everywhere; shorter ones would hide common words
 
 URL = re.compile(r"(\w+://)(?:([^/@\s:'\"]+):)?[^/@\s:'\"]+@")  # scheme://user:password@host, scheme://token@host
@@ -65,6 +66,39 @@ def _lines(lines: Sequence[str]) -> Iterator[str]:
         if line.startswith("+++ "):
             pattern = IN_CODE if line.endswith(".py") else IN_TEXT
         yield pattern.sub(lambda found: f"{found['name']}{HIDDEN}", line)
+
+
+def secrets_in(content: Any, name: str = "") -> list[str]:
+    """`secret_values`, and the texts in plain containers that stand under the name of a secret."""
+    return sorted({*secret_values(), *_under_secret_names(content, name)}, key=len, reverse=True)
+
+
+def _under_secret_names(node: Any, name: str) -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield from _under_secret_names(value, str(key))
+    elif isinstance(node, list):
+        for value in node:
+            yield from _under_secret_names(value, name)
+    elif isinstance(node, str | int) and SECRET.search(name) and len(str(node)) >= SHORTEST:
+        yield str(node)
+
+
+def masked(node: Any, secrets: Sequence[str], name: str = "") -> Any:
+    """Plain containers without secrets: not under their names, and none of `secrets` within another text.
+
+    A reference under the name of a secret, such as ${oc.env:WANDB_API_KEY}, stays.
+    """
+    if isinstance(node, dict):
+        return {key: masked(value, secrets, str(key)) for key, value in node.items()}
+    if isinstance(node, list):
+        return [masked(value, secrets, name) for value in node]
+    secret = bool(SECRET.search(name))
+    if isinstance(node, int):
+        return HIDDEN if secret and len(str(node)) >= SHORTEST else node  # a number, but not True
+    if not isinstance(node, str):
+        return node
+    return HIDDEN if secret and not REFERENCE.fullmatch(node) else without_values(node, secrets)
 
 
 def everywhere(content: object, change: Callable[[str], str]) -> object:

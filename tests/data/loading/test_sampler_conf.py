@@ -72,7 +72,7 @@ def test_options_are_typed_below_data_sampler() -> None:
 )
 def test_a_wrong_option_is_refused_before_anything_is_read(override: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        check(composed("sampler=weighted", override))
+        check(composed("sampler=weighted", override), "train")
 
 
 @pytest.mark.parametrize("override", ["sampler=class_balanced", "data.sampler.samples=12"])
@@ -95,7 +95,7 @@ def test_an_evaluation_asks_for_nothing_that_the_sampler_needed(replaced: list[s
     saved.forget_limits(base)
     config = saved.with_groups(base, OverridesParser.create().parse_overrides(replaced))
     assert "gone.csv" not in yaml.safe_dump(config)
-    check(OmegaConf.create(config | {"run_dir": "run"}))
+    check(OmegaConf.create(config | {"run_dir": "run"}), "evaluate")
 
 
 def test_a_weights_file_is_found_from_any_folder_later(tmp_path: Path) -> None:

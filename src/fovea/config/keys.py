@@ -1,0 +1,263 @@
+"""The rules of config keys, in one table: type, how it is typed, what resume= and a saved config may do with it.
+
+A key that is not in the table gets the strict default: resume= changes it with force=true only, and a text in a section
+of parts is taken as a place to write to, which a saved config may name within the run's folder only.
+"""
+
+import functools
+from collections.abc import Iterator
+from enum import Enum
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(gt=0)]
+NonNegative = Annotated[int, Field(ge=0)]
+AtLeastZero = Annotated[float, Field(ge=0)]
+Limit = NonNegative | Share | None  # so many batches, or that part of them
+Text = Annotated[str, Field(min_length=1)]
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+FIXED = "fixed"  # in the column `resume`: the checkpoint brings it along or has to fit it, so not even force changes it
+
+
+class Typed(Enum):
+    """How a value is typed that Hydra's grammar must not read: 2024_01_05 would become the number 20240105."""
+
+    TEXT = "as it is"
+    TEXT_OR_FALSE = "the same, but for the word false"
+    PATH = "~ and variables of the environment are expanded"
+    PATH_FROM_HERE = "the same, and it is relative to the folder in which the command was typed"
+    PATH_OR_NAME = "the same where there is such a file; else it is a name"
+
+
+class Key(NamedTuple):
+    """A row of the table. Columns up to `must_exist` are about the key itself, the others about the keys below it too.
+
+    Attributes:
+        type: what pydantic accepts in strict mode; None: anything.
+        required: whether a composed config must have the key.
+        typed: how it is typed; None: in Hydra's grammar.
+        must_exist: it names a file.
+        starts: a training starts from it; what a run started from is not loaded again with its config.
+        resume: why resume= may change it; FIXED: it may not; None: with force=true only.
+        own: it belongs to one run or one machine: two runs are not compared by it.
+        here: it belongs to this machine, and is never taken from a saved config.
+        reads: it says what is read, from whatever place; a saved config may name any.
+        parts: a section of which parts are built: they may write files, or send what they log.
+        group: the group of conf/ that brings it anew for a trained run.
+        view: how images are read, as opposed to which: kept where a trained run is given other data.
+        division: how splits that a dataset lacks are taken from its training images.
+        from_data: it follows from the data that was read.
+    """
+
+    type: Any = None
+    required: bool = False
+    typed: Typed | None = None
+    must_exist: bool = False
+    starts: bool = False
+    resume: str | None = None
+    own: bool | None = None
+    here: bool | None = None
+    reads: bool | None = None
+    parts: bool | None = None
+    group: str | None = None
+    view: bool | None = None
+    division: bool | None = None
+    from_data: bool | None = None
+
+
+FOLDER = Key(typed=Typed.PATH, resume="where this machine keeps things", own=True, here=True)
+INPUT = Key(typed=Typed.PATH_FROM_HERE, own=True, reads=True)
+START = Key(str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, starts=True, resume=FIXED, reads=True)
+WEIGHTS = Key(typed=Typed.PATH_OR_NAME, starts=True, reads=True)
+OWN = Key(own=True)
+NAME = Key(typed=Typed.TEXT)
+SECTION = Key(dict, required=True, parts=True)
+FACT = Key(resume=FIXED, from_data=True)
+COUNT = Key(from_data=True)
+LENGTH = Key(own=True, from_data=True)
+SAME_IMAGES = "the images are compared by their fingerprint"
+WRITES = "where something is written"
+LASTS = "how long it runs; the log says where the schedule follows"
+LOOKS_ON = "it observes the training"
+SKIPS = "a run with skip from its start would be the same up to here"
+MACHINE = "the machine at hand; the log says what is no longer bit for bit the same"
+
+KEYS = {  # `*` stands for any part of a key
+    # the run
+    "task_name": Key(Text, typed=Typed.TEXT, resume="a name"),
+    "seed": Key(Annotated[int, Field(ge=0, lt=2**32)], required=True),
+    "mode": Key(Literal["min", "max"] | None),
+    "on_nan": Key(Literal["stop", "skip"], resume=SKIPS),
+    "weights": START,
+    "weights_min_share": Key(Share),
+    "freeze": Key(str | list[str] | None, resume=FIXED),
+    "ckpt_path": START,
+    "resume": INPUT,
+    "rerun": INPUT,
+    "run": INPUT,
+    "force": OWN,
+    "forced": OWN,
+    "started_from": OWN,
+    "run_dir": Key(resume="where the run lies", own=True),
+    "output_dir": OWN,
+    "runs_dir": FOLDER,
+    "data_dir": FOLDER,
+    "project_dir": Key(resume="where the code lies", own=True, here=True),
+    # evaluating and predicting
+    "split": Key(Literal["train", "val", "test", "all"]),
+    "source": INPUT,
+    "output": INPUT,
+    "top_k": Key(Positive),
+    "threshold": Key(Share),
+    # packing
+    "format": Key(Literal["files", "jpeg", "raw"]),
+    "short_side": Key(Positive | None),
+    "long_side": Key(Positive | None),
+    "quality": Key(Annotated[int, Field(ge=1, le=100)] | None),
+    "num_workers": Key(NonNegative),
+    "verify": Key(bool),
+    # what is known once the data has been read
+    "task": FACT,
+    "num_classes": FACT,
+    "class_names": FACT,
+    "class_counts": COUNT,
+    "epoch_images": COUNT,
+    "total_steps": LENGTH,
+    "schedule_length": LENGTH,
+    "schedule_epoch": LENGTH,
+    # parts
+    "model": SECTION._replace(resume=FIXED),
+    "model.name": NAME,
+    "model.weights": WEIGHTS,
+    "model.ckpt_path": WEIGHTS,
+    "model.checkpoint_path": Key(typed=Typed.PATH_OR_NAME, reads=True),
+    "loss": SECTION,
+    "loss.label_smoothing": Key(Share),
+    "optimizer": SECTION._replace(resume=FIXED),
+    "optimizer.lr": Key(Annotated[float, Field(gt=0)]),
+    "optimizer.weight_decay": Key(AtLeastZero),
+    "optimizer.momentum": Key(Fraction),
+    "parameter_groups": SECTION._replace(resume=FIXED),
+    "scheduler": SECTION._replace(resume=FIXED),
+    "scheduler.interval": Key(Literal["epoch", "step"], required=True),
+    "metrics": SECTION._replace(group="metrics"),
+    "per_class_metrics": SECTION._replace(group="metrics"),
+    "augment": SECTION._replace(group="augment"),
+    "mixing": Key(parts=True),
+    "preprocess": SECTION,
+    "checkpoint": Key(dict, required=True, resume="how often last.ckpt is written"),
+    "checkpoint.every_n_steps": Key(Positive | None),
+    "checkpoint.every_n_minutes": Key(Annotated[float, Field(gt=0)] | None),
+    # the data
+    "data": SECTION._replace(group="data"),
+    "data.root": Key(str | None, typed=Typed.PATH_FROM_HERE, resume=SAME_IMAGES, reads=True),
+    "data.store": Key(str | None, typed=Typed.PATH_FROM_HERE, resume=SAME_IMAGES, reads=True),
+    "data.store_cache": Key(typed=Typed.PATH_FROM_HERE, resume="copies of the same images", view=True),
+    "data.read": Key(resume=SAME_IMAGES, reads=True),
+    "data.read.cache": Key(typed=Typed.PATH_FROM_HERE, reads=False),
+    "data.read.root": Key(reads=False),
+    "data.read.year": NAME,
+    "data.read.split_column": Key(typed=Typed.TEXT_OR_FALSE),
+    "data.val_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
+    "data.test_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
+    "data.split_seed": Key(NonNegative, resume=SAME_IMAGES, division=True),
+    "data.image_size": Key(Positive, view=True),
+    "data.background": Key(Color, view=True),
+    "data.batch_size": Key(Positive, view=True),
+    "data.num_workers": Key(NonNegative, resume="an image's randomness is its own, whoever reads it", view=True),
+    "data.on_error": Key(Literal["raise", "skip"], resume=SKIPS, view=True),
+    "data.decode": Key(Literal["cpu", "cuda"], view=True),
+    "data.resident": Key(bool, view=True),
+    "data.sampler": Key(dict, view=True),
+    "data.sampler.samples": Key(Positive | None),
+    "data.sampler.repeats": Key(Positive),
+    "data.sampler.power": Key(AtLeastZero | None),
+    "data.sampler.class_weights": Key(dict[str, AtLeastZero] | None),
+    "data.sampler.file": Key(str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, reads=True),
+    **{
+        f"data.read.{name}": Key(typed=Typed.PATH)
+        for end in ("csv", "dir", "file", "folder", "path", "images", "annotations")
+        for name in (end, f"*_{end}")
+    },
+    **{f"data.read.{name}": NAME for end in ("column", "list", "separator", "ending") for name in (end, f"*_{end}")},
+    # the trainer
+    "trainer": SECTION._replace(group="trainer"),
+    "trainer.accelerator": Key(resume=MACHINE),
+    "trainer.devices": Key(Annotated[int, Field(ge=-1)] | str | list[NonNegative], resume=MACHINE),
+    "trainer.num_nodes": Key(Positive, resume=MACHINE),
+    "trainer.strategy": Key(resume=MACHINE),
+    "trainer.max_epochs": Key(Annotated[int, Field(ge=-1)] | None, resume=LASTS),
+    "trainer.max_steps": Key(Annotated[int, Field(ge=-1)], resume=LASTS),
+    "trainer.max_time": Key(resume=LASTS),
+    "trainer.min_epochs": Key(resume=LASTS),
+    "trainer.min_steps": Key(resume=LASTS),
+    "trainer.accumulate_grad_batches": Key(Positive),
+    "trainer.gradient_clip_val": Key(AtLeastZero | None),
+    "trainer.limit_train_batches": Key(Limit),
+    "trainer.limit_val_batches": Key(Limit),
+    "trainer.limit_test_batches": Key(Limit),
+    "trainer.default_root_dir": Key(typed=Typed.PATH, resume=WRITES),
+    "trainer.log_every_n_steps": Key(NonNegative, resume="what is logged when"),
+    "trainer.profiler": Key(resume=LOOKS_ON),
+    "trainer.detect_anomaly": Key(resume="it observes the training, and stops at an error"),
+    "trainer.enable_progress_bar": Key(resume=LOOKS_ON),
+    "trainer.enable_model_summary": Key(resume=LOOKS_ON),
+    # callbacks and loggers
+    "callbacks": SECTION._replace(group="callbacks"),
+    "callbacks.early_stopping": Key(resume=LASTS),
+    "callbacks.finite_loss.on_nan": Key(resume=SKIPS),
+    "callbacks.last.every_n_*": Key(resume="how often last.ckpt is written"),
+    "callbacks.progress": Key(resume=LOOKS_ON),
+    "callbacks.throughput": Key(resume=LOOKS_ON),
+    "callbacks.learning_rate": Key(resume=LOOKS_ON),
+    "callbacks.epoch_log": Key(resume=LOOKS_ON),
+    "callbacks.*.folder": Key(resume=WRITES),
+    "callbacks.*.dirpath": Key(typed=Typed.PATH, resume=WRITES),
+    "logger": SECTION._replace(group="logger", resume="what is logged where", own=True),
+    **{f"logger.*.{name}": NAME for name in ("name", "project", "group", "experiment_name")},
+    # folders, wherever they are named
+    "hydra.run.dir": Key(typed=Typed.PATH),
+    "hydra.sweep.dir": Key(typed=Typed.PATH),
+    "hydra.sweep.subdir": NAME,
+    "*.save_dir": Key(typed=Typed.PATH),
+    "*.dirpath": Key(typed=Typed.PATH),
+    "*.default_root_dir": Key(typed=Typed.PATH),
+}
+PATTERNS = {key: row for key, row in KEYS.items() if "*" in key}
+
+
+@functools.cache
+def row(key: str) -> Key:
+    """The row of exactly this key; an empty one where the table has none."""
+    return KEYS.get(key) or next((found for pattern, found in PATTERNS.items() if fnmatchcase(key, pattern)), Key())
+
+
+@functools.cache
+def rule(key: str, column: str) -> Any:
+    """What a column says of a key, or of the nearest section that it lies in; None: nothing."""
+    parts = key.split(".")
+    rows = (row(".".join(parts[:n])) for n in range(len(parts), 0, -1))
+    return next((value for found in rows if (value := getattr(found, column)) is not None), None)
+
+
+def names(column: str) -> list[str]:
+    """The keys of the table whose own row has something in this column, patterns aside."""
+    return [key for key, found in KEYS.items() if getattr(found, column) and key not in PATTERNS]
+
+
+def dotted(node: Any, place: str = "", into_lists: bool = False) -> Iterator[tuple[str, Any]]:
+    """(dotted key, value) of everything in plain containers that is no mapping, and of empty mappings.
+
+    `into_lists` goes through lists too: `a.0.b`.
+    """
+    items: Any = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    if node and (isinstance(node, dict) or (into_lists and isinstance(node, list))):
+        for key, value in items:
+            yield from dotted(value, f"{place}.{key}" if place else str(key), into_lists)
+    else:
+        yield place, node
