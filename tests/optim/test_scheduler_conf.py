@@ -11,7 +11,7 @@ import torch
 from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch.optim import SGD
+from torch.optim import SGD, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from fovea.config.run_length import fill_in
@@ -93,10 +93,8 @@ OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, the run's length, a
     "step": lambda s, n, e: 0.1 ** (s // math.ceil(n / 3)),
     "multistep": lambda s, n, e: 0.1 ** sum(s >= math.ceil(a * n / 9) for a in (3, 6, 8)),
     "constant": lambda s, n, e: 1.0,
-    "constant_lr": lambda s, n, e: 0.1 if s < math.ceil(n / 20) else 1.0,
     "linear": lambda s, n, e: 1 - s / n,
     "exponential": lambda s, n, e: 0.95 ** (s / e),
-    "multiplicative": lambda s, n, e: 0.95 ** (s / e),
     "cosine": lambda s, n, e: cosine(s / n),
     "cosine_restarts": lambda s, n, e: restarts(s, n),
     "polynomial": lambda s, n, e: (1 - s / n) ** 2,
@@ -107,6 +105,20 @@ OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, the run's length, a
     "chained": lambda s, n, e: warmup(s, n) * 0.95 ** (s / e),
     "inverse_square_root": lambda s, n, e: min((s + 1) / (5 * e), math.sqrt(5 * e / (s + 1))),
 }
+
+
+def test_each_of_torchs_schedules_has_a_yaml() -> None:
+    theirs = {name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name[0].isupper()}
+    theirs = {name for name in theirs if issubclass(vars(lr_scheduler)[name], LRScheduler)} - {"LRScheduler"}
+    ours = {type(build(name)).__name__ for name in GROUPS["scheduler"]}
+    assert theirs - ours == {"MultiplicativeLR"}  # by one factor it is exponential, and by a function LambdaLR
+
+
+@pytest.mark.parametrize("interval", ["epoch", "step"])
+def test_constant_may_begin_with_a_part_of_the_rate_for_five_epochs(interval: str) -> None:
+    scheduler = build("constant", "scheduler.factor=0.1", f"scheduler.interval={interval}", batches=2)
+    n = 5 if interval == "epoch" else 10
+    assert list(rates(scheduler, n + 2)) == [pytest.approx([0.08, 0.008])] * n + [pytest.approx([0.8, 0.08])] * 2
 
 
 @pytest.mark.filterwarnings("error")

@@ -89,8 +89,3 @@ def inverse_square_root(step: int, warmup_steps: int) -> float:
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, eq. 3, scaled to a peak of 1, at s = W - 1.
     """
     return min((step + 1) / warmup_steps, math.sqrt(warmup_steps / (step + 1)))
-
-
-def constant_factor(step: int, factor: float) -> float:
-    """What MultiplicativeLR multiplies the learning rate by at each step: the same `factor`."""
-    return factor
