@@ -5,13 +5,15 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import hydra
 import pytest
 from conf_groups import GROUPS, chosen, composed
+from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object, instantiate
 from lightning import Trainer
 from omegaconf import OmegaConf
 
-from fovea.config.resolvers import CONF, PROJECT
+from fovea.config.resolvers import CONF, PROJECT, register_resolvers
 
 # The n-th option of every group at once, so that a few composed configs hold every yaml. Their parts are looked at one
 # by one, so it doesn't matter that some would not train together. Schedules are the most: optim/ builds each of them.
@@ -76,6 +78,30 @@ def test_the_stem_follows_from_the_image_size_unless_it_is_typed() -> None:
     small, large = (composed("model=se_resnet", f"data.image_size={size}") for size in (32, 224))
     typed = composed("model=se_resnet", "data.image_size=32", "model.stem=standard")
     assert (small.model.stem, large.model.stem, typed.model.stem) == ("small", "standard", "standard")
+
+
+FOLDERS = {  # program -> the name of its log, its folder, a sweep's folder
+    "train": ("train", "runs/task/<stamp>", "runs/task/sweep_<stamp>/0"),
+    "rerun": ("train", "runs/task/<stamp>", "runs/task/sweep_<stamp>/0"),
+    "resume": ("train", "runs/task/before", "runs/task/sweep_<stamp>/0"),
+    "evaluate": ("evaluate", "runs/task/before/evaluate/<stamp>", "runs/task/before/evaluate/sweep_<stamp>/0"),
+    "predict": ("predict", "runs/task/before/predict/<stamp>", "runs/task/before/predict/sweep_<stamp>/0"),
+    "pack": ("pack", ".", "runs/task/sweep_<stamp>/0"),
+}
+
+
+@pytest.mark.parametrize("program", FOLDERS)
+def test_each_program_writes_to_its_own_folder(program: str) -> None:
+    register_resolvers()
+    ConfigStore.instance().store(name="run_config", node={})
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose(program, return_hydra_config=True)
+    here = {"runs_dir": "runs", "task_name": "task", "run": "runs/task/before", "resume": "runs/task/before"}
+    cfg.hydra.job.num = 0
+    options = OmegaConf.merge(here, {"hydra": cfg.hydra}).hydra
+    folders = (options.run.dir, f"{options.sweep.dir}/{options.sweep.subdir}")
+    stamped = [re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\w{6}", "<stamp>", folder) for folder in folders]
+    assert (options.job.name, *stamped) == FOLDERS[program]
 
 
 def test_every_variable_that_the_conf_reads_is_in_the_example() -> None:

@@ -23,7 +23,7 @@ REASONS = {  # options that people ask for and that can't be there
     "hydra/sweeper/optuna": 'hydra/sweeper=optimize needs a plugin: pip install -e ".[optuna]"',
     "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
     **{
-        f"optimizer/{name.lower()}": f"{name} takes Adam's arguments: optimizer=adam optimizer._target_=torch.optim.{name}"
+        f"optimizer/{name.lower()}": f"{name} is Adam's yaml: optimizer=adam optimizer._target_=torch.optim.{name}"
         for name in ("Adamax", "NAdam", "RAdam")
     },
     "scheduler/multiplicative": "by one factor it is scheduler=exponential; by a function of yours: docs/training.md",
