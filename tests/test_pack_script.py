@@ -104,13 +104,6 @@ def test_each_format_has_its_usual_options(invoke: Invoke, tmp_path: Path, folde
         assert (options["short_side"], options["long_side"], options["quality"]) == expected
 
 
-def test_help_shows_the_keys(invoke: Invoke) -> None:
-    code, out, _ = invoke(PACK, "--help")
-    assert code == 0
-    assert "python scripts/pack.py data=<name> output=<folder>" in out
-    assert "long_side: ${usual.${format}.long_side}" in out
-
-
 @pytest.mark.slow
 def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "in", images=1500)

@@ -77,15 +77,6 @@ def test_a_run_that_is_not_there_is_named(invoke: Invoke, name: str, arguments: 
     assert said in err
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "predict"])
-def test_help_shows_usage_groups_and_config(invoke: Invoke, name: str) -> None:
-    code, out, _ = invoke(name, "--help")
-    assert code == 0
-    assert "python src/train.py [overrides]" in out
-    assert "model: mobilenet_v2, se_resnet" in out
-    assert "ckpt_path: null" in out
-
-
 def test_cfg_job_shows_the_config_as_the_overrides_leave_it(invoke: Invoke) -> None:
     code, out, _ = invoke("train", "--cfg", "job", "optimizer.lr=0.25", "model=mobilenet_v2")
     assert code == 0

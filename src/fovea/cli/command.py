@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -11,9 +11,11 @@ from hydra.core.override_parser.types import Override, OverrideType
 
 from fovea.cli.paths import with_value
 from fovea.config import resume_rules, saved, untrusted
-from fovea.config.check import Program
 from fovea.config.keys import rule
 from fovea.config.resolvers import CONF
+
+if TYPE_CHECKING:
+    from fovea.config.check import Program
 
 
 class Command(NamedTuple):
@@ -25,7 +27,7 @@ class Command(NamedTuple):
         source: the run folder that values come from, if any.
     """
 
-    config_name: Program
+    config_name: "Program"
     words: list[str]
     source: untrusted.Source | None = None
 
@@ -39,7 +41,7 @@ class Command(NamedTuple):
         return not {"--help", "-h"}.isdisjoint(self.words)
 
 
-def read_command(config_name: Program, keys: Sequence[str], typed: list[str]) -> Command:
+def read_command(config_name: "Program", keys: Sequence[str], typed: list[str]) -> Command:
     """The command that was typed; a saved run that it names is put where the yaml finds it, as `run_config`.
 
     Args:
@@ -66,7 +68,7 @@ def read_command(config_name: Program, keys: Sequence[str], typed: list[str]) ->
     base, source = _saved_run(key, Path(str(folder)), overrides)
     ConfigStore.instance().store(name="run_config", node=base)
     in_base = {o.input_line for o in _groups(overrides)}
-    name: Program = "resume" if key == "resume" else "rerun" if key == "rerun" else config_name
+    name: "Program" = "resume" if key == "resume" else "rerun" if key == "rerun" else config_name
     return Command(name, [word for word in typed if word not in in_base], source)
 
 

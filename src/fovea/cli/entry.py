@@ -23,6 +23,7 @@ import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra._internal.callbacks import Callbacks  # the one thing of run_job's that has no public name
@@ -40,16 +41,18 @@ from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import make_absolute, quoted
 from fovea.cli.suggest import refuse_options
 from fovea.cli.sweep import Sweep, is_sweep, with_sweeps_command
-from fovea.config.check import Program, check, check_overrides, to_type_again
 from fovea.config.resolvers import CONF, register_resolvers
 from fovea.distributed.rank import is_first
+
+if TYPE_CHECKING:
+    from fovea.config.check import Program
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
 log = logging.getLogger(__name__)
 
 
-def entry(config_name: Program, *saved_run: str) -> Callable[[Job], Callable[[], None]]:
+def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[], None]]:
     """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
@@ -169,6 +172,8 @@ def _with_hydra(asked: Command, typed: list[str], job: Job, trains: bool) -> Non
 
 
 def _check(cfg: DictConfig, composed: Command) -> None:
+    from fovea.config.check import check, check_overrides  # pydantic takes a fifth of a second, and --help needs none
+
     check(cfg, composed.config_name, composed.source)
     check_overrides(cfg, composed.config_name, composed.words)
 
@@ -179,6 +184,8 @@ def _make_absolute(cfg: DictConfig) -> None:
 
 def _begin(job: Job, cfg: DictConfig) -> None:
     if not {"run", "usual"} & set(cfg) and is_first():  # neither evaluating nor packing: it trains
+        from fovea.config.check import to_type_again
+
         for line in to_type_again(cfg):
             log.warning(line)
     job(cfg)

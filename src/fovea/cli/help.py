@@ -1,32 +1,128 @@
-"""What `--help` says."""
+"""What `--help` says: how a program is called, its groups with their options, and its keys.
+
+Each key is described by its comment in conf/. (Hydra's own help loads every yaml, twice.)
+"""
+
+import json
+import re
+import shutil
+import textwrap
+from collections.abc import Container, Iterable, Iterator
+from contextlib import suppress
+from typing import Any
 
 import hydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from fovea.cli import yaml_comments
 from fovea.cli.command import Command
 from fovea.config.resolvers import CONF
+from fovea.config.secrets import secret_values, without_secrets
 
-USAGE = """fovea: image classification, single-label and multi-label
-
-  python src/train.py [overrides]                        train, then test the best checkpoint
-  python src/train.py resume=<run folder> [overrides]    go on where a run stopped
-  python src/train.py rerun=<run folder>                 train it again, and say whether the result is identical
-  python src/train.py -m seed=0,1,2 model=a,b            a sweep
-  python src/evaluate.py run=<run folder> [overrides]    test a run again, or on other data
-  python src/predict.py run=<run folder> source=<images> output=<.csv|.json|.parquet>
-  python scripts/pack.py data=<name> output=<folder>     pack a dataset for fast reading (data.store=<folder>)
-
-A run folder may also be typed as last, the newest in RUNS_DIR; run=<run folder>/checkpoints/last.ckpt takes that
-checkpoint instead of the best one.
-group=option takes conf/<group>/<option>.yaml; key.subkey=value sets a value; +key=value adds one.
---cfg job shows the config and runs nothing; --hydra-help, --info and -m are Hydra's.
-"""
+TRAIN = "train"
+DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
+GROUPS = {"evaluate": ("data", "trainer"), "predict": ("trainer",), "pack": ("data",)}  # train has all
+KEYS = {  # beside a program's own; train has all
+    "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
+    "predict": ("data.batch_size", "data.num_workers"),
+    "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
+}
+FIRST = ("", "checkpoint", "data", "model", "optimizer", "scheduler", "loss", "trainer")  # sections, the others after
+ROOT = "Keys, with the values that they have"
+COLUMN = 32  # where descriptions begin
+NOTES = (
+    "group=option takes conf/<group>/<option>.yaml, group=[a,b] several of them, key=value sets a value and +key=value "
+    "adds one. --cfg job shows the whole config and runs nothing. --hydra-help and --info are Hydra's own."
+)
 
 
 def help_text(command: Command) -> str:
-    """Usage, groups and the config as the overrides leave it. (Hydra's own help loads every yaml, twice.)"""
-    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
-    groups = [f"  {f.name}: {', '.join(sorted(y.stem for y in f.glob('*.yaml')))}" for f in folders]
+    """How the program is called, its groups and its keys, as the overrides leave them."""
+    name, words = command.config_name, [word for word in command.words if not word.startswith("-")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = hydra.compose(command.config_name, [word for word in command.words if not word.startswith("-")])
-    return "\n".join([USAGE, "Groups", *groups, "", "Config", OmegaConf.to_yaml(composed)])
+        cfg = hydra.compose(name, words, return_hydra_config=True)
+    choices = {"data": "base/images"} | dict(cfg.hydra.runtime.choices)
+    width = min(shutil.get_terminal_size((80, 24)).columns, 120)
+    lines = [yaml_comments.head((CONF / f"{name}.yaml").read_text("utf-8")), *_group_lines(name, choices, width)]
+    described = descriptions(name, choices)
+    lines += [*_key_lines(name, _values(cfg, described), described, width), "", *textwrap.wrap(NOTES, width)]
+    return without_secrets("\n".join(lines), secret_values())
+
+
+def descriptions(name: str, choices: dict[str, Any]) -> dict[str, str]:
+    """Dotted key -> words, from the program's yaml and of each group the chosen one, or all where several may be."""
+    found: dict[str, str] = {}
+    for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
+        option = choices.get(group.name, "*")
+        for file in sorted(group.glob(f"{option}.yaml")) if option else ():
+            found |= yaml_comments.described(file, group.name)
+    return found | yaml_comments.described(CONF / f"{name}.yaml")
+
+
+def _group_lines(name: str, choices: dict[str, Any], width: int) -> Iterator[str]:
+    folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
+    shown = [folder for folder in folders if name == TRAIN or folder.name in GROUPS.get(name, ())]
+    if shown:
+        yield "\nGroups, with the options that they have"
+    for folder in shown:
+        chosen = choices.get(folder.name, "[...]") if name in (TRAIN, "pack") else "..."
+        options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        yield from _row(f"{folder.name}={'null' if chosen is None else chosen}", options, width)
+
+
+def _key_lines(name: str, values: dict[str, str], words: dict[str, str], width: int) -> Iterator[str]:
+    """A row for each key, by section."""
+    sections: dict[str, list[str]] = {}
+    for key in _shown(name, values, words):
+        row = _row(f"{key}={values[key]}" if key in values else key, words.get(key, ""), width)
+        sections.setdefault(key.partition(".")[0] if "." in key else "", []).extend(row)
+    for section in sorted(sections, key=lambda title: FIRST.index(title) if title in FIRST else len(FIRST)):
+        title = f"{section}: {words[section]}" if section in words else section or ROOT
+        yield from ["", *textwrap.wrap(title, width), *sections[section]]
+
+
+def _shown(name: str, values: Iterable[str], described: Container[str]) -> list[str]:
+    """The dotted keys to show; some are described and not in the config, where no run is typed."""
+    there = [key for key in values if not key.startswith("hydra.")]
+    if name == TRAIN:
+        return [*there, "hydra.run.dir", "hydra.sweep.dir"]
+    own = re.findall(r"(?m)^(?!defaults|hydra|usual)(\w+):", (CONF / f"{name}.yaml").read_text("utf-8"))
+    for beside in KEYS.get(name, ()):
+        found = [key for key in there if key == beside or key.startswith(f"{beside}.")]
+        own += found or [beside] * (beside in described)
+    return [*own, "hydra.run.dir"]
+
+
+def _values(cfg: DictConfig, described: Container[str]) -> dict[str, str]:
+    """Dotted key -> its value as it is typed, without keys that only pass another key's value on."""
+    leaves = dict(_leaves(OmegaConf.to_container(cfg)))
+    return {key: _typed(cfg, key, raw) for key, raw in leaves.items() if key in described or "${" not in str(raw)}
+
+
+def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{place}{key}.")
+        elif not str(key).startswith("_"):
+            yield f"{place}{key}", value
+
+
+def _typed(cfg: DictConfig, key: str, raw: Any) -> str:
+    """An expression as it stands, unless it gives a number or a word."""
+    if isinstance(raw, str) and "${" in raw and not key.startswith("hydra."):
+        with suppress(OmegaConfBaseException):
+            computed = OmegaConf.select(cfg, key)
+            if isinstance(computed, int | float) or (isinstance(computed, str) and computed.isidentifier()):
+                raw = computed
+    return (
+        raw if isinstance(raw, str) and raw else json.dumps(raw, separators=(",", ":"), ensure_ascii=False, default=str)
+    )
+
+
+def _row(key: str, words: str, width: int) -> list[str]:
+    """`key` and, from COLUMN on, what it is; below it where the key is too long."""
+    key = f"  {key}" if len(key) <= width - 2 else f"  {key[: width - 5]}..."
+    lines = textwrap.wrap(words, width - COLUMN)
+    first = key.ljust(COLUMN) + lines.pop(0) if lines and len(key) < COLUMN else key
+    return [first, *(" " * COLUMN + line for line in lines)]

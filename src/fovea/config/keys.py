@@ -10,16 +10,16 @@ from enum import Enum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[int, Field(gt=0)]
-NonNegative = Annotated[int, Field(ge=0)]
-AtLeastZero = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Ge(0), Le(1)]
+Fraction = Annotated[float, Ge(0), Lt(1)]
+Positive = Annotated[int, Gt(0)]
+NonNegative = Annotated[int, Ge(0)]
+AtLeastZero = Annotated[float, Ge(0)]
 Limit = NonNegative | Share | None  # so many batches, or that part of them
-Text = Annotated[str, Field(min_length=1)]
-Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+Text = Annotated[str, MinLen(1)]
+Color = Annotated[list[Annotated[int, Ge(0), Le(255)]], Len(3, 3)]
 
 FIXED = "fixed"  # in the column `resume`: the checkpoint brings it along or has to fit it, so not even force changes it
 
@@ -90,7 +90,7 @@ MACHINE = "the machine at hand; the log says what is no longer bit for bit the s
 KEYS = {  # `*` stands for any part of a key
     # the run
     "task_name": Key(Text, typed=Typed.TEXT, resume="a name"),
-    "seed": Key(Annotated[int, Field(ge=0, lt=2**32)], required=True),
+    "seed": Key(Annotated[int, Ge(0), Lt(2**32)], required=True),
     "mode": Key(Literal["min", "max"] | None),
     "on_nan": Key(Literal["stop", "skip"], resume=SKIPS),
     "weights": START,
@@ -118,7 +118,7 @@ KEYS = {  # `*` stands for any part of a key
     "format": Key(Literal["files", "jpeg", "raw"]),
     "short_side": Key(Positive | None),
     "long_side": Key(Positive | None),
-    "quality": Key(Annotated[int, Field(ge=1, le=100)] | None),
+    "quality": Key(Annotated[int, Ge(1), Le(100)] | None),
     "num_workers": Key(NonNegative),
     "verify": Key(bool),
     # what is known once the data has been read
@@ -139,7 +139,7 @@ KEYS = {  # `*` stands for any part of a key
     "loss": SECTION,
     "loss.label_smoothing": Key(Share),
     "optimizer": SECTION._replace(resume=FIXED),
-    "optimizer.lr": Key(Annotated[float, Field(gt=0)]),
+    "optimizer.lr": Key(Annotated[float, Gt(0)]),
     "optimizer.weight_decay": Key(AtLeastZero),
     "optimizer.momentum": Key(Fraction),
     "parameter_groups": SECTION._replace(resume=FIXED),
@@ -152,7 +152,7 @@ KEYS = {  # `*` stands for any part of a key
     "preprocess": SECTION,
     "checkpoint": Key(dict, required=True, resume="how often last.ckpt is written"),
     "checkpoint.every_n_steps": Key(Positive | None),
-    "checkpoint.every_n_minutes": Key(Annotated[float, Field(gt=0)] | None),
+    "checkpoint.every_n_minutes": Key(Annotated[float, Gt(0)] | None),
     # the data
     "data": SECTION._replace(group="data"),
     "data.root": Key(str | None, typed=Typed.PATH_FROM_HERE, resume=SAME_IMAGES, reads=True),
@@ -188,11 +188,11 @@ KEYS = {  # `*` stands for any part of a key
     # the trainer
     "trainer": SECTION._replace(group="trainer"),
     "trainer.accelerator": Key(resume=MACHINE),
-    "trainer.devices": Key(Annotated[int, Field(ge=-1)] | str | list[NonNegative], resume=MACHINE),
+    "trainer.devices": Key(Annotated[int, Ge(-1)] | str | list[NonNegative], resume=MACHINE),
     "trainer.num_nodes": Key(Positive, resume=MACHINE),
     "trainer.strategy": Key(resume=MACHINE),
-    "trainer.max_epochs": Key(Annotated[int, Field(ge=-1)] | None, resume=LASTS),
-    "trainer.max_steps": Key(Annotated[int, Field(ge=-1)], resume=LASTS),
+    "trainer.max_epochs": Key(Annotated[int, Ge(-1)] | None, resume=LASTS),
+    "trainer.max_steps": Key(Annotated[int, Ge(-1)], resume=LASTS),
     "trainer.max_time": Key(resume=LASTS),
     "trainer.min_epochs": Key(resume=LASTS),
     "trainer.min_steps": Key(resume=LASTS),
