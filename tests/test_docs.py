@@ -76,3 +76,10 @@ def test_every_option_that_the_tables_of_the_guides_name_is_a_yaml() -> None:
             named = [name for row in body.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
             assert named
             assert set(named) <= set(GROUPS[header])
+
+
+def test_the_table_of_own_parts_names_every_group_and_files_that_are_there() -> None:
+    text = (PROJECT / "docs" / "own-parts.md").read_text("utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| (?:none|`([\w/.]+)`) \| .+ \|$", text, re.MULTILINE)
+    assert sorted(group for groups, _ in rows for group in re.findall(r"\w+", groups)) == sorted(GROUPS)
+    assert not [place for _, place in rows if not (PROJECT / "src" / "fovea" / place).exists()]
