@@ -21,7 +21,7 @@ TRAINER += ("val_check_interval", "check_val_every_n_epoch", "log_every_n_steps"
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A folder with a run's config.yaml."""
-    saved.save(composed("data.batch_size=24"), tmp_path / "config.yaml")
+    saved.save(composed("data.batch_size=24"), tmp_path)
     return tmp_path
 
 

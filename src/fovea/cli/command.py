@@ -68,7 +68,7 @@ def read_command(config_name: "Program", keys: Sequence[str], typed: list[str]) 
     base, source = _saved_run(key, Path(str(folder)), overrides)
     ConfigStore.instance().store(name="run_config", node=base)
     in_base = {o.input_line for o in _groups(overrides)}
-    name: "Program" = "resume" if key == "resume" else "rerun" if key == "rerun" else config_name
+    name: Program = "resume" if key == "resume" else "rerun" if key == "rerun" else config_name
     return Command(name, [word for word in typed if word not in in_base], source)
 
 

@@ -8,7 +8,19 @@ PROJECT = Path(__file__).resolve().parents[3]
 PYTHON = (3, 11)
 NEEDED = (  # pyproject.toml's dependencies, as they are imported; torchcodec may be missing
     *("torch", "torchvision", "lightning", "torchmetrics", "hydra", "omegaconf", "yaml", "pydantic", "dotenv"),
-    *("numpy", "PIL", "simplejpeg", "safetensors", "fsspec", "filelock", "sklearn", "scipy", "tensorboard", "rich"),
+    *(
+        "annotated_types",
+        "numpy",
+        "PIL",
+        "simplejpeg",
+        "safetensors",
+        "fsspec",
+        "filelock",
+        "sklearn",
+        "scipy",
+        "tensorboard",
+        "rich",
+    ),
 )
 
 
