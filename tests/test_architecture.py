@@ -11,17 +11,23 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = ("train.py", "evaluate.py", "predict.py", "export.py", "fovea/build.py", "fovea/cli/", "fovea/config/")
+HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
-# What a folder or file of the package may import of the package, besides itself and files.py. build.py may import all.
+TORCH_FREE = (
+    *("cli/", "config/", "files.py", "distributed/rank.py"),
+    *("runs/results_file.py", "runs/checkpoint_names.py"),
+)
+# What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
+# replaces its folder's. build.py may import all.
 MAY_IMPORT = {
-    "cli": ("config", "distributed/rank.py"),
-    "config": (),
+    "cli": ("config", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"),
+    "config": ("runs/results_file.py",),
     "runs": ("config", "training", "cli/messages.py", "data/fingerprint.py"),
     "training": ("distributed", "data/index.py"),
     "distributed": ("cli/messages.py",),
     "task.py": ("training",),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers", "report"), ()),
-    "files.py": (),
+    **dict.fromkeys(("files.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()),
     "data": ("data/scan",),
     "data/scan": ("data", "data/pixels"),
     "data/pixels": ("data",),
@@ -45,17 +51,23 @@ def imported(source: str) -> set[str]:
 
 def broken(file: str, names: Iterable[str]) -> list[str]:
     """The imports that break a rule."""
-    wrong = [
-        name for name in names if name.split(".")[0] in ("hydra", "omegaconf") and not file.startswith(KNOWS_HYDRA)
-    ]
+    libraries = {name: name.split(".")[0] for name in names}
+    wrong = [name for name, first in libraries.items() if first in HYDRA and not file.startswith(KNOWS_HYDRA)]
     file = file.removeprefix("fovea/")
+    ours = {module for name in names if (module := file_of(name))}
+    if file.startswith(TORCH_FREE):
+        wrong += [name for name, first in libraries.items() if first in TORCH]
+        wrong += [module for module in ours if not module.startswith(TORCH_FREE)]
+    allowed = allowed_for(file)
+    return wrong + [module for module in ours if allowed is not None and not {module, room_of(module)} & allowed]
+
+
+def allowed_for(file: str) -> set[str] | None:
+    """The folders and files that a file of the package may import; None for all."""
     room = room_of(file)
-    if room in ("cli", "config", "files.py") or file == "distributed/rank.py":
-        wrong += [name for name in names if name.split(".")[0] in TORCH]
-    if room in MAY_IMPORT:
-        ours = {module for name in names if (module := file_of(name))}
-        wrong += [module for module in ours if not {module, room_of(module)} & {room, "files.py", *MAY_IMPORT[room]}]
-    return wrong
+    if file in MAY_IMPORT:
+        return {"files.py", *MAY_IMPORT[file]}
+    return {room, "files.py", *MAY_IMPORT[room]} if room in MAY_IMPORT else None
 
 
 def room_of(file: str) -> str:
@@ -92,6 +104,10 @@ def test_no_file_imports_what_its_place_forbids(file: str) -> None:
         ("fovea/config/x.py", "import torch.nn"),
         ("fovea/config/x.py", "from fovea.cli.messages import line"),
         ("fovea/config/x.py", "from fovea import build"),
+        ("fovea/config/x.py", "from fovea.runs.run_folder import Results"),
+        ("fovea/runs/results_file.py", "from fovea.runs.run_folder import Results"),
+        ("fovea/runs/checkpoint_names.py", "import torch"),
+        ("fovea/files.py", "from fovea.config import secrets"),
     ],
 )
 def test_a_forbidden_import_is_found(file: str, source: str) -> None:

@@ -1,5 +1,9 @@
+import errno
+import fcntl
+import hashlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fovea.config.resolvers import PROJECT
-from fovea.files import read_json, write_safely
+from fovea.files import LockedError, atomic_write, locked, read_json, sha256, short_digest, write_safely
 
 PROGRAM = """
 import os, sys
@@ -78,3 +82,41 @@ def test_a_ctrl_c_while_an_error_is_written_down_stays_a_ctrl_c(
         except OSError:
             write_safely(tmp_path / "x.yaml", "new")
     assert not list(tmp_path.iterdir())
+
+
+def test_several_writers_at_once_leave_one_of_their_contents_whole(tmp_path: Path) -> None:
+    file = tmp_path / "x.bin"
+    with atomic_write(file) as first, atomic_write(file) as second:
+        first.write_bytes(b"first")
+        second.write_bytes(b"second")
+    assert file.read_bytes() == b"first"  # it is renamed last
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="missing"), atomic_write(tmp_path / "x.bin"):
+        (tmp_path / "missing").read_bytes()
+
+
+def test_a_lock_is_refused_to_others_and_names_its_owner(tmp_path: Path) -> None:
+    for _ in range(2):  # it is free again after its end
+        with locked(tmp_path / "lock"), pytest.raises(LockedError) as error, locked(tmp_path / "lock"):
+            pytest.fail("not reached")
+        assert str(error.value) == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_where_a_file_system_has_no_locks_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with locked(tmp_path / "lock"):
+        pass
+    assert "no locks (No locks available)" in caplog.text
+
+
+def test_digests_are_those_of_all_parts_in_a_row() -> None:
+    assert sha256([b"ab", b"", b"c"]) == hashlib.sha256(b"abc").digest()
+    assert short_digest(iter([b"a", b"bc"])) == "ba7816bf8f01cfea"  # FIPS 180-4's example begins so

@@ -1,49 +1,68 @@
-"""The small files of a run's folder: written so that neither a full disk nor a kill spoils them, and read again."""
+"""Atomic writes, locks and digests of files. Imports no torch: the command line uses it too."""
 
+import errno
+import hashlib
 import json
+import logging
 import os
-import time
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import UnionType
 from typing import Any
 
-BEGAN = time.time()  # of this process, nearly: torch is imported after this
-GO_ON_FROM = ("new.ckpt", "last.ckpt", "previous.ckpt")  # in checkpoints/: a resumed run takes the first that is whole
-RESULTS: dict[str, type | UnionType] = {
-    "status": str,
-    "monitor": str | None,
-    "seconds": float | int | None,
-    "best": dict | None,
-    "test": dict | None,
-}
+log = logging.getLogger(__name__)
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # the file system has none
+
+
+class LockedError(Exception):
+    """Another process holds the lock; the text names that process and its host, where they are known."""
 
 
 @contextmanager
-def replacing(file: Path, beside: Path) -> Iterator[None]:
-    """Within, `beside` is written; then it is flushed to the disk and renamed. Readers see the old or the new, whole.
+def atomic_write(file: Path, temporary: Path | None = None) -> Iterator[Path]:
+    """Give a temporary path to write to; at the end it is flushed to the disk and renamed to `file`.
+
+    A reader, or a crash at any moment, sees the old content or the new one, never a part. After an error the temporary
+    file is removed.
+
+    Args:
+        file: its folder exists.
+        temporary: a path on the same file system, for the only writer of `file`: what a killed process left there is
+            then overwritten. Without it each writer has a path of its own, so that several may write at once.
 
     Raises:
-        OSError: naming `file`; what was there before is intact.
+        OSError: naming `file`, whose old content is intact.
     """
+    temporary = temporary or file.with_name(f"{file.name}.{os.urandom(4).hex()}.tmp")
     try:
-        yield
-        _to_disk(beside)
-        os.replace(beside, file)
+        yield temporary
+        _flush(temporary)
+        rename(temporary, file)
     except BaseException as error:
         with suppress(OSError):
-            beside.unlink()
-        # torch's zip writer covers up what the system said
-        cause = error.__context__ if isinstance(error, RuntimeError) else error
-        if isinstance(cause, OSError):
-            raise OSError(cause.errno, cause.strerror, str(file)) from None
+            temporary.unlink()
+        if isinstance(error, OSError) and error.errno and error.filename in (None, str(temporary)):
+            raise OSError(error.errno, error.strerror, str(file)) from None
         raise
-    with suppress(OSError):  # not every file system takes it
-        _to_disk(file.parent)  # a rename survives a power cut only once its folder is on the disk
 
 
-def _to_disk(path: Path) -> None:
+def write_safely(file: Path, text: str) -> None:
+    """Write a text atomically; raises as `atomic_write` does."""
+    with atomic_write(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def rename(file: Path, new: Path) -> None:
+    """Rename a file in its folder, replacing `new`; a power cut does not undo it."""
+    os.replace(file, new)
+    with suppress(OSError):  # some file systems can't flush a folder
+        _flush(new.parent)
+
+
+def _flush(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -51,20 +70,59 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-def write_safely(file: Path, text: str) -> None:
-    """All of it or none; raises as `replacing` does."""
-    beside = file.with_name(f"{file.name}.{os.getpid()}.tmp")  # each rank of a sweep may write the same one
-    with replacing(file, beside):
-        beside.write_text(text, encoding="utf-8")
+@contextmanager
+def locked(file: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock `file`. The system releases it when the process ends, even if it is killed.
+
+    Where the file system has no locks, a warning says so and nothing is locked.
+
+    Args:
+        file: is created and stays; the process that holds the lock is named in `<file>.owner`.
+        wait: until another process releases the lock.
+
+    Raises:
+        LockedError: another process holds it.
+    """
+    from filelock import FileLock, Timeout  # takes 50 ms to import
+
+    lock, owner = FileLock(file, fallback_to_soft=False), file.with_name(f"{file.name}.owner")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise LockedError(owner.read_text("utf-8") if owner.exists() else "an unknown process") from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        log.warning("%s: this file system has no locks (%s): use it from one process at a time", file, error.strerror)
+    try:
+        owner.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            owner.unlink()
+        lock.release()
+
+
+def sha256(parts: Iterable[bytes]) -> bytes:
+    """SHA-256 of all parts in a row, 32 bytes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.digest()
+
+
+def short_digest(parts: Iterable[bytes]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of all parts in a row."""
+    return sha256(parts).hex()[:16]
 
 
 def read_json(file: Path, kinds: Mapping[str, type | UnionType], remedy: str) -> dict[str, Any]:
-    """What a JSON file holds.
+    """Read a JSON file whose content is an object.
 
     Args:
-        file: must be there.
-        kinds: of the keys that are read; what may be missing may be None.
-        remedy: for the error.
+        file: must exist.
+        kinds: the type of each key that is read; a key that may be missing allows None.
+        remedy: ends the error's text.
 
     Raises:
         ValueError: it is empty, cut short, or not of these kinds.
@@ -79,13 +137,3 @@ def read_json(file: Path, kinds: Mapping[str, type | UnionType], remedy: str) ->
     except (ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
     return content
-
-
-def results_of(folder: Path) -> dict[str, Any]:
-    """A run's results.json; {} where there is none.
-
-    Raises:
-        ValueError: it is not what a run writes.
-    """
-    file = folder / "results.json"
-    return read_json(file, RESULTS, "take it away to go on without it") if file.exists() else {}

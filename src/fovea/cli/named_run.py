@@ -8,7 +8,8 @@ from pathlib import Path
 from fovea.cli.paths import value_of, with_value
 from fovea.config.resolvers import PROJECT
 from fovea.distributed.rank import is_first
-from fovea.files import GO_ON_FROM, results_of
+from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
+from fovea.runs.results_file import results_of
 
 LAST = "last"
 NEEDED = {  # key -> what `last` must have
@@ -53,7 +54,7 @@ def _of_checkpoint(key: str, file: Path, folder: Path, words: Sequence[str]) -> 
         raise ValueError(f"{key}={file} is a checkpoint without its run folder: type {key}=<run folder>")
     if key == "rerun":
         raise ValueError(f"rerun={file}: a run is repeated from its beginning, so type rerun={folder}")
-    if key == "resume" and file.name not in GO_ON_FROM[:2]:
+    if key == "resume" and file.name not in ("new.ckpt", "last.ckpt"):  # previous.ckpt only replaces a damaged one
         raise ValueError(
             f"resume={file}: a run goes on from its last checkpoint, so type resume={folder}\n"
             f"To begin a new run from {file.name}: weights={file} (its weights) or ckpt_path={file} (its whole state)"
@@ -93,5 +94,4 @@ def _can_be_used(key: str, run: Path) -> bool:
             return results_of(run).get("status") == "finished"
         except ValueError:  # damaged
             return False
-    names = GO_ON_FROM if key == "resume" else ("best.ckpt", *GO_ON_FROM)
-    return any((run / "checkpoints" / name).is_file() for name in names)
+    return bool(existing(run, TO_RESUME if key == "resume" else TO_EVALUATE))

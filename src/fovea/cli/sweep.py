@@ -27,7 +27,9 @@ from fovea.config.allowed_targets import allowed
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, secret_values, without_secrets
 from fovea.config.untrusted import reaches_out
-from fovea.files import GO_ON_FROM, read_json, results_of, write_safely
+from fovea.files import read_json, write_safely
+from fovea.runs.checkpoint_names import TO_RESUME, existing
+from fovea.runs.results_file import results_of
 
 SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 COMMAND, JOB = "sweep.json", "job.json"
@@ -238,8 +240,7 @@ def _mask_file(file: Path) -> None:
 
 
 def _can_go_on(folder: Path) -> bool:
-    there = any((folder / "checkpoints" / name).exists() for name in GO_ON_FROM)
-    return there and (folder / "config.yaml").exists()
+    return bool(existing(folder, TO_RESUME)) and (folder / "config.yaml").exists()
 
 
 def outcome_of(folder: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from fovea.config.keys import FIXED, dotted, names, row, rule
 from fovea.config.resolvers import CONF
 from fovea.config.saved import composed, groups, load, plain
 from fovea.config.secrets import HIDDEN
-from fovea.files import results_of
+from fovea.runs.results_file import results_of
 
 UNSET = "not set"
 MOST = 3  # differences that are listed

@@ -7,7 +7,6 @@ mapped: pages of a mapped file are each worker's anew, and fail when the file go
 import json
 import math
 import os
-import uuid
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,11 +15,13 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
+from fovea.files import atomic_write
+
 TYPES = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8}
 
 
 def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None:
-    """Whole or not at all, even if several processes write at once; columns of the TYPES, and a text with them."""
+    """Write columns of the TYPES, and a text with them, atomically; several processes may write at once."""
     ordered = sorted(columns.items(), key=lambda item: -item[1].element_size())  # so that all are aligned
     content = [_raw(column) for _, column in ordered]
     header: dict[str, Any] = {"__metadata__": {"facts": facts, "crc32": str(_checksum(facts, content))}}
@@ -32,16 +33,10 @@ def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = file.with_name(f".{file.name}-{uuid.uuid4().hex}")
-    try:
-        with open(beside, "xb") as stream:
-            stream.write(len(text).to_bytes(8, "little") + text)
-            for raw in content:
-                stream.write(raw)
-        os.replace(beside, file)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
+    with atomic_write(file) as temporary, temporary.open("xb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for raw in content:
+            stream.write(raw)
 
 
 def read_columns(file: Path) -> tuple[dict[str, Tensor], str]:

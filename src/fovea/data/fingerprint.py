@@ -1,10 +1,9 @@
 """What a dataset holds, as digests: the same for its files and for a store packed from them, wherever they lie."""
 
-import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +12,7 @@ import numpy as np
 from fovea.data.index import Index
 from fovea.data.scan.scan import mapped
 from fovea.data.string_array import StringArray
+from fovea.files import sha256, short_digest
 
 READ_AT_MOST = 256 << 20, 100_000  # bytes and files whose contents are looked at: about a second
 AT_ONCE = 256
@@ -67,14 +67,17 @@ def fingerprint(class_names: Sequence[str], splits: Mapping[str, Index], root: s
 
     Of the pixels nothing. Two seconds and no string an image for ten million images that lie below `root`.
     """
-    digest = hashlib.sha256(os.fsencode("\n".join(class_names)))
+    return short_digest(_content(class_names, splits, root))
+
+
+def _content(class_names: Sequence[str], splits: Mapping[str, Index], root: str | None) -> Iterator[bytes]:
+    yield os.fsencode("\n".join(class_names))
     for split, index in sorted(splits.items()):
-        digest.update(f"\n{split} {len(index)}\n".encode())
+        yield f"\n{split} {len(index)}\n".encode()
         names = index.paths if index.store else relative(index.paths, root)  # a store's are relative already
-        for part in (_text(names), _lengths(names)):
-            digest.update(part)
-        digest.update(np.ascontiguousarray(index.targets.numpy()).tobytes())
-    return digest.hexdigest()[:16]
+        yield sha256(text.tobytes() for text, _ in names.chunks())
+        yield sha256(np.diff(starts).astype(np.int64).tobytes() for _, starts in names.chunks())
+        yield np.ascontiguousarray(index.targets.numpy()).tobytes()
 
 
 def relative(names: StringArray, root: str | None) -> StringArray:
@@ -128,18 +131,4 @@ def _checksum(path: str) -> int:
 def _digest(column: np.ndarray | None) -> str | None:
     if column is None:
         return None
-    return hashlib.sha256(np.ascontiguousarray(column, dtype=np.int64).tobytes()).hexdigest()[:16]
-
-
-def _text(names: StringArray) -> bytes:
-    digest = hashlib.sha256()
-    for text, _ in names.chunks():
-        digest.update(text.tobytes())
-    return digest.digest()
-
-
-def _lengths(names: StringArray) -> bytes:
-    digest = hashlib.sha256()
-    for _, starts in names.chunks():
-        digest.update(np.diff(starts).astype(np.int64).tobytes())
-    return digest.digest()
+    return short_digest([np.ascontiguousarray(column, dtype=np.int64).tobytes()])

@@ -1,6 +1,9 @@
 """Which of a run's processes this one is."""
 
 import os
+import time
+
+BEGAN = time.time()  # about when this process started: torch is imported after this file
 
 
 def is_first() -> bool:

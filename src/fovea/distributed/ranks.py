@@ -24,7 +24,7 @@ from torch import distributed
 
 from fovea.cli.messages import Elsewhere
 from fovea.distributed.failure_report import FIRST, is_consequence, report_of, reports_in
-from fovea.files import BEGAN
+from fovea.distributed.rank import BEGAN
 
 log = logging.getLogger(__name__)
 

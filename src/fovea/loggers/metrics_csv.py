@@ -11,6 +11,8 @@ from typing import Any
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from fovea.files import atomic_write
+
 
 class MetricsCsv(Logger):
     """A Lightning logger with columns `step`, `epoch` and each metric's name, in the order they first came.
@@ -77,9 +79,8 @@ class MetricsCsv(Logger):
         header = self._lines({name: name for name in columns})
         before, last = self._lines(*rows[:-1]), self._lines(*rows[-1:])
         self.start_of_row = len(header) + len(before)
-        beside = self.file.with_suffix(".tmp")
-        beside.write_bytes(header + before + last)
-        os.replace(beside, self.file)
+        with atomic_write(self.file) as temporary:
+            temporary.write_bytes(header + before + last)
 
     def _lines(self, *rows: dict[str, Any]) -> bytes:
         text = io.StringIO(newline="")

@@ -13,7 +13,8 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
-from fovea.files import GO_ON_FROM, replacing
+from fovea.files import atomic_write
+from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +43,14 @@ class SafeCheckpointIO(CheckpointIO):
         """
         file = Path(path)
         file.parent.mkdir(parents=True, exist_ok=True)
-        beside, layout = file.with_suffix(".tmp"), frozenset(_layout(checkpoint))
+        layout = frozenset(_layout(checkpoint))
         try:
-            with replacing(file, beside):
-                fault = _write(checkpoint, beside)
+            with atomic_write(file, file.with_suffix(".tmp")) as temporary:
+                fault = _write(checkpoint, temporary)
                 if fault is None and layout != self.layout:
-                    fault = _damage(beside)
+                    fault = _damage(temporary)
                 if fault is not None:
-                    raise ValueError(_culprit(checkpoint, file, fault.removeprefix(str(beside)).strip()))
+                    raise ValueError(_culprit(checkpoint, file, fault.removeprefix(str(temporary)).strip()))
         except OSError as error:
             what = f"the checkpoint could not be written ({error.strerror})"
             raise OSError(error.errno, what, str(file)) from None
@@ -76,6 +77,10 @@ def _write(checkpoint: Any, file: Path | BytesIO) -> str | None:
                 torch.save(checkpoint, out)
     except (PicklingError, AttributeError, TypeError) as error:  # what pickle says of functions, locks, open files
         return f"can't be written ({error})"
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):  # torch's zip writer hides what the system said
+            raise error.__context__ from None
+        raise
     return None
 
 
@@ -155,8 +160,8 @@ def to_evaluate(run: Path, named: str | None) -> Path:
     Raises:
         ValueError: there is none, or not one of plain data: some of Lightning's strategies would load it nevertheless.
     """
-    files = [Path(named)] if named else [run / "checkpoints" / name for name in ("best.ckpt", *GO_ON_FROM)]
-    there = next((file for file in files if file.is_file()), None)
+    files = [file for file in [Path(named)] if file.is_file()] if named else existing(run, TO_EVALUATE)
+    there = next(iter(files), None)
     if there is None:
         raise ValueError(f"{run}: the run has no checkpoint yet (checkpoints/best.ckpt or last.ckpt)")
     read(there)
@@ -172,10 +177,7 @@ def last_good(folder: Path) -> Path:
         ValueError: neither is there and whole.
     """
     damaged: list[str] = []
-    for name in GO_ON_FROM:
-        file = folder / "checkpoints" / name
-        if not file.is_file():
-            continue
+    for file in existing(folder, TO_RESUME):
         fault = fault_of(file)
         if fault is None:
             for line in damaged:

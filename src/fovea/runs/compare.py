@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fovea.files import results_of
 from fovea.runs import checkpoint, provenance
+from fovea.runs.results_file import results_of
 
 RATES = ("batches_per_sec", "samples_per_sec", "items_per_sec", "flops_per_sec")
 MEASURED = ("time", *RATES, *(f"device/{name}" for name in (*RATES, "mfu")))

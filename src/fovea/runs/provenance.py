@@ -16,7 +16,8 @@ import torch
 from fovea.config.resolvers import PROJECT
 from fovea.config.secrets import everywhere, secret_values, without_secrets
 from fovea.data.fingerprint import Difference, compare
-from fovea.files import read_json, results_of
+from fovea.files import read_json
+from fovea.runs.results_file import results_of
 from fovea.runs.run_folder import write_json
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def starts(folder: Path) -> list[dict[str, Any]]:
     file = folder / "provenance.json"
     if not file.exists():
         return []
-    entries: list[dict[str, Any]] = read_json(file, {"starts": list}, "take it away to go on without it")["starts"]
+    entries: list[dict[str, Any]] = read_json(file, {"starts": list}, "remove it to go on without it")["starts"]
     return entries
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from fovea.cli import messages
 from fovea.config.secrets import everywhere, secret_values, without_values
-from fovea.files import results_of, write_safely
+from fovea.files import write_safely
 from fovea.runs import checkpoint
+from fovea.runs.results_file import results_of
 from fovea.training.save_best import SaveBest
 
 log = logging.getLogger(__name__)

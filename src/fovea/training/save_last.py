@@ -1,7 +1,6 @@
 """last.ckpt: what `resume=` goes on from."""
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import distributed
 
+from fovea.files import rename
 from fovea.training import loop_state
 from fovea.training.stop_signals import Stopped, StopSignals
 
@@ -172,8 +172,8 @@ class SaveLast(Checkpoint):
         trainer.strategy.save_checkpoint(checkpoint, new)
         if trainer.is_global_zero:
             if self.file.exists():
-                os.replace(self.file, self.file.with_name("previous.ckpt"))
-            os.replace(new, self.file)
+                rename(self.file, self.file.with_name("previous.ckpt"))
+            rename(new, self.file)
         trainer.strategy.barrier("last.ckpt")
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
 

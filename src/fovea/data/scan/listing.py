@@ -1,6 +1,5 @@
 """The images below some folders, listed once and kept in a file, until a folder changes."""
 
-import hashlib
 import json
 import logging
 import os
@@ -13,6 +12,7 @@ from torch import Tensor
 from fovea.data.column_file import read_columns, write_columns
 from fovea.data.scan.scan import CLOCK_TICK, Listing, Search, scan, stamps_of
 from fovea.data.string_array import StringArray
+from fovea.files import short_digest
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def list_images(
 
 
 def _file(search: Search, cache: Path) -> Path:
-    digest = hashlib.sha256(json.dumps(_described(search)).encode()).hexdigest()[:16]
+    digest = short_digest([json.dumps(_described(search)).encode()])
     return Path(os.path.abspath(cache)) / f"{digest}.safetensors"
 
 

@@ -5,7 +5,6 @@ store.json comes when every byte has been read back. Whatever stopped it, packin
 there.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -28,6 +27,7 @@ from fovea.data.store.pack_workers import spread, step
 from fovea.data.store.store import COLUMNS, STORE, VERSION, open_store, part_name, read_about
 from fovea.data.store.verify import verify
 from fovea.data.string_array import join
+from fovea.files import atomic_write, short_digest, write_safely
 
 PART_SIZE = 1024
 SAMPLE = 256
@@ -113,7 +113,7 @@ def pack(source: Source, options: Format, output: Path, processes: int, tell: Te
             remedy = f"remove {output}, and pack" if before else "run this"
             raise ValueError(f"{damaged} doesn't read back as it was packed: {remedy} again. Is the disk sound?")
         if not before:
-            place.write(output / STORE, json.dumps(about, indent=1).encode())
+            write_safely(output / STORE, json.dumps(about, indent=1))
         for file in output.glob("*.list"):
             file.unlink()
     return about | {"packed_before": before}
@@ -131,7 +131,7 @@ def _about(source: Source, options: Format) -> dict[str, Any]:
         "part_size": PART_SIZE,
         "fingerprint": fingerprint(source.class_names, source.splits, source.root),
     }
-    return about | {"key": hashlib.sha256(json.dumps(about).encode()).hexdigest()[:16]}
+    return about | {"key": short_digest([json.dumps(about).encode()])}
 
 
 def _pack(
@@ -159,7 +159,7 @@ def _pack_part(job: Job) -> None:
         return
     _list_of(job.part).unlink(missing_ok=True)
     lengths, sizes, checksums = [], [], []
-    with place.beside(job.part) as file, file.open("wb") as out:
+    with atomic_write(job.part) as file, file.open("wb") as out:
         for path in job.paths:
             data, size = _encoded(path, job)
             out.write(data)
@@ -167,10 +167,10 @@ def _pack_part(job: Job) -> None:
             sizes.append(size)
             checksums.append(zlib.crc32(data))
             step()
-        out.flush()
     columns = {"lengths": torch.tensor(lengths), "checksums": torch.tensor(checksums)}
     columns["sizes"] = torch.tensor(sizes, dtype=torch.int32)
-    place.write(_list_of(job.part), save(columns, {"key": job.key, "files": files}))
+    with atomic_write(_list_of(job.part)) as file:
+        file.write_bytes(save(columns, {"key": job.key, "files": files}))
 
 
 def _encoded(path: str, job: Job) -> tuple[bytes, tuple[int, int]]:
@@ -194,14 +194,15 @@ def _is_packed(job: Job, files: str) -> bool:
 
 def _state(paths: list[str]) -> str:
     """A digest that changes when one of the files is written to, or removed."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            state = os.stat(path)
-            digest.update(f"{state.st_size} {state.st_mtime_ns}\n".encode())
-        except OSError:
-            digest.update(b"none\n")
-    return digest.hexdigest()[:16]
+    return short_digest(map(_state_of, paths))
+
+
+def _state_of(path: str) -> bytes:
+    try:
+        state = os.stat(path)
+    except OSError:
+        return b"none\n"
+    return f"{state.st_size} {state.st_mtime_ns}\n".encode()
 
 
 def _list_of(part: Path) -> Path:
@@ -226,7 +227,7 @@ def _write_columns(source: Source, output: Path, parts: Sequence[Path]) -> None:
     for part in parts:
         with safe_open(_list_of(part), "pt") as one:
             files.append(one.metadata()["files"])
-    with place.beside(output / COLUMNS) as file:
+    with atomic_write(output / COLUMNS) as file:
         save_file(columns, file, {"files": json.dumps(files)})
         shutil.copymode(parts[0], file)  # safetensors lets nobody else read it
 

@@ -1,19 +1,20 @@
-"""The folder that a store is written to: what may be in it, who may write to it, and how, so that nothing is half."""
+"""The folder that a store is written to: what may be in it, its lock, and the space on its disk."""
 
 import errno
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from fovea.data.store.store import COLUMNS, STORE
+from fovea.files import LockedError, locked
 
 LOCK = "packing.lock"
-OURS = re.compile(rf"(part-\d{{5,}}\.(bin|list)|{re.escape(COLUMNS)}|{re.escape(STORE)})(\.\d+\.tmp)?|{LOCK}")
+OURS = re.compile(
+    rf"(part-\d{{5,}}\.(bin|list)|{re.escape(COLUMNS)}|{re.escape(STORE)})(\.[\da-f]+\.tmp)?|{LOCK}(\.owner)?"
+)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -33,7 +34,7 @@ def prepare(output: Path) -> None:
 
 def forget_all_but(output: Path, parts: Iterable[str]) -> None:
     """Remove what a packing that was stopped left beside the files of these parts."""
-    kept = {LOCK, *parts}
+    kept = {LOCK, f"{LOCK}.owner", *parts}
     for name in os.listdir(output):
         if name not in kept:
             (output / name).unlink()
@@ -51,16 +52,15 @@ def check_space(output: Path, sample: Iterable[str], images: int) -> None:
 @contextmanager
 def alone(output: Path) -> Iterator[None]:
     """Raises ValueError where another process is packing into the folder. The lock ends with its process."""
-    lock = FileLock(output / LOCK)
     try:
-        lock.acquire(blocking=False)
-    except Timeout:
-        raise ValueError(f"output={output}: another process is packing into this folder") from None
-    try:
-        yield
-    finally:
-        (output / LOCK).unlink(missing_ok=True)
-        lock.release()
+        with locked(output / LOCK):
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # Windows removes no open file
+                    (output / LOCK).unlink()
+    except LockedError as error:
+        raise ValueError(f"output={output}: another process is packing into this folder, {error}") from None
 
 
 @contextmanager
@@ -73,31 +73,3 @@ def said_when_full(output: Path) -> Iterator[None]:
             raise
         said = os.strerror(error.errno or 0)
         raise ValueError(f"output={output}: {said}\nMake room and run this again: it goes on from there") from error
-
-
-def write(file: Path, content: bytes) -> None:
-    """Whole or not at all, whatever happens."""
-    with beside(file) as unnamed:
-        unnamed.write_bytes(content)
-
-
-@contextmanager
-def beside(file: Path) -> Iterator[Path]:
-    """A name to write to; when that is done, it is on the disk and becomes `file`."""
-    unnamed = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-    try:
-        yield unnamed
-        _to_disk(unnamed)
-        os.replace(unnamed, file)
-        _to_disk(file.parent)
-    except BaseException:
-        unnamed.unlink(missing_ok=True)
-        raise
-
-
-def _to_disk(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -3,13 +3,13 @@
 fsspec knows the places; s3:// and gs:// need `pip install 'fovea[remote]'`.
 """
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fsspec
-from filelock import FileLock
+
+from fovea.files import atomic_write, locked
 
 SCHEMES = ("https", "http", "s3", "gs", "gcs", "az", "abfs", "abfss")
 
@@ -46,16 +46,15 @@ def fetch(url: str, file: Path, check: Callable[[Path], None]) -> None:
         ValueError: it can't be copied.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{file}.lock"):
+    with locked(file.with_name(f"{file.name}.lock"), wait=True):
         if file.exists():
             return
-        beside = file.with_suffix(".tmp")
-        try:
-            file_system(url).get_file(url, str(beside))
-        except Exception as error:
-            raise ValueError(f"{url} can't be copied to {file}: {' '.join(str(error).split())}") from error
-        check(beside)
-        os.replace(beside, file)
+        with atomic_write(file, file.with_suffix(".tmp")) as copy:
+            try:
+                file_system(url).get_file(url, str(copy))
+            except Exception as error:
+                raise ValueError(f"{url} can't be copied to {file}: {' '.join(str(error).split())}") from error
+            check(copy)
 
 
 def file_system(url: str) -> Any:

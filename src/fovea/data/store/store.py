@@ -9,7 +9,6 @@ A store is a folder:
 Its images, over all splits in a row, are numbered; part p holds numbers p * part_size and on.
 """
 
-import hashlib
 import json
 import os
 import zlib
@@ -25,6 +24,7 @@ from fovea.data.pixels.decode import UnreadableImage
 from fovea.data.store.remote import fetch, is_remote, read_remote
 from fovea.data.store.store_check import check_about, check_columns
 from fovea.data.string_array import StringArray
+from fovea.files import short_digest
 
 VERSION = 1
 STORE, COLUMNS = "store.json", "columns.safetensors"
@@ -214,7 +214,7 @@ def _localized(location: str, cache: str | Path | None) -> tuple[Path, str]:
     url = location.rstrip("/")
     about = read_remote(f"{url}/{STORE}")
     place = Path(cache).expanduser() if cache else Path.home() / ".cache" / "fovea" / "stores"
-    folder = place / hashlib.sha256(os.fsencode(url) + about).hexdigest()[:16]
+    folder = place / short_digest([os.fsencode(url), about])
     fetch(f"{url}/{COLUMNS}", folder / COLUMNS, _check_whole)
     fetch(f"{url}/{STORE}", folder / STORE, lambda copy: None)
     return folder, url
