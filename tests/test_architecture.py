@@ -14,20 +14,22 @@ KNOWS_HYDRA = ("train.py", "evaluate.py", "predict.py", "export.py", "fovea/buil
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
 TORCH_FREE = (
-    *("cli/", "config/", "files.py", "distributed/rank.py"),
+    *("cli/", "config/", "files.py", "error_text.py", "distributed/rank.py"),
     *("runs/results_file.py", "runs/checkpoint_names.py"),
 )
 # What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
 # replaces its folder's. build.py may import all.
 MAY_IMPORT = {
-    "cli": ("config", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"),
+    "cli": ("config", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"),
     "config": ("runs/results_file.py",),
-    "runs": ("config", "training", "cli/messages.py", "data/fingerprint.py"),
+    "runs": ("config", "training", "error_text.py", "data/fingerprint.py"),
     "training": ("distributed", "data/index.py"),
-    "distributed": ("cli/messages.py",),
+    "distributed": ("error_text.py",),
     "task.py": ("training",),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers", "report"), ()),
-    **dict.fromkeys(("files.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()),
+    **dict.fromkeys(
+        ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()
+    ),
     "data": ("data/scan",),
     "data/scan": ("data", "data/pixels"),
     "data/pixels": ("data",),
@@ -102,7 +104,7 @@ def test_no_file_imports_what_its_place_forbids(file: str) -> None:
         ("fovea/training/x.py", "from fovea.data import split"),
         ("fovea/cli/x.py", "from fovea.distributed.gather import gather"),
         ("fovea/config/x.py", "import torch.nn"),
-        ("fovea/config/x.py", "from fovea.cli.messages import line"),
+        ("fovea/config/x.py", "from fovea.error_text import line"),
         ("fovea/config/x.py", "from fovea import build"),
         ("fovea/config/x.py", "from fovea.runs.run_folder import Results"),
         ("fovea/runs/results_file.py", "from fovea.runs.run_folder import Results"),

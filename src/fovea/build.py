@@ -21,7 +21,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.progress import Progress
-from fovea.cli import messages
 from fovea.config import run_length, saved
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
@@ -31,6 +30,7 @@ from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
+from fovea.error_text import line
 from fovea.loggers.metrics_csv import MetricsCsv
 from fovea.loggers.tolerant import tolerant
 from fovea.losses import arguments
@@ -286,7 +286,7 @@ def _loggers(cfg: DictConfig) -> list[Logger]:
             reason = error.__cause__
             if reason is None or isinstance(reason, ImportError | TypeError) or _builds(node, MetricsCsv):
                 raise
-            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, messages.line(reason))
+            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, line(reason))
             continue
         loggers.append(logger if isinstance(logger, MetricsCsv) else tolerant(logger))
     return loggers

@@ -14,11 +14,11 @@ import pytest
 import torch
 from helpers import SMALL
 
-from fovea.cli.messages import Elsewhere
 from fovea.config.resolvers import PROJECT
 from fovea.distributed import failure_report, ranks
 from fovea.distributed.failure_report import is_consequence
 from fovea.distributed.ranks import Others, check_world
+from fovea.error_text import OtherRankError
 from fovea.files import write_safely
 
 FAULT = """
@@ -318,7 +318,7 @@ def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> 
     (tmp_path / ".rank_4.json").write_text("[]")  # none of ours
     (tmp_path / ".rank_5.json").write_text('{"ran')
     cause = others.cause_of(gone)
-    assert isinstance(cause, Elsewhere)
+    assert isinstance(cause, OtherRankError)
     assert (cause.line, cause.code) == ("rank 3: E: 3", 2)
     assert others.cause_of(ValueError("my own")) is None
     others.end()
@@ -333,7 +333,7 @@ def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_
     others = Others(tmp_path, dict)
     assert not old.exists()
     cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
-    assert isinstance(cause, Elsewhere)
+    assert isinstance(cause, OtherRankError)
     assert cause.line == "rank 1: E: 1"
     assert cause.text == "rank 1 failed: E: 1"  # it has told the rest itself
 
@@ -434,14 +434,3 @@ def test_an_error_that_a_full_disk_does_not_take_is_told_by_the_rank_itself(
         raise ValueError("spoilt")
     assert gone.value.args == (2,)
     assert "error: spoilt" in capfd.readouterr().err
-
-
-def test_a_loader_process_that_was_killed_is_told_without_torchs_traceback(
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    from fovea.cli.messages import few_lines
-
-    with pytest.raises(SystemExit) as stop, few_lines():
-        raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
-    assert stop.value.code == 1
-    assert "a loader process was killed (signal 9): out of memory?" in capfd.readouterr().err

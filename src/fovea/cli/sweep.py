@@ -20,13 +20,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.cli.messages import line, shown
+from fovea.cli.messages import shown
 from fovea.cli.paths import value_of, with_value
 from fovea.cli.sweep_direction import direction
 from fovea.config.allowed_targets import allowed
 from fovea.config.resolvers import CONF
-from fovea.config.secrets import HIDDEN, secret_values, without_secrets
+from fovea.config.secrets import HIDDEN, secret_values, without_secrets, without_values
 from fovea.config.untrusted import reaches_out
+from fovea.error_text import line
 from fovea.files import read_json, write_safely
 from fovea.runs.checkpoint_names import TO_RESUME, existing
 from fovea.runs.results_file import results_of
@@ -136,7 +137,11 @@ class Sweep:
             text = None if show else shown(error)
             print(f"{name} failed", text or traceback.format_exc().rstrip(), sep="\n", file=sys.stderr, flush=True)
             if not self.refused and not (folder / "results.json").exists():
-                content = {"status": "failed", "monitor": cfg.monitor, "error": line(error)}
+                content = {
+                    "status": "failed",
+                    "monitor": cfg.monitor,
+                    "error": without_values(line(error), secret_values()),
+                }
                 write_safely(folder / "results.json", json.dumps(content, indent=2) + "\n")
             if not sweeps_all:
                 raise  # an optimizing one is to know; the basic one would raise it again at the end

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from torch import distributed
 
-from fovea.cli.messages import Elsewhere, exit_code, line, shown
+from fovea.error_text import OtherRankError, exit_code, line, shown
 from fovea.files import write_safely
 
 FIRST = "FOVEA_RANK_0"  # its process id, for those that Lightning starts
@@ -54,12 +54,12 @@ class Report(NamedTuple):
         """What is printed of it; not in full, the line that results.json gets."""
         return f"rank {self.rank} failed" + (f"\n{self.text}" if in_full else f": {self.line}")
 
-    def error(self) -> Elsewhere | SystemExit:
+    def error(self) -> OtherRankError | SystemExit:
         """What rank 0 ends with."""
         if self.stopped:
             return SystemExit(self.code)
         text = self.told(in_full=self.first is not None)  # else it has told that itself
-        return Elsewhere(f"rank {self.rank}: {self.line}", text, self.code)
+        return OtherRankError(f"rank {self.rank}: {self.line}", text, self.code)
 
 
 def report_of(error: BaseException, rank: int) -> Report:

@@ -22,9 +22,9 @@ from lightning.pytorch.strategies.launchers import subprocess_script
 from lightning.pytorch.utilities import rank_zero_only
 from torch import distributed
 
-from fovea.cli.messages import Elsewhere
 from fovea.distributed.failure_report import FIRST, is_consequence, report_of, reports_in
 from fovea.distributed.rank import BEGAN
+from fovea.error_text import OtherRankError
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def together(folder: Path, ended: Callable[..., None] = lambda **values: None) -
         ended: notes the run's `status`, and an `error`, where rank 0 hangs and can't go on itself.
 
     Raises:
-        Elsewhere: another rank failed first, or was killed.
+        OtherRankError: another rank failed first, or was killed.
     """
     before = dict(os.environ)
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
@@ -134,7 +134,7 @@ class Others:
         if self.over.wait(STARTS if any(-process.returncode in ASKED for process in self._gone()) else HANGS):
             return
         error = self._explained() or next((report.error() for report in reports_in(self.folder)), _GONE)
-        if isinstance(error, Elsewhere):
+        if isinstance(error, OtherRankError):
             print(error.text, file=sys.stderr, flush=True)
             self.ended(status="failed", error=error.line)
         else:
@@ -155,7 +155,7 @@ class Others:
             time.sleep(LOOK)
         return self._explained()
 
-    def _explained(self) -> Elsewhere | SystemExit | None:
+    def _explained(self) -> OtherRankError | SystemExit | None:
         reports = reports_in(self.folder)
         cause = next((report for report in reports if not report.consequence), None)
         if cause:
@@ -170,7 +170,7 @@ class Others:
         """For the others to end, as rank 0 has.
 
         Raises:
-            Elsewhere: one didn't end well.
+            OtherRankError: one didn't end well.
         """
         self.over.set()
         end = time.monotonic() + LEAVE
@@ -211,15 +211,15 @@ class Others:
                     file.unlink()
 
 
-_GONE = Elsewhere("a process is gone", "error: a process is gone", 1)
+_GONE = OtherRankError("a process is gone", "error: a process is gone", 1)
 
 
-def _died(rank: int, code: int) -> Elsewhere | SystemExit:
+def _died(rank: int, code: int) -> OtherRankError | SystemExit:
     if -code in ASKED:
         return SystemExit(128 - code)
     reason = "; out of memory?" if code == -signal.SIGKILL else ""
     how = f"was killed (signal {-code}{reason})" if code < 0 else f"ended with exit code {code}"
-    return Elsewhere(f"rank {rank} {how}", f"error: rank {rank} {how}", 1)
+    return OtherRankError(f"rank {rank} {how}", f"error: rank {rank} {how}", 1)
 
 
 def _leave_group() -> None:

@@ -14,8 +14,8 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from fovea.cli import messages
 from fovea.config.secrets import everywhere, secret_values, without_values
+from fovea.error_text import line
 from fovea.files import write_safely
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
@@ -82,7 +82,7 @@ class Results:
         except BaseException as error:
             if not self.begun:
                 raise
-            self.end(status="failed", error=messages.line(error))
+            self.end(status="failed", error=line(error))
             raise
         self.update(status="finished")
 

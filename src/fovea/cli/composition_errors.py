@@ -1,0 +1,138 @@
+"""What is wrong in a command line: explains the errors with which Hydra refuses to compose a config."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import ConfigCompositionException, MissingConfigException
+from omegaconf import OmegaConf
+
+from fovea.cli.suggest import PLUGINS, aliased, instead_of, missing_plugin, near_options
+from fovea.config.resolvers import CONF
+
+REASONS = {  # options that people ask for and that can't be there
+    "hydra/sweeper/optuna": 'hydra/sweeper=optimize needs a plugin: pip install -e ".[optuna]"',
+    "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
+    **{
+        f"optimizer/{name.lower()}": f"{name} is Adam's yaml: optimizer=adam optimizer._target_=torch.optim.{name}"
+        for name in ("Adamax", "NAdam", "RAdam")
+    },
+    "scheduler/multiplicative": "by one factor it is scheduler=exponential; by a function of yours: docs/training.md",
+}
+QUESTIONS = {"model": "A network of torchvision or timm? ", "data": "A folder of images? "}
+OWN_IMAGES = "Your own images, in a folder for each class: data=folder data.root=<folder>"
+
+
+def explain(error: Exception) -> str | None:
+    """The text of an error in the command line; None for any other error."""
+    text = str(error)
+    if "Config group override must be a string or a list" in text:
+        return _null_for_a_group() if "Got NoneType" in text else _no_name_for_a_group()
+    if isinstance(error, MissingConfigException):
+        return _unknown_option(error)
+    if isinstance(error, ConfigCompositionException):
+        return _unknown_key(error)
+    if "missing EQUAL" in text:
+        word = text.splitlines()[0].partition("'")[2].rstrip("'")
+        return f"{word}: type key=value, or group=option"
+    return None
+
+
+def _unknown_option(error: MissingConfigException) -> str:
+    asked = error.missing_cfg_file or ""
+    return REASONS.get(asked) or missing_plugin(asked) or _no_such_option(*_group_and_option(asked))
+
+
+def _group_and_option(asked: str) -> tuple[str, str]:
+    """Of a missing yaml's path without its ending; a typed option may have a slash too: data=some/folder."""
+    typed = (word.partition("=")[0] for word in sys.argv[1:])
+    group = next((key for key in typed if key and asked.startswith(f"{key}/")), asked.rpartition("/")[0])
+    return group, asked.removeprefix(f"{group}/")
+
+
+def _no_such_option(group: str, option: str) -> str:
+    missing = f"{group}={option}: there is no conf/{group}/{option}.yaml."
+    instead = instead_of(group, option)
+    if instead:
+        lines = [missing, f"{QUESTIONS.get(group, '')}Type {' or '.join(instead)}", _options(group), _plugins(group)]
+    else:
+        hint = OWN_IMAGES if group == "data" else _plugins(group)
+        lines = [missing + _did_you_mean(near_options(group, option)), _options(group), hint]
+    return "\n".join(filter(None, lines))
+
+
+def _options(group: str) -> str:
+    options = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    return f"There are {', '.join(options)}" if options else ""
+
+
+def _plugins(group: str) -> str:
+    plugins = [name.rpartition("/")[2] for name in PLUGINS if name.startswith(f"{group}/")]
+    return f"Plugins to install: {', '.join(plugins)}" if plugins else ""
+
+
+def _null_for_a_group() -> str:
+    word = next((word for word in sys.argv[1:] if word.endswith("=null")), "group=null")
+    return f"{word}: a group takes a name or a list of names; none of it: {word.removesuffix('null')}[]"
+
+
+def _no_name_for_a_group() -> str:
+    words = _typed_groups()
+    for group, _, option in (word.partition("=") for word in words):
+        if instead_of(group, option):
+            return _no_such_option(group, option)
+    return f"{' '.join(words)}: a group takes the name of one of its yamls, which is text, or a list of names"
+
+
+def _typed_groups() -> list[str]:
+    """The typed words that choose a yaml of a group."""
+    return [word for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir() and "=" in word]
+
+
+def _unknown_key(error: ConfigCompositionException) -> str:
+    found = re.search(r"Could not (?:override|delete from config\.) '?([\w./@-]+)", str(error))
+    if not found:
+        return _of_cause(error)
+    key = found[1]
+    aliases = aliased(sys.argv[1:]) if aliased([f"{key}=x"]) else []
+    if aliases:
+        return f"{key}: there is no such key. Type {' '.join(aliases)}"
+    keys = _keys(error)
+    if "/" in key:  # a group of Hydra's
+        near = difflib.get_close_matches(key, [name.replace(".", "/") for name in keys], n=1)
+        return f"{key}: there is no such group.{_did_you_mean(near)}"
+    same_end = [other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]]
+    near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or same_end
+    return f"{key}: there is no such key.{_did_you_mean(near)}\nTo add one that conf/ has not: +{key}=<value>"
+
+
+def _of_cause(error: ConfigCompositionException) -> str:
+    """What Hydra passes on from OmegaConf; where it names the override itself, that too."""
+    if "Error merging override" in str(error):
+        return "\n".join([str(error), str(error.__cause__ or "").partition("\n")[0]])
+    return str(error.__cause__ or error)
+
+
+def _keys(error: ConfigCompositionException) -> list[str]:
+    """Every dotted key of the config that the override was to change; of train.yaml's if there is none yet."""
+    node = getattr(error.__cause__, "parent_node", None)
+    if node is not None:
+        return list(_dotted(OmegaConf.to_container(node._get_root())))
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return list(_dotted(OmegaConf.to_container(hydra.compose("train", _typed_groups()))))
+
+
+def _dotted(node: Any, path: str = "") -> Iterator[str]:
+    if path:
+        yield path
+    for key, value in node.items() if isinstance(node, dict) else ():
+        yield from _dotted(value, f"{path}.{key}" if path else str(key))
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f" Did you mean {' or '.join(near[:2])}?" if near else ""
