@@ -1,9 +1,10 @@
-"""How far Lightning's loops have come, written so that Lightning goes on exactly there.
+"""Sets the counters of Lightning's loops so that a resumed training goes on exactly where it was saved.
 
-Lightning 2.6 tells where a checkpoint was written by comparing counters, and finds its way back without a loss from two
-places only: the end of a batch, and the first batch of a validation. After an epoch's end it would go through that end
-once more. So the counters of a checkpoint are set as they are at those places, and `go_on` says of an ended epoch that
-there is nothing to return to.
+For batches and for epochs, Lightning counts `ready` and `started` (begun), `processed` (the work is done) and
+`completed` (the hooks have run too); `current` counts within the epoch, `total` within the training. From their
+differences Lightning 2.6 concludes where a checkpoint was written. It resumes exactly from two places only: the end of
+a batch, and before the first batch of a validation. It would run the end of an epoch again. So a checkpoint's counters
+are set to what they are at these two places, and `go_on` tells Lightning that an epoch that has ended is over.
 """
 
 from typing import Any
@@ -11,56 +12,64 @@ from typing import Any
 from lightning import Trainer
 
 Loops = dict[str, Any]  # a checkpoint's ["loops"]["fit_loop"]
+Counts = dict[str, int]  # ready, started, processed, completed
 
 
 def within_epoch(loops: Loops) -> None:
-    """Between two batches: as Lightning leaves its counters in `on_train_batch_end`."""
-    _epoch_has_begun(loops)
+    """For a checkpoint between two batches: set the counters as they are in `on_train_batch_end`.
+
+    There the last batch is processed, but not completed, and `_batches_that_stepped` has not counted it.
+    """
+    _set_epoch_begun(loops)
     batches = loops["epoch_loop.batch_progress"]
     for counts in (batches["current"], batches["total"]):
         done = counts["completed"]
-        counts |= {"ready": done, "started": done, "processed": done, "completed": done - 1}
+        _set(counts, begun=done, processed=done, completed=done - 1)
     batches["is_last_batch"] = False
     loops["epoch_loop.state_dict"]["_batches_that_stepped"] -= 1
 
 
 def before_validation(loops: Loops) -> None:
-    """The batches before it are done; the validation starts from its beginning."""
-    _epoch_has_begun(loops)
+    """For a checkpoint in a validation: set the counters as they are at its first batch, which is begun."""
+    _set_epoch_begun(loops)
     batches = loops["epoch_loop.val_loop.batch_progress"]
-    before = batches["total"]["completed"] - batches["current"]["completed"]
-    for counts, done in ((batches["current"], 0), (batches["total"], before)):
-        counts |= {"ready": done + 1, "started": done + 1, "processed": done, "completed": done}
+    earlier = batches["total"]["completed"] - batches["current"]["completed"]  # in the validations before it
+    for counts, done in ((batches["current"], 0), (batches["total"], earlier)):
+        _set(counts, begun=done + 1, processed=done, completed=done)
 
 
 def between_epochs(loops: Loops) -> None:
-    """One epoch is over, validation, schedules, logs and all; the next one has not begun."""
+    """For a checkpoint between two epochs: all of the last one is completed, and the next one is not begun."""
     for counts in (loops["epoch_progress"]["current"], loops["epoch_progress"]["total"]):
         done = counts["completed"]
-        counts |= {"ready": done, "started": done, "processed": done}
+        _set(counts, begun=done, processed=done, completed=done)
 
 
-def _epoch_has_begun(loops: Loops) -> None:
+def _set_epoch_begun(loops: Loops) -> None:
     for counts in (loops["epoch_progress"]["current"], loops["epoch_progress"]["total"]):
         done = counts["completed"]
-        counts |= {"ready": done + 1, "started": done + 1, "processed": done}
+        _set(counts, begun=done + 1, processed=done, completed=done)
+
+
+def _set(counts: Counts, begun: int, processed: int, completed: int) -> None:
+    counts |= {"ready": begun, "started": begun, "processed": processed, "completed": completed}
 
 
 def go_on(trainer: Trainer) -> None:
-    """To be called in `on_train_start`: an epoch that is over is not gone through again."""
+    """Call in `on_train_start`: keeps Lightning from running the end of an epoch again that has ended."""
     progress = trainer.fit_loop.epoch_progress.total
     if progress.ready == progress.completed:
         has_gone_on(trainer)
 
 
 def has_gone_on(trainer: Trainer) -> None:
-    """To be called when the first batch comes: Lightning leaves plateau schedules out at the end of a resumed epoch."""
-    trainer.fit_loop._restarting = False  # the setter of `restarting` sets True, whatever it is given, with max_steps
+    """Call at the first batch: while Lightning is restarting, it leaves out plateau schedules at the epoch's end."""
+    trainer.fit_loop._restarting = False  # with max_steps, the setter of `restarting` sets True whatever it is given
     trainer.fit_loop.epoch_loop.restarting = False
 
 
 def was_over(trainer: Trainer, last_logged_step: int) -> None:
-    """To be called in `on_fit_end`: what `within_epoch` took off is put back, if no batch was left that would do it.
+    """Call in `on_fit_end`: add what `within_epoch` subtracted, if no batch was left in which Lightning would do so.
 
     The test's figures are logged under these numbers.
     """
@@ -72,19 +81,19 @@ def was_over(trainer: Trainer, last_logged_step: int) -> None:
 
 
 def is_between_batches(trainer: Trainer) -> bool:
-    """Whether the next batch is waited for, and the weights are those of a whole optimizer step."""
+    """Whether no batch is being worked on, and no gradient waits for further batches."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
     return batches.ready == batches.completed and at_a_step(trainer)
 
 
 def at_a_step(trainer: Trainer) -> bool:
-    """Whether no gradient waits for further batches (accumulate_grad_batches); after an epoch's last one none does."""
+    """Whether no gradient waits for further batches (accumulate_grad_batches), as after an epoch's last batch."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     done, begun = batches.current.completed, batches.current.ready
     return done % trainer.accumulate_grad_batches == 0 or (batches.is_last_batch and begun == done)
 
 
 def last_logged_step(trainer: Trainer) -> int:
-    """The step under which was logged last; within a validation, the one that it is logged under itself."""
+    """The step of the last logged values; in a validation, the step under which its values are logged."""
     stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
     return stepped if trainer.validating else stepped - 1

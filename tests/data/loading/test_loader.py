@@ -12,11 +12,12 @@ from torch.utils.data import DataLoader
 from torchvision.transforms.v2 import ColorJitter
 
 from fovea.data.index import Index
-from fovea.data.loading import loader as loaders
+from fovea.data.loading import shared_memory
 from fovea.data.loading.batch_samplers import EvalBatches, TrainBatches
 from fovea.data.loading.dataset import Batch, ImageDataset
-from fovea.data.loading.loader import BatchLoader, Slots, TrainLoader, check_shared_memory
+from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.samplers import RepeatedAugmentation, Shuffled
+from fovea.data.loading.shared_memory import BufferPool, check_shared_memory
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import RandomResizedCrop
 from fovea.data.pixels.decode import UnreadableImage
@@ -106,7 +107,7 @@ def test_a_batch_that_is_held_on_to_keeps_its_pixels(index: Index) -> None:
     loader, batches = training(index, 2)
     for epoch in (0, 0, 0):
         batches.start_at(epoch, 0)
-        held = [batch.images[1:] for batch in loader]  # views of all of them, more than there are slots
+        held = [batch.images[1:] for batch in loader]  # views of all of them, more than there are buffers
         for rows, batch in zip(held, expected, strict=True):
             assert torch.equal(rows, batch.images[1:])
 
@@ -119,36 +120,36 @@ def test_shared_memory_is_used_again(index: Index) -> None:
         for batch in loader:
             places.add(batch.images.data_ptr())
             del batch
-    first, memory = loader.slots.memory.data_ptr(), loader.slots.memory.numel()
-    assert len(loader.slots.memory) == 7
+    first, memory = loader.pool.memory.data_ptr(), loader.pool.memory.numel()
+    assert len(loader.pool.memory) == 7
     assert all(first <= place < first + memory for place in places)
     gc.collect()
-    assert not loader.slots.held
+    assert not loader.pool.in_use
 
 
-def test_an_iteration_that_is_given_up_loses_no_slot(index: Index) -> None:
+def test_an_iteration_that_is_given_up_loses_no_buffer(index: Index) -> None:
     loader, _ = training(index, 2)
     for _ in range(8):
         next(iter(loader))
     assert same(list(loader), list(training(index, 0)[0]))
     gc.collect()
-    loader.slots.renew()
-    assert len(loader.slots.free) == 7
+    loader.pool.reset()
+    assert len(loader.pool.free) == 7
 
 
-def test_a_slot_is_free_only_when_every_view_of_it_is_gone() -> None:
-    slots = Slots(2, 3, 4)
-    slots.renew()
-    slot = slots.take()
-    assert slot is not None
-    images = slots.lend(slot)
+def test_a_buffer_is_free_only_when_every_view_of_it_is_gone() -> None:
+    pool = BufferPool(2, 3, 4)
+    pool.reset()
+    number = pool.take()
+    assert number is not None
+    images = pool.filled(number)
     with torch.inference_mode():
         view = images[1:, :, :2]
     del images
     gc.collect()
-    assert slots.held == {slot}
+    assert pool.in_use == {number}
     del view
-    assert slots.free == {0, 1}
+    assert pool.free == {0, 1}
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
@@ -173,7 +174,7 @@ def test_a_rank_without_images_gets_its_empty_batch(index: Index) -> None:
 
 
 def test_too_little_shared_memory_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(loaders, "SHARED_MEMORY", str(tmp_path))
+    monkeypatch.setattr(shared_memory, "SHARED_MEMORY", str(tmp_path))
     with pytest.raises(ValueError, match="num_workers.*--shm-size"):
         check_shared_memory(1 << 60)
     check_shared_memory(1)

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.loading.batch_samplers import EvalBatches, Key, TrainBatches
 from fovea.data.loading.dataset import AT_ONCE, Batch, ImageDataset, empty_images
-from fovea.data.loading.loader import PREFETCH, as_it_is
+from fovea.data.loading.loader import PREFETCH, unchanged
 from fovea.data.loading.workers import from_workers, leave_signals
 from fovea.data.pixels.crop import View
 from fovea.data.pixels.jpeg import Jpeg
@@ -106,7 +106,7 @@ class DeviceDecodeLoader:
         self.workers: DataLoader[Encoded] = DataLoader(
             Reader(dataset),
             batch_sampler=batches,
-            collate_fn=as_it_is,
+            collate_fn=unchanged,
             worker_init_fn=leave_signals,
             num_workers=num_workers,
             prefetch_factor=PREFETCH if num_workers else None,

@@ -24,11 +24,12 @@ SAMPLE = 64  # images whose size tells about that of all
 
 
 class ResidentImages:
-    """N images of up to H x W pixels on a device, each in the upper left corner of its place.
+    """N images of up to H x W pixels on a device.
 
     Attributes:
-        pixels: (N, H + 2M, W + 2M) int32, a pixel of red, green, blue and 0 in each: a pixel is fetched at once, and
-            a crop that reaches over the edge finds a black margin of M pixels there.
+        pixels: (N, H + 2M, W + 2M) int32, each element a pixel: red, green, blue and a zero byte. An image begins at
+            row M and column M; all around is black, for crops that reach over an edge.
+        margin: M.
         index: the split's.
         sizes: (N, 2) int64, heights and widths; 0, 0 for what can't be read.
         targets: the split's.
@@ -42,32 +43,27 @@ class ResidentImages:
             UnreadableImage: where the dataset's `on_error` is "raise".
         """
         self.index, self.device = dataset.index, device
-        with ThreadPoolExecutor(max(1, threads)) as pool:
-
-            def decode(indices: Sequence[int]) -> list[Tensor]:
-                return list(pool.map(lambda index: _pixels(dataset, index), indices))
-
-            first = decode(range(min(SAMPLE, len(dataset))))
-            expected = sum(image[0].numel() for image in first) * PIXEL * len(dataset) // len(first)
-            check_memory(expected, device, len(dataset))
-            check_memory(2 * expected, torch.device("cpu"), len(dataset))  # decoded, and in their places
-            images = first + decode(range(len(first), len(dataset)))
+        images = decode_all(dataset, device, threads)
         self.sizes = np.array([image.shape[1:] for image in images])  # (N, 2)
-        height, width = self.sizes.max(axis=0).tolist()
-        self.margin = self._reach(dataset.augment.crop)
-        shape = (len(images), height + 2 * self.margin, width + 2 * self.margin, PIXEL)
-        check_memory(math.prod(shape), device, len(images))
-        pixels = torch.zeros(shape, dtype=torch.uint8)
-        for place, image in zip(pixels, images, strict=True):
-            inside = place[self.margin :, self.margin :]
-            inside[: image.shape[1], : image.shape[2], :3] = image.permute(1, 2, 0)
-        self.pixels = pixels.view(torch.int32)[..., 0].to(device)
+        self.margin = self._margin_for(dataset.augment.crop)
+        self.pixels = self._placed(images)
         self.targets = dataset.index.labels(torch.arange(len(images))).to(device)
-        log.info("%d images, %d MB, are kept on %s", len(images), pixels.numel() >> 20, device)
+        log.info("%d images, %d MB, are kept on %s", len(images), self.pixels.nbytes >> 20, device)
+
+    def _placed(self, images: Sequence[Tensor]) -> Tensor:
+        """`pixels` of decoded images (3, H, W)."""
+        height, width = self.sizes.max(axis=0).tolist()
+        shape = (len(images), height + 2 * self.margin, width + 2 * self.margin, PIXEL)
+        check_memory(math.prod(shape), self.device, len(images))
+        pixels = torch.zeros(shape, dtype=torch.uint8)
+        for canvas, image in zip(pixels, images, strict=True):
+            inside = canvas[self.margin :, self.margin :]
+            inside[: image.shape[1], : image.shape[2], :3] = image.permute(1, 2, 0)
+        return pixels.view(torch.int32)[..., 0].to(self.device)
 
     def crop(self, rows: np.ndarray, views: np.ndarray, size: int, interpolation: str) -> Tensor:
         """(B, 3, size, size) uint8 of the images in `rows` (B,), as `views` (B, 9) show them."""
-        if (views[:, 2:4] == views[:, 4:6]).all():  # nothing is resized
+        if unresized(views).all():
             return self._windows(rows, views, size)
         out, margin = empty_images(len(rows), size, self.device), self.margin
         for row, view, square in zip(rows.tolist(), views.tolist(), out, strict=True):
@@ -76,37 +72,73 @@ class ResidentImages:
         return out
 
     def _windows(self, rows: np.ndarray, views: np.ndarray, size: int) -> Tensor:
-        """All images at once: every window that there is, as a view of the memory, and one index into it."""
-        y, x = (views[:, :2] + views[:, 6:8]).T  # what is not resized and not whole is not moved
-        self._make_room(over_the_edge(views, self.sizes[rows], size))
-        images, (n, height, width) = self.pixels.stride(), self.pixels.shape
-        windows = self.pixels.as_strided((n, height - size + 1, width - size + 1, size, size), (*images, *images[1:]))
-        squares = windows[
-            tuple(torch.from_numpy(at).to(self.device) for at in (rows, y + self.margin, x + self.margin))
+        """(B, 3, size, size) of views that resize nothing: one indexing operation copies all of them."""
+        self._widen_margin(pixels_over_the_edge(views, self.sizes[rows], size))
+        corners = corners_of(views) + self.margin
+        squares = self._every_window(size)[
+            self._indices(rows), self._indices(corners[:, 0]), self._indices(corners[:, 1])
         ]
-        mirrored = torch.from_numpy(views[:, 8].nonzero()[0]).to(self.device)
+        mirrored = self._indices(views[:, 8].nonzero()[0])
         squares[mirrored] = squares[mirrored].flip(2)
         return colours(squares).permute(0, 3, 1, 2)
 
-    def _reach(self, crop: Crop) -> int:
-        """How many pixels the least and the greatest draws lead over an edge, where nothing is resized."""
-        readable = self.sizes[self.sizes[:, 0] > 0]
-        views = [crop(readable, np.full((len(readable), crop.draws), draw)) for draw in (0.0, 1 - 2**-53)]
-        return max(0, *(over_the_edge(view, readable, crop.size) for view in views if len(view)), 0)
+    def _every_window(self, size: int) -> Tensor:
+        """(N, top, left, size, size): every window of every image, as a view of `pixels` that copies nothing."""
+        (n, height, width), (image, row, pixel) = self.pixels.shape, self.pixels.stride()
+        shape = (n, height - size + 1, width - size + 1, size, size)
+        return self.pixels.as_strided(shape, (image, row, pixel, row, pixel))
 
-    def _make_room(self, margin: int) -> None:
-        """A black margin of at least `margin` pixels around all images."""
+    def _indices(self, values: np.ndarray) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
+
+    def _margin_for(self, crop: Crop) -> int:
+        """How far over an edge the smallest and the largest draws of a crop reach, where they resize nothing."""
+        readable = self.sizes[self.sizes[:, 0] > 0]
+        if not len(readable):
+            return 0
+        views = [crop(readable, np.full((len(readable), crop.draws), draw)) for draw in (0.0, 1 - 2**-53)]
+        return max(pixels_over_the_edge(view, readable, crop.size) for view in views)
+
+    def _widen_margin(self, margin: int) -> None:
+        """Make the margin at least this wide, for crops of another augmentation."""
         if margin > self.margin:
             self.pixels = F.pad(self.pixels, [margin - self.margin] * 4)
             self.margin = margin
 
 
-def over_the_edge(views: np.ndarray, sizes: np.ndarray, size: int) -> int:
-    """By how many pixels a window of `views` (B, 9) that isn't resized lies outside its image of `sizes` (B, 2)."""
-    of_whole = views[(views[:, 2:4] == views[:, 4:6]).all(axis=1)]
-    sizes = sizes[(views[:, 2:4] == views[:, 4:6]).all(axis=1)]
-    start = of_whole[:, :2] + of_whole[:, 6:8]
-    return int(max(0, (-start).max(initial=0), (start + size - sizes).max(initial=0)))
+def decode_all(dataset: ImageDataset, device: torch.device, threads: int) -> list[Tensor]:
+    """The dataset's images (3, H, W) on the CPU.
+
+    Raises:
+        ValueError: the first ones show that all need more memory than the device or this machine has.
+    """
+    with ThreadPoolExecutor(max(1, threads)) as pool:
+
+        def decode(indices: Sequence[int]) -> list[Tensor]:
+            return list(pool.map(lambda index: _pixels(dataset, index), indices))
+
+        first = decode(range(min(SAMPLE, len(dataset))))
+        expected = sum(image[0].numel() for image in first) * PIXEL * len(dataset) // len(first)
+        check_memory(expected, device, len(dataset))
+        check_memory(2 * expected, torch.device("cpu"), len(dataset))  # as decoded, and in `pixels`
+        return first + decode(range(len(first), len(dataset)))
+
+
+def unresized(views: np.ndarray) -> np.ndarray:
+    """(B,) whether each of `views` (B, 9) leaves its image's size as it is."""
+    return (views[:, 2:4] == views[:, 4:6]).all(axis=1)
+
+
+def corners_of(views: np.ndarray) -> np.ndarray:
+    """(B, 2): the row and column of its image at which each window of `views` (B, 9), which resize nothing, begins."""
+    return views[:, :2] + views[:, 6:8]
+
+
+def pixels_over_the_edge(views: np.ndarray, sizes: np.ndarray, size: int) -> int:
+    """By how many pixels windows of `views` (B, 9) that resize nothing lie outside their images of `sizes` (B, 2)."""
+    kept = unresized(views)
+    start = corners_of(views[kept])
+    return int(max(0, (-start).max(initial=0), (start + size - sizes[kept]).max(initial=0)))
 
 
 def colours(pixels: Tensor) -> Tensor:
