@@ -10,7 +10,16 @@ import pytest
 SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
-KNOWS_HYDRA = ("train.py", "evaluate.py", "predict.py", "export.py", "fovea/build.py", "fovea/cli/", "fovea/config/")
+KNOWS_HYDRA = (
+    "train.py",
+    "evaluate.py",
+    "predict.py",
+    "export.py",
+    "fovea/build.py",
+    "fovea/trainer_parts.py",
+    "fovea/cli/",
+    "fovea/config/",
+)
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
 TORCH_FREE = (
@@ -26,6 +35,7 @@ MAY_IMPORT = {
     "training": ("distributed", "data/index.py"),
     "distributed": ("error_text.py",),
     "task.py": ("training",),
+    "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers", "report"), ()),
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()

@@ -1,4 +1,4 @@
-"""The parts that build.py finds by their class, whatever their key and place in the config."""
+"""The parts that are found by their class, whatever their key and place in the config."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from tasks import Data, make_batches, make_task, make_trainer
 from torch.optim import LBFGS
 
-from fovea import build
+from fovea import trainer_parts
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.epoch_log import EpochLog
 from fovea.runs import run_folder
@@ -48,33 +48,33 @@ def test_an_evaluation_builds_the_averages_whatever_they_are_called_and_nothing_
 ) -> None:
     missing = {"_target_": "a_package_that_is_not_installed.Callback"}
     cfg = config(ema=EPOCH_LOG, smooth=EMA_NODE, other=missing, left_out=None)
-    assert kinds(build._averages(cfg)) == ["MyEMA"]
+    assert kinds(trainer_parts.averages(cfg)) == ["MyEMA"]
     assert "callbacks.other is left out" in caplog.text
 
 
 def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_average() -> None:
-    assert kinds(build._callbacks(config("val/ema_accuracy", smooth=EMA_NODE))) == ["MyEMA"]
+    assert kinds(trainer_parts.callbacks(config("val/ema_accuracy", smooth=EMA_NODE))) == ["MyEMA"]
     with pytest.raises(ValueError, match=r"monitor=val/ema_accuracy is not logged without averaged weights"):
-        build._callbacks(config("val/ema_accuracy", ema=EPOCH_LOG))
+        trainer_parts.callbacks(config("val/ema_accuracy", ema=EPOCH_LOG))
 
 
 def test_the_last_checkpoint_is_written_after_all_other_callbacks(tmp_path: Path) -> None:
     last = {"_target_": "fovea.training.save_last.SaveLast", "folder": str(tmp_path)}
-    callbacks = build._callbacks(config(a=last, b=best(tmp_path), c=EPOCH_LOG))
+    callbacks = trainer_parts.callbacks(config(a=last, b=best(tmp_path), c=EPOCH_LOG))
     assert kinds(callbacks) == ["SaveBest", "EpochLog", "SaveLast"]
 
 
 def test_two_callbacks_that_would_write_the_same_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"two of one, two would write .*checkpoints/best\.ckpt"):
-        build._callbacks(config(one=best(tmp_path), two=best(tmp_path)))
+        trainer_parts.callbacks(config(one=best(tmp_path), two=best(tmp_path)))
     with pytest.raises(ValueError, match="two of one, two would write the averaged weights"):
-        build._callbacks(config(one=EMA_NODE, two=EMA_NODE))
-    assert len(build._callbacks(config(one=best(tmp_path), two=best(tmp_path, "elsewhere")))) == 2
+        trainer_parts.callbacks(config(one=EMA_NODE, two=EMA_NODE))
+    assert len(trainer_parts.callbacks(config(one=best(tmp_path), two=best(tmp_path, "elsewhere")))) == 2
 
 
 def test_an_optimizer_is_known_by_its_class() -> None:
-    assert build._builds(DictConfig({"_target_": f"{MyLBFGS.__module__}.MyLBFGS"}), LBFGS)
-    assert not build._builds(DictConfig({"_target_": "torch.optim.SGD"}), LBFGS)
+    assert trainer_parts.builds(DictConfig({"_target_": f"{MyLBFGS.__module__}.MyLBFGS"}), LBFGS)
+    assert not trainer_parts.builds(DictConfig({"_target_": "torch.optim.SGD"}), LBFGS)
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -10,7 +10,7 @@ from conf_groups import GROUPS, composed
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from fovea import build
+from fovea import build, trainer_parts
 from fovea.config import run_length
 from fovea.config.check import check
 from fovea.config.resolvers import CONF, PROJECT
@@ -54,7 +54,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(command: st
     for part in (cfg.mixing, cfg.augment, cfg.metrics):
         instantiate(part, _convert_="all")
     build._loss(cfg.loss)
-    build._callbacks(cfg)
+    trainer_parts.callbacks(cfg)
 
 
 def test_the_table_of_schedules_says_which_unit_each_has_and_whether_it_needs_an_end() -> None:

@@ -1,7 +1,6 @@
 """From a checked config to the parts that a program runs."""
 
 import logging
-import sys
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,7 +10,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +18,7 @@ from torch import nn
 from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fovea.callbacks.ema import EMA
+from fovea import trainer_parts
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
@@ -30,18 +29,14 @@ from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
-from fovea.error_text import line
-from fovea.loggers.metrics_csv import MetricsCsv
-from fovea.loggers.tolerant import tolerant
 from fovea.losses import arguments
 from fovea.models import head
 from fovea.models.freeze import freeze
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
+from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
 from fovea.training.monitor import mode_of
-from fovea.training.save_best import SaveBest
-from fovea.training.save_last import SaveLast
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +167,7 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
 
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
     """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
-    sanity_check.check_validation(trainer, cfg.monitor, plateau=_builds(cfg.scheduler, ReduceLROnPlateau))
+    sanity_check.check_validation(trainer, cfg.monitor, plateau=builds(cfg.scheduler, ReduceLROnPlateau))
 
 
 def _loss(node: DictConfig) -> Any:
@@ -217,7 +212,7 @@ def _network(cfg: DictConfig) -> nn.Module:
     """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
-    network = network if _builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
+    network = network if builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
     if cfg.freeze:
         freeze(network, cfg.freeze)
         if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in names("starts")):
@@ -235,29 +230,32 @@ def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:
     return instantiate(node, **known, _convert_="all")
 
 
-def _builds(node: Any, kind: type) -> bool:
-    """Whether a node names a class of this kind; of a function that makes one it can't be known."""
-    named = get_object(node._target_)
-    return isinstance(named, type) and issubclass(named, kind)
-
-
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
-    """Lightning's Trainer with the run's callbacks and loggers; `alone`, with its averaged weights, if any, only."""
+    """Lightning's Trainer with the run's callbacks and loggers.
+
+    Args:
+        alone: for an evaluation: no logger, and of the callbacks the averaged weights alone.
+    """
     torch.use_deterministic_algorithms(False)  # Lightning leaves both as an earlier job of the sweep had them
     torch.backends.cudnn.benchmark = False
-    callbacks = [Progress(), *_averages(cfg)] if alone else _callbacks(cfg)
-    loggers = [] if alone else _loggers(cfg)
-    keys = cfg.trainer
-    unwanted: list[type[Callback]] = [ProgressBar] * (not keys.enable_progress_bar) + [LearningRateMonitor] * (
-        not loggers
-    )
-    unwanted += [Checkpoint] * (not keys.enable_checkpointing)
-    callbacks = [callback for callback in callbacks if not isinstance(callback, tuple(unwanted))]
-    plugins = [*(instantiate(keys.plugins, _convert_="all") or []), SafeCheckpointIO()]
-    saves = any(isinstance(callback, Checkpoint) for callback in callbacks)  # else Lightning adds a saver of its own
+    callbacks = [Progress(), *trainer_parts.averages(cfg)] if alone else trainer_parts.callbacks(cfg)
+    loggers = [] if alone else trainer_parts.loggers(cfg)
+    built = _trainer_of(cfg.trainer, trainer_parts.wanted(callbacks, cfg.trainer, loggers), loggers)
+    check_world(built.world_size)
+    return built
+
+
+def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
+    """Raises ValueError where the machine has no such accelerator or fewer devices."""
+    parts = {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": [*(instantiate(keys.plugins, _convert_="all") or []), SafeCheckpointIO()],
+        # without a callback that saves, Lightning would add its own
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+    }
     try:
-        parts = {"callbacks": callbacks, "logger": loggers, "plugins": plugins}
-        built: Trainer = instantiate(keys, **parts, enable_checkpointing=saves, _convert_="all")
+        built: Trainer = instantiate(keys, **parts, _convert_="all")
     except InstantiationException as error:
         if not isinstance(error.__cause__, MisconfigurationException):
             raise
@@ -265,62 +263,7 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
         raise ValueError(
             f"{typed}: {error.__cause__}\nGPUs here: {torch.cuda.device_count()}; trainer=cpu does without"
         ) from error
-    check_world(built.world_size)
     return built
-
-
-def _loggers(cfg: DictConfig) -> list[Logger]:
-    """The loggers, guarded. One that fails at its start, because a service is down, is left out with a warning.
-
-    Raises:
-        InstantiationException: a logger isn't installed, or doesn't take an argument that it is given.
-    """
-    wandb = sys.modules.get("wandb")
-    if wandb is not None and wandb.run is not None:
-        wandb.finish()  # an earlier job of the sweep began it, and wandb would log this one into it
-    loggers: list[Logger] = []
-    for name, node in cfg.logger.items():
-        try:
-            logger = instantiate(node)
-        except InstantiationException as error:
-            reason = error.__cause__
-            if reason is None or isinstance(reason, ImportError | TypeError) or _builds(node, MetricsCsv):
-                raise
-            log.warning("logger.%s can't be started, and the run goes on without it: %s", name, line(reason))
-            continue
-        loggers.append(logger if isinstance(logger, MetricsCsv) else tolerant(logger))
-    return loggers
-
-
-def _averages(cfg: DictConfig) -> list[Callback]:
-    """The callbacks that an evaluation needs. A training's other ones are not built, and need not be installed."""
-    found = []
-    for key, node in cfg.callbacks.items():
-        try:
-            is_average = node is not None and _builds(node, EMA)
-        except Exception as error:  # an import raises anything
-            log.warning("callbacks.%s is left out: %s", key, str(error).splitlines()[0])
-            continue
-        found += [instantiate(node)] * is_average
-    return found
-
-
-def _callbacks(cfg: DictConfig) -> list[Callback]:
-    """All callbacks of a training. SaveLast comes last, because it saves the state of the others.
-
-    Raises:
-        ValueError: two of them would write the same thing; or the monitor is of averaged weights and there are none.
-    """
-    callbacks = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
-    callbacks.sort(key=lambda callback: isinstance(callback, SaveLast))
-    written = [str(callback.file) for callback in callbacks if isinstance(callback, SaveBest | SaveLast)]
-    written += ["the averaged weights of a checkpoint" for callback in callbacks if isinstance(callback, EMA)]
-    twice = [what for n, what in enumerate(written) if what in written[:n]]
-    if twice:
-        raise ValueError(f"callbacks: two of {', '.join(cfg.callbacks)} would write {twice[0]}: keep one of them")
-    averaged = any(isinstance(callback, EMA) for callback in callbacks)
-    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged)
-    return callbacks
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:

@@ -1,0 +1,79 @@
+"""Runs jobs through hydra.main: sweeps, and switches of Hydra's such as --cfg."""
+
+import functools
+import gc
+import os
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from fovea.cli import job as jobs
+from fovea.cli.command import Command, to_go_on_with
+from fovea.cli.job import FULL_ERROR, Job, set_full_error, wants_tracebacks
+from fovea.cli.messages import few_lines
+from fovea.cli.sweep import Sweep, is_sweep
+from fovea.config.resolvers import CONF
+
+
+class HydraMain:
+    """What hydra.main runs for one command line: one job, or each job of a sweep in turn."""
+
+    def __init__(self, job: Job, command: Command, typed: list[str], trains: bool) -> None:
+        """`typed` is the command line in Hydra's grammar; only a sweep that `trains` has a folder of its own."""
+        self.job, self.command, self.typed = job, command, typed
+        words = command.words if command.has_switches else ["-m", *command.words]
+        self.sweep = Sweep(command.config_name, words) if trains and is_sweep(words) else None
+        self.arguments = self.sweep.arguments if self.sweep else words
+        self.full_error = os.environ.get(FULL_ERROR)  # as the user set it
+
+    def run(self) -> None:
+        """Give the command line to hydra.main."""
+
+        @functools.wraps(self.job)
+        def run_job(cfg: DictConfig) -> float | None:
+            return self._run_job(cfg)
+
+        sys.argv[1:] = self.arguments
+        set_full_error("1")  # so that hydra.main raises errors and doesn't print them itself
+        with self.sweep.told() if self.sweep else nullcontext():
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.command.config_name)(run_job)()
+
+    def _run_job(self, cfg: DictConfig) -> float | None:
+        gc.enable()
+        set_full_error(self.full_error)
+        jobs.leave_command_to_ranks(self.typed)
+        try:
+            if self.sweep:
+                return self.sweep.run_job(cfg, self._begin, self._go_on, wants_tracebacks())
+            with self._errors_in_few_lines():
+                self._begin(cfg)
+            return None
+        finally:
+            set_full_error("1")
+
+    def _errors_in_few_lines(self) -> AbstractContextManager[None]:
+        """Several evaluations or predictions leave their errors to Hydra, which ends all of them at the first one."""
+        many = HydraConfig.get().mode == RunMode.MULTIRUN
+        return nullcontext() if many else few_lines(wants_tracebacks())
+
+    def _begin(self, cfg: DictConfig) -> None:
+        overrides = list(HydraConfig.get().overrides.task)
+        self._check_and_start(cfg, Command(self.command.config_name, overrides, self.command.source))
+
+    def _go_on(self, folder: Path) -> None:
+        """Resume a job of the sweep."""
+        command = to_go_on_with(folder, HydraConfig.get().overrides.task)
+        sys.argv[1:] = command.words  # for the other ranks
+        self._check_and_start(hydra.compose(command.config_name, command.words), command)
+
+    def _check_and_start(self, cfg: DictConfig, command: Command) -> None:
+        if self.sweep is None:
+            jobs.check_folder(command.config_name)
+        jobs.make_paths_absolute(cfg)  # before the check: the job may run in its own folder, not where it was typed
+        jobs.check_config(cfg, command)
+        jobs.start(self.job, cfg)

@@ -1,0 +1,136 @@
+"""Runs one job: composes its config, checks it, makes its folder, and calls it."""
+
+import errno
+import gc
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from hydra._internal.callbacks import Callbacks  # run_job needs them, and they have no public name
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import configure_log, run_job
+from hydra.types import HydraContext, RunMode
+from omegaconf import DictConfig, open_dict, read_write
+
+from fovea.cli.command import Command
+from fovea.cli.messages import few_lines
+from fovea.cli.paths import make_absolute
+from fovea.config.resolvers import CONF
+from fovea.distributed.rank import is_first
+
+Job = Callable[[DictConfig], None]
+FULL_ERROR = "HYDRA_FULL_ERROR"
+log = logging.getLogger(__name__)
+
+
+def run_single_job(job: Job, command: Command, typed: list[str]) -> bool:
+    """Run the job, and return whether it was run: False where a yaml asks for a sweep (hydra.mode: MULTIRUN).
+
+    hydra.main would compose the config twice more, half a second in all, and make the folder before the config is
+    checked.
+    """
+    with hydra.initialize_config_dir(str(CONF), job_name=command.config_name, version_base="1.3"):
+        cfg = hydra.compose(command.config_name, command.words, return_hydra_config=True)
+        if cfg.hydra.mode == RunMode.MULTIRUN:
+            return False
+        cfg.hydra.mode = RunMode.RUN
+        _check_before_it_runs(cfg, command)
+
+        def run(cfg: DictConfig) -> None:
+            gc.enable()
+            leave_command_to_ranks(typed)
+            with few_lines(wants_tracebacks()):
+                check_folder(command.config_name)
+                make_paths_absolute(cfg)
+                start(job, cfg)
+
+        _run_as_hydra_does(run, cfg)
+    return True
+
+
+def _check_before_it_runs(cfg: DictConfig, command: Command) -> None:
+    with open_dict(without_hydra := cfg.copy()):
+        del without_hydra["hydra"]
+    HydraConfig.instance().set_config(cfg)  # values may refer to it: ${hydra:runtime.choices.model}
+    try:
+        check_config(without_hydra, command)
+    finally:
+        HydraConfig.instance().cfg = None
+
+
+def _run_as_hydra_does(job: Job, cfg: DictConfig) -> None:
+    """What hydra.main (1.3) does after composing."""
+    callbacks, name = Callbacks(cfg), cfg.hydra.job.config_name
+    configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
+    callbacks.on_run_start(config=cfg, config_name=name)
+    context = HydraContext(config_loader=GlobalHydra.instance().config_loader(), callbacks=callbacks)
+    done = run_job(job, cfg, job_dir_key="hydra.run.dir", job_subdir_key=None, hydra_context=context)
+    callbacks.on_run_end(config=cfg, config_name=name, job_return=done)
+    _ = done.return_value  # raises what the job raised
+
+
+def check_config(cfg: DictConfig, command: Command) -> None:
+    """Raises ValueError for a value that the programs can't use."""
+    from fovea.config.check import check, check_overrides  # pydantic takes a fifth of a second, and --help needs none
+
+    check(cfg, command.config_name, command.source)
+    check_overrides(cfg, command.config_name, command.words)
+
+
+def make_paths_absolute(cfg: DictConfig) -> None:
+    """Relative paths are meant from the folder in which the command was typed."""
+    make_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
+
+
+def start(job: Job, cfg: DictConfig) -> None:
+    """Call the job, after warnings of what the run folder will not keep."""
+    trains = not {"run", "usual"} & set(cfg)  # neither evaluates nor packs
+    if trains and is_first():
+        from fovea.config.check import to_type_again
+
+        for line in to_type_again(cfg):
+            log.warning(line)
+    job(cfg)
+
+
+def check_folder(config_name: str) -> None:
+    """Refuse an output folder that can't be written to, or one with a run, whose config and results would be lost.
+
+    Raises:
+        OSError: it can't be written to.
+        ValueError: it has a run.
+    """
+    folder = HydraConfig.get().runtime.output_dir
+    if config_name != "pack" and not os.access(folder, os.W_OK):  # Hydra has made it, or found it
+        raise OSError(errno.EACCES, "this folder can't be written to", folder)
+    # rank 0 may have written its config.yaml by the time that the other ranks come here
+    if config_name in ("train", "rerun", "evaluate") and is_first() and (Path(folder) / "config.yaml").exists():
+        go_on = f"To go on with it: resume={folder}\n" if config_name == "train" else ""
+        other = "To train another one" if config_name == "train" else "Instead"
+        raise ValueError(
+            f"hydra.run.dir={folder} has a run already\n{go_on}{other}: hydra.run.dir=<another folder>, or none"
+        )
+
+
+def leave_command_to_ranks(typed: list[str]) -> None:
+    """Set sys.argv to a command for this job alone, with which Lightning starts the other ranks if devices > 1."""
+    job = HydraConfig.get()
+    with read_write(job):  # type: ignore[arg-type]  # a DictConfig that is typed as what it holds
+        job.run.dir = job.runtime.output_dir
+    sys.argv[1:] = [*job.overrides.task, "hydra.mode=RUN"] if job.mode == RunMode.MULTIRUN else typed
+
+
+def wants_tracebacks() -> bool:
+    """Whether the user asked for the traceback of every error."""
+    return os.environ.get(FULL_ERROR) == "1"
+
+
+def set_full_error(value: str | None) -> None:
+    """Set HYDRA_FULL_ERROR, or remove it."""
+    os.environ.pop(FULL_ERROR, None)
+    if value is not None:
+        os.environ[FULL_ERROR] = value

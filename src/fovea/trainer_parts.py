@@ -1,0 +1,105 @@
+"""The callbacks and loggers of Lightning's Trainer, from the config."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from fovea.callbacks.ema import EMA
+from fovea.config.schema import check_monitor
+from fovea.error_text import line
+from fovea.loggers.metrics_csv import MetricsCsv
+from fovea.loggers.tolerant import tolerant
+from fovea.training.save_best import SaveBest
+from fovea.training.save_last import SaveLast
+
+log = logging.getLogger(__name__)
+
+
+def callbacks(cfg: DictConfig) -> list[Callback]:
+    """All callbacks of a training. SaveLast comes last, because it saves the state of the others.
+
+    Raises:
+        ValueError: two of them would write the same thing; or the monitor is of averaged weights and there are none.
+    """
+    built = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    built.sort(key=lambda callback: isinstance(callback, SaveLast))
+    _refuse_two_writers(built, ", ".join(cfg.callbacks))
+    averaged = any(isinstance(callback, EMA) for callback in built)
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged)
+    return built
+
+
+def _refuse_two_writers(built: Sequence[Callback], keys: str) -> None:
+    written = [str(callback.file) for callback in built if isinstance(callback, SaveBest | SaveLast)]
+    written += ["the averaged weights of a checkpoint" for callback in built if isinstance(callback, EMA)]
+    twice = [what for n, what in enumerate(written) if what in written[:n]]
+    if twice:
+        raise ValueError(f"callbacks: two of {keys} would write {twice[0]}: keep one of them")
+
+
+def averages(cfg: DictConfig) -> list[Callback]:
+    """The callbacks that an evaluation needs. A training's other ones are not built, and need not be installed."""
+    return [instantiate(node) for key, node in cfg.callbacks.items() if node is not None and _is_average(key, node)]
+
+
+def _is_average(key: object, node: DictConfig) -> bool:
+    try:
+        return builds(node, EMA)
+    except Exception as error:  # an import raises anything
+        log.warning("callbacks.%s is left out: %s", key, str(error).splitlines()[0])
+        return False
+
+
+def wanted(built: Sequence[Callback], keys: DictConfig, loggers: Sequence[Logger]) -> list[Callback]:
+    """Without what the trainer's `keys` turn off, and without a LearningRateMonitor that has no logger."""
+    unwanted: list[type[Callback]] = []
+    if not keys.enable_progress_bar:
+        unwanted.append(ProgressBar)
+    if not keys.enable_checkpointing:
+        unwanted.append(Checkpoint)
+    if not loggers:
+        unwanted.append(LearningRateMonitor)
+    return [callback for callback in built if not isinstance(callback, tuple(unwanted))]
+
+
+def loggers(cfg: DictConfig) -> list[Logger]:
+    """The loggers, made tolerant. One that fails at its start, because a service is down, is left out with a warning.
+
+    Raises:
+        InstantiationException: a logger isn't installed, or doesn't take an argument that it is given.
+    """
+    _finish_wandb()
+    built = [_logger(name, node) for name, node in cfg.logger.items()]
+    return [logger for logger in built if logger is not None]
+
+
+def _finish_wandb() -> None:
+    """End the run of a sweep's earlier job: wandb would log this job into it."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
+
+
+def _logger(name: object, node: DictConfig) -> Logger | None:
+    try:
+        logger: Logger = instantiate(node)
+    except InstantiationException as error:
+        reason = error.__cause__
+        if reason is None or isinstance(reason, ImportError | TypeError) or builds(node, MetricsCsv):
+            raise
+        log.warning("logger.%s can't be started, and the run goes on without it: %s", name, line(reason))
+        return None
+    return logger if isinstance(logger, MetricsCsv) else tolerant(logger)
+
+
+def builds(node: Any, kind: type) -> bool:
+    """Whether a node's `_target_` is a class of this kind; False for functions, whatever they return."""
+    named = get_object(node._target_)
+    return isinstance(named, type) and issubclass(named, kind)
