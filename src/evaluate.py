@@ -8,20 +8,22 @@ from fovea.cli.entry import entry  # isort: skip  # first, for it says what is n
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from fovea.cli.screen import say_loading
 from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
+from fovea.files import results_of
+from fovea.runs import summary
 
 if TYPE_CHECKING:
     from fovea.data.loading.datamodule import ImageDataModule
 
 log = logging.getLogger(__name__)
 
-STANDS_IN = {"val": "the val split, as the data has no test split", "all": "all images, as the data is not divided"}
-
 
 @entry("evaluate", "run")
 def main(cfg: DictConfig) -> None:
     """Test a checkpoint, and keep the figures in a folder of their own below the run's."""
+    say_loading(f"evaluating {summary.shortest(cfg.run)}")
     from fovea.distributed import ranks
 
     with ranks.together(Path(cfg.output_dir)):
@@ -50,8 +52,6 @@ def evaluate(cfg: DictConfig) -> None:
         build.check_metrics(cfg, data, ["test"])
     build.check_loss(task, data, ["test"])
     trainer = build.trainer(cfg, alone=True)
-    which = STANDS_IN.get(tested, tested) if cfg.split == "test" else cfg.split
-    log.info("%s on %d images (%s)", checkpoint, len(data.splits["test"]), which)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     unreadable = sorted(set().union(*gather(data.unreadable)))
     if trainer.is_global_zero:
@@ -61,8 +61,9 @@ def evaluate(cfg: DictConfig) -> None:
         content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
         run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-        log.info("%s: %s", tested, run_folder.in_words(figures))
-        log.info("per class: %s", folder / "per_class.csv")
+        log.info(summary.tested(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
+        summary.say_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)
+        log.info("figures of each class: %s", summary.shortest(folder / "per_class.csv"))
 
 
 def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:

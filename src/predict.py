@@ -6,6 +6,9 @@ from pathlib import Path
 from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig
 
+from fovea.cli.screen import say_loading
+from fovea.runs import summary
+
 log = logging.getLogger(__name__)
 
 
@@ -14,6 +17,7 @@ def main(cfg: DictConfig) -> None:
     """Write the predictions of a checkpoint as a table, and list the files that could not be read."""
     if not cfg.source:
         raise ValueError("source=<an image, a folder, or a .txt list> is missing")
+    say_loading(f"predicting with {summary.shortest(cfg.run)}")
     from fovea.distributed import ranks
 
     with ranks.together(Path(cfg.output_dir)):
@@ -37,7 +41,6 @@ def predict(cfg: DictConfig) -> None:
         task.eval()
         build.check_network(cfg, task)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
-    log.info("%s on %d images", checkpoint, len(index))
     batches = trainer.predict(task, loader, ckpt_path=str(checkpoint), weights_only=True) or []
     probabilities, indices, unreadable = predictions.in_order(batch for of_rank in gather(batches) for batch in of_rank)
     if not trainer.is_global_zero:
@@ -53,13 +56,14 @@ def predict(cfg: DictConfig) -> None:
     if cfg.probabilities:
         rows = predictions.with_all(rows, probabilities, cfg.class_names)
     predictions.write(output, rows)
-    log.info("%d predictions: %s", len(rows), output)
+    log.info("predicted %d images with %s: %s", len(rows), checkpoint.name, summary.shortest(output))
+    log.info("most frequent: %s", predictions.most_frequent(rows))
     if len(unreadable):
         listed = output.with_name(output.stem + ".unreadable.txt")
         listed.write_text(
             "".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8", errors="surrogateescape"
         )
-        log.warning("%d files could not be read and are not among them: %s", len(unreadable), listed)
+        log.warning("%d files could not be read and are not among them: %s", len(unreadable), summary.shortest(listed))
 
 
 if __name__ == "__main__":

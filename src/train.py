@@ -6,8 +6,10 @@ from pathlib import Path
 from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.cli.screen import say_loading
 from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
+from fovea.runs import summary
 
 log = logging.getLogger(__name__)
 
@@ -15,6 +17,7 @@ log = logging.getLogger(__name__)
 @entry("train", "resume", "rerun")
 def main(cfg: DictConfig) -> None:
     """Fit, test, and keep what came of it in the run's folder."""
+    say_loading(f"run folder: {summary.shortest(cfg.run_dir)}")
     # Importing torch takes seconds: only now that the config is known to be good.
     from fovea import build
     from fovea.distributed import ranks
@@ -49,7 +52,7 @@ def main(cfg: DictConfig) -> None:
         build.check_validation(cfg, trainer)
         if first:
             build.check_network(cfg, task)
-        log.info("%s\nrun folder: %s", build.summary(cfg, data, task, trainer), folder)
+        log.info(build.summary(cfg, data, task, trainer))
         build.check_batch(cfg, data, task, trainer)
         if first:
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
@@ -68,17 +71,19 @@ def main(cfg: DictConfig) -> None:
         results.update(**run_folder.fitted(trainer, cfg.monitor))
         keeper = run_folder.keeper_of_best(trainer, cfg.monitor)
         best = Path(keeper.best_model_path) if keeper else folder / "checkpoints" / "best.ckpt"
-        if not best.exists():
-            log.info("there is no best checkpoint: testing the weights as they are")
         tested = str(best) if best.exists() else None
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
+        images = sum(gather(task.evaluated))
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
             run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-            log.info("test: %s", run_folder.in_words(results.content["test"]))
+            log.info(summary.tested(results.content, best if tested else None, images, tested_on, "test"))
+            summary.say_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
+    if first:
+        summary.say_next(summary.next_commands(folder, summary.longer(cfg.trainer.max_epochs, cfg.trainer.max_steps)))
     if first and OmegaConf.select(cfg, "rerun"):
         rerun.say_whether_identical(Path(cfg.rerun), folder)
 

@@ -30,7 +30,7 @@ class OtherRankError(Exception):
 def shown(error: Exception) -> str | None:
     """What is printed; None for a fault of the program, which needs its traceback."""
     if isinstance(error, OtherRankError):
-        return error.text
+        return "\n".join([error.text, *_notes(error)])
     text = explain(error)
     return None if text is None else few_lines_of(text, error)
 
@@ -38,7 +38,12 @@ def shown(error: Exception) -> str | None:
 def few_lines_of(text: str, error: Exception) -> str:
     """The text as it is printed, cut where it is long."""
     lines = (text.strip() or type(error).__name__).splitlines()[:MOST_LINES]
-    return "\n".join(["error: " + lines[0], *lines[1:], "(HYDRA_FULL_ERROR=1 shows the traceback)"])
+    return "\n".join(["error: " + lines[0], *lines[1:], "(HYDRA_FULL_ERROR=1 shows the traceback)", *_notes(error)])
+
+
+def _notes(error: Exception) -> list[str]:
+    """What was added to the error on its way, such as how the run goes on."""
+    return getattr(error, "__notes__", [])
 
 
 def exit_code(error: Exception) -> int:

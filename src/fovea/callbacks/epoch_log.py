@@ -1,8 +1,15 @@
-"""Writes a line for each epoch to the log, with the figures that the progress bar showed."""
+"""Writes a line for each epoch to the log, and a row of a table to a terminal."""
 
 import logging
+import time
+from typing import Any
 
+import rich
 from lightning import Callback, LightningModule, Trainer
+from rich.text import Text
+
+from fovea.callbacks import epoch_table
+from fovea.callbacks.best_checkpoint import is_best
 
 log = logging.getLogger(__name__)
 
@@ -10,33 +17,61 @@ log = logging.getLogger(__name__)
 class EpochLog(Callback):
     """`epoch 3/15  train/loss 0.1234  train/images_per_second 400  val/accuracy 0.9733  ...`
 
-    metrics.csv has the rest. The other callbacks and the module log their figures at the end of the epoch, in any
-    order, so the line is written at the next hook after it: the start of the next epoch or the end of the training.
+    A validation within an epoch has a line of its own. metrics.csv has the rest. The other callbacks and the module log
+    their figures at the end of the epoch or validation, in any order, and the best checkpoint is saved after that, so
+    the line is written at the next hook. `pl_module` is a ClassificationTask.
     """
 
     def __init__(self) -> None:
-        self.validated = False
+        self.validated = False  # since the last line
         self.ended: int | None = None  # the epoch whose line is still to be written, counted from 1
+        self.since, self.seconds = time.perf_counter(), 0.0  # of the epoch
+        self.columns: list[epoch_table.Column] = []
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.validated = True
+        self.validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ended = trainer.current_epoch + 1
+        self.ended, self.seconds = trainer.current_epoch + 1, time.perf_counter() - self.since
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer)
+        self._write(trainer, pl_module)
+        self.since = time.perf_counter()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.validated:
+            self._write(trainer, pl_module, batch_idx / trainer.num_training_batches)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._write(trainer)
+        self._write(trainer, pl_module)
 
-    def _write(self, trainer: Trainer) -> None:
-        if self.ended is None:
-            return
-        shown = ["train/loss", "train/images_per_second"]
-        if self.validated:  # else the figures that are there are an earlier epoch's
-            shown += sorted(name for name in trainer.callback_metrics if name.startswith("val/"))
-        known = trainer.callback_metrics
-        figures = "  ".join(f"{name} {known[name].item():.4g}" for name in shown if name in known)
-        log.info("epoch %d/%s  %s", self.ended, trainer.max_epochs or "?", figures)
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if not isinstance(exception, Exception):  # asked to stop: nothing is broken
+            self._write(trainer, pl_module)
+
+    def _write(self, trainer: Trainer, pl_module: Any, part: float = 0.0) -> None:
+        """Write what has ended: an epoch, or a validation after this `part` of one."""
+        if trainer.is_global_zero and (self.ended is not None or (self.validated and part)):
+            done = self.ended if self.ended is not None else trainer.current_epoch + part
+            epoch = epoch_table.epoch_text(done, trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None)
+            step = f"{trainer.global_step:>{len(str(trainer.max_steps))}}/{trainer.max_steps}"
+            seconds, best = (self.seconds if self.ended else None), is_best(trainer, pl_module.monitor)
+            what = (epoch, step if trainer.max_steps > 0 else "", self._figures(trainer, pl_module.monitor), seconds)
+            screen = self._on_terminal(epoch_table.cells(*what, best), pl_module.monitor)
+            log.info(epoch_table.log_line(*what, best), extra={"screen": screen})
         self.validated, self.ended = False, None
+
+    def _figures(self, trainer: Trainer, monitor: str) -> dict[str, float]:
+        """Those of what has ended; others that are known are an earlier epoch's."""
+        known = trainer.callback_metrics
+        shown = ["train/loss", epoch_table.SPEED, *[monitor] * monitor.startswith("train/")] * (self.ended is not None)
+        shown += [name for name in known if name.startswith("val/")] * self.validated
+        return {name: known[name].item() for name in shown if name in known}
+
+    def _on_terminal(self, row: dict[str, str], monitor: str) -> Text:
+        """The row, below the header where its columns are new."""
+        before = self.columns or ([] if "time" in row else epoch_table.AT_EPOCHS_END)
+        shown = epoch_table.columns(row, monitor, rich.get_console().width, before)
+        text = Text(epoch_table.header(shown) + "\n", "bold") if shown != self.columns else Text()
+        self.columns = shown
+        return text.append(epoch_table.row_text(shown, row), "bold green" if row.get("best") else "")

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, open_dict, read_write
 from fovea.cli.command import Command
 from fovea.cli.messages import few_lines
 from fovea.cli.paths import make_absolute
+from fovea.cli.screen import warnings_logged
 from fovea.config.resolvers import CONF
 from fovea.distributed.rank import is_first
 
@@ -94,7 +95,8 @@ def start(job: Job, cfg: DictConfig) -> None:
 
         for line in to_type_again(cfg):
             log.warning(line)
-    job(cfg)
+    with warnings_logged():
+        job(cfg)
 
 
 def check_folder(config_name: str) -> None:

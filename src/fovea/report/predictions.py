@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,12 @@ def above(
         named = [name for name, value in zip(class_names, row, strict=True) if value >= threshold]
         rows.append({"path": path, "labels": ";".join(named)})
     return rows
+
+
+def most_frequent(rows: Iterable[dict[str, Any]], most: int = 5) -> str:
+    """`cat 7  dog 5  owl 3`: how often the classes were named that were named most often."""
+    named = Counter(name for row in rows for name in row.get("labels", row.get("label", "")).split(";") if name)
+    return "  ".join(f"{name} {count}" for name, count in named.most_common(most)) or "none"
 
 
 def with_all(rows: list[dict[str, Any]], probabilities: Tensor, class_names: Sequence[str]) -> list[dict[str, Any]]:

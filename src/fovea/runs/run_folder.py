@@ -12,12 +12,13 @@ from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.text import Text
 from torch import Tensor
 
 from fovea.config.secrets import everywhere, secret_values, without_values
 from fovea.error_text import line
 from fovea.files import write_safely
-from fovea.runs import checkpoint
+from fovea.runs import checkpoint, summary
 from fovea.runs.results_file import results_of
 from fovea.training.save_best import SaveBest
 
@@ -67,7 +68,7 @@ class Results:
 
     @contextmanager
     def status(self) -> Iterator[None]:
-        """`running` inside; then `finished`, `interrupted` or `failed` with the error's line.
+        """`running` inside; then `finished`, `interrupted` or `failed` with the error's line, and how the run goes on.
 
         A run that is resumed keeps what it had until the first `update`: a resume that is refused changes nothing.
         """
@@ -78,11 +79,15 @@ class Results:
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.begun:
                 self.end(status="interrupted")
+                how = summary.to_go_on(self.file.parent) or "stopped"
+                log.info(how, extra={"screen": Text(how)})
             raise (stop if isinstance(stop, SystemExit) else SystemExit(130)) from None
         except BaseException as error:
             if not self.begun:
                 raise
             self.end(status="failed", error=line(error))
+            if how := summary.to_go_on(self.file.parent):
+                error.add_note(how)
             raise
         self.update(status="finished")
 
@@ -124,12 +129,6 @@ def figures(trainer: Trainer, split: str) -> dict[str, float]:
     """{metric: value} of what was logged under `<split>/`."""
     logged = {name.partition("/"): value.item() for name, value in trainer.callback_metrics.items()}
     return {name: value for (first, _, name), value in logged.items() if first == split}
-
-
-def in_words(figures: Mapping[str, float]) -> str:
-    """One line for the log."""
-    said = {name: "undefined" if math.isnan(value) else f"{value:.4f}" for name, value in sorted(figures.items())}
-    return "  ".join(f"{name} {text}" for name, text in said.items())
 
 
 def write_per_class(file: Path, class_names: Sequence[str], metrics: Mapping[str, Tensor]) -> None:

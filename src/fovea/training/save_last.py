@@ -142,7 +142,7 @@ class SaveLast(Checkpoint):
 
     def _stop_if_asked(self, number: int) -> None:
         if number:
-            log.info("stopped with a checkpoint: resume=%s goes on from it", self.file.parents[1])
+            log.info("stopped at step %d, with a checkpoint", self.saved_step)
             raise Stopped(number)
 
     def _try_to_save(self, trainer: Trainer, place: Any) -> None:

@@ -1,0 +1,56 @@
+import io
+import time
+
+import pytest
+import rich
+import torch
+from rich.console import Console
+from tasks import Data, make_batches, make_task, make_trainer
+
+from fovea.callbacks import progress
+from fovea.callbacks.progress import Progress
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, **options: bool) -> Console:
+    console = Console(file=io.StringIO(), width=80, color_system=None, **options)  # type: ignore[arg-type]
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    return console
+
+
+def test_a_bar_shows_training_validation_and_test_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = terminal(monkeypatch, force_terminal=True, force_interactive=True)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    bar, data = Progress(), Data(make_batches(3), make_batches(2, seed=9))
+    trainer, task = make_trainer(bar, max_epochs=2, enable_progress_bar=True), make_task()
+    trainer.fit(task, datamodule=data)
+    trainer.test(task, datamodule=data, verbose=False)
+    assert isinstance(console.file, io.StringIO)
+    painted = console.file.getvalue()
+    for text in ("epoch 1/2", "epoch 2/2", "3/3", "validating", "2/2", "testing", "images/s", "0:00 left"):
+        assert text in painted, text
+    assert bar.live is None
+    assert not console._live_stack
+    assert painted.count("\x1b[?25l") == painted.count("\x1b[?25h") - painted.count("\x1b[?25l")  # the cursor is there
+
+
+@pytest.mark.parametrize("options", [{"force_terminal": False}, {"force_jupyter": True}, {"force_interactive": False}])
+def test_there_is_no_bar_in_a_pipe_a_notebook_or_a_dumb_terminal(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, bool]
+) -> None:
+    terminal(monkeypatch, **options)
+    assert not Progress().enabled
+
+
+def test_a_batch_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two paintings it is counted, and nothing is read from the device."""
+    terminal(monkeypatch, force_terminal=True, force_interactive=True)
+    bar, trainer = Progress(), make_trainer()
+    bar.speed.look(time.monotonic())
+    bar.painted = time.monotonic() + 1000
+    batch = (torch.zeros(8, 3, 1, 1, device="meta"),)  # of which nothing could be read
+    start = time.perf_counter()
+    for n in range(1000):
+        bar.on_train_batch_end(trainer, None, None, batch, n)
+    assert (time.perf_counter() - start) / 1000 < 200e-6
+    assert bar.speed.images == 8000
