@@ -95,7 +95,7 @@ def test_all_images_of_another_folder_are_tested_even_of_one_class(
         (file,) = trained.glob("evaluate/*/results.json")
         content = json.loads(file.read_text())
         assert (content["split"], content["images"]) == (("test" if data != root else "all"), 4)
-        assert "on 4 images" in out
+        assert ("on 4 test images" if data != root else "on 4 images, all of the data") in out
 
 
 @pytest.mark.slow

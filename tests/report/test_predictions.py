@@ -23,6 +23,12 @@ def test_several_labels_are_named_from_the_threshold_on() -> None:
     assert [row["labels"] for row in rows] == ["bee, or wasp", "ant;cat"]
 
 
+def test_the_labels_that_are_named_most_often_are_counted() -> None:
+    assert predictions.most_frequent([{"label": "x"}, {"label": "b c"}, {"label": "x"}], most=1) == "x (2)"
+    assert predictions.most_frequent([{"labels": "a;b"}, {"labels": "b"}, {"labels": ""}]) == "b (2)  a (1)"
+    assert predictions.most_frequent([{"labels": ""}]) == "none"
+
+
 @pytest.mark.parametrize("ending", [".csv", ".json", ".parquet"])
 def test_a_table_reads_back(tmp_path: Path, ending: str) -> None:
     rows = predictions.with_all(predictions.above(["é x", "y"], PROBABILITIES, NAMES, 0.4), PROBABILITIES, NAMES)

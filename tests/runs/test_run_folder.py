@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from fovea.cli import messages
 from fovea.runs.run_folder import Results, write_json
 
 
@@ -57,3 +58,23 @@ def test_what_is_not_finite_is_null_for_json_has_no_word_for_it(tmp_path: Path) 
     write_json(tmp_path / "x.json", {"loss": float("nan"), "of": [float("inf"), 1.5], "name": "NaN"})
     assert "NaN" not in (tmp_path / "x.json").read_text().replace('"NaN"', "")
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "of": [None, 1.5], "name": "NaN"}
+
+
+def test_a_run_that_fails_or_is_stopped_says_how_it_goes_on_once_there_is_a_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    results, how = Results(tmp_path, "val/loss", writes=True), f"resume={tmp_path}"
+    with pytest.raises(ValueError, match="early") as early, results.status():
+        raise ValueError("early")
+    assert how not in str(messages.shown(early.value))
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "last.ckpt").touch()
+    with pytest.raises(ValueError, match="late") as late, results.status():
+        raise ValueError("late")
+    assert str(messages.shown(late.value)).endswith(how)
+    with pytest.raises(ValueError, match="told") as told, results.status():
+        raise ValueError(f"told: {how} optimizer.lr=1")
+    assert str(messages.shown(told.value)).count(how) == 1
+    with caplog.at_level("INFO"), pytest.raises(SystemExit), results.status():
+        raise KeyboardInterrupt
+    assert caplog.messages[-1].endswith(how)

@@ -48,11 +48,11 @@ def test_the_lowest_classes_are_named_without_undefined_and_perfect_ones() -> No
     names = ["ant", "bee", "cat", "dog", "elk", "fox"]
     f1 = [0.5, math.nan, 0.25, 1.0, 0.75, 0.9]
     assert summary.lowest(names, {"images": [3] * 6, "f1": f1}, averaged=False) == (
-        "lowest f1: cat 0.2500  ant 0.5000  elk 0.7500"
+        "lowest f1: cat (0.2500)  ant (0.5000)  elk (0.7500)"
     )
     both = {"average_precision": f1[::-1], "f1": f1, "ema_average_precision": [0.125] + [1.0] * 5}
     assert summary.lowest(names, both, averaged=False).startswith("lowest average_precision: dog")
-    assert summary.lowest(names, both, averaged=True) == "lowest ema_average_precision: ant 0.1250"
+    assert summary.lowest(names, both, averaged=True) == "lowest ema_average_precision: ant (0.1250)"
     assert summary.lowest(names[:1], {"f1": [1.0]}, averaged=False) == ""
     assert summary.lowest(names, {"images": [3] * 6}, averaged=False) == ""
 

@@ -172,7 +172,7 @@ class Progress(ProgressBar):
 
     def _line(self) -> Text:
         left = None if self.ends is None else max(self.ends - time.monotonic(), 0)
-        width = self.console.width - 1  # some terminals wrap a line that fills them
+        width = self.console.width - 3  # room for the terminal's own ^C, which must not begin another line
         speed = self.speed.per_second()
         line = progress_line(width, self.what, self.done, self.total, speed, left, self.best, self.signs)
         text = Text(line, no_wrap=True, overflow="crop")

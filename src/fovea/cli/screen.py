@@ -43,7 +43,7 @@ class Screen(logging.StreamHandler[Any]):
         if screen is not None:
             return screen
         prefix, style = PREFIXES.get(record.levelno, ("", ""))
-        lines = (prefix + self.for_terminal.format(record)).splitlines()
+        lines = (prefix + self.for_terminal.format(record)).expandtabs().splitlines()
         text = Text("\n".join(part for line in lines for part in wrapped(line, width)))
         text.stylize(style, 0, len(prefix))
         return text

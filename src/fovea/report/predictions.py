@@ -64,9 +64,9 @@ def above(
 
 
 def most_frequent(rows: Iterable[dict[str, Any]], most: int = 5) -> str:
-    """`cat 7  dog 5  owl 3`: how often the classes were named that were named most often."""
+    """`cat (7)  dog (5)  owl (3)`: how often the classes were named that were named most often."""
     named = Counter(name for row in rows for name in row.get("labels", row.get("label", "")).split(";") if name)
-    return "  ".join(f"{name} {count}" for name, count in named.most_common(most)) or "none"
+    return "  ".join(f"{name} ({count})" for name, count in named.most_common(most)) or "none"
 
 
 def with_all(rows: list[dict[str, Any]], probabilities: Tensor, class_names: Sequence[str]) -> list[dict[str, Any]]:

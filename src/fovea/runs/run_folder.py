@@ -86,7 +86,8 @@ class Results:
             if not self.begun:
                 raise
             self.end(status="failed", error=line(error))
-            if how := summary.to_go_on(self.file.parent):
+            how = summary.to_go_on(self.file.parent)
+            if how and "resume=" not in str(error):  # some errors know better how
                 error.add_note(how)
             raise
         self.update(status="finished")

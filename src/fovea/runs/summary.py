@@ -47,7 +47,7 @@ def _figure(value: float | None) -> str:
 
 
 def lowest(class_names: Sequence[str], per_class: Mapping[str, Iterable[Any]], averaged: bool) -> str:
-    """`lowest f1: dog 0.8125  cat 0.9000`; empty where no class has a figure below 1.
+    """`lowest f1: dog (0.8125)  cat (0.9000)`; empty where no class has a figure below 1.
 
     Args:
         class_names: K of them.
@@ -61,7 +61,7 @@ def lowest(class_names: Sequence[str], per_class: Mapping[str, Iterable[Any]], a
         return ""
     values = [(float(value), k) for k, value in enumerate(per_class[name])]
     worst = sorted(pair for pair in values if pair[0] < 1)[: min(MOST, math.ceil(len(class_names) / 2))]
-    return f"lowest {name}: " + "  ".join(f"{class_names[k]} {value:.4f}" for value, k in worst) if worst else ""
+    return f"lowest {name}: " + "  ".join(f"{class_names[k]} ({value:.4f})" for value, k in worst) if worst else ""
 
 
 def shortest(path: str | Path) -> str:
