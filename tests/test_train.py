@@ -67,7 +67,10 @@ def test_evaluate_and_predict_give_the_figures_that_training_reported(
     (evaluated,) = trained.glob("evaluate/*/results.json")
     assert json.loads(evaluated.read_text())["test"] == pytest.approx(reported, abs=1e-6)
     output = tmp_path / "out put.csv"
-    assert invoke("predict", f"run={trained}", f"source={folder}/test", f"output={output}")[0] == 0
+    code, out, _ = invoke("predict", f"run={trained}", f"source={folder}/test", f"output={output}")
+    assert code == 0
+    assert "predicted 15 images with best.ckpt" in out
+    assert "\x1b" not in out  # it is no terminal
     rows = list(csv.DictReader(output.open()))
     assert len(rows) == 15
     right = sum(row["label"] == Path(row["path"]).parent.name for row in rows)
@@ -103,7 +106,13 @@ def test_a_value_can_refer_to_hydras_own(invoke: Invoke, runs: Runs, folder: Pat
 
 
 def test_resuming_goes_on_in_the_same_folder(invoke: Invoke, runs: Runs, trained: Path) -> None:
-    assert invoke("train", f"resume={trained}", "trainer.max_epochs=3")[0] == 0
+    code, out, _ = invoke("train", f"resume={trained}", "trainer.max_epochs=3")
+    assert code == 0
+    assert out.endswith((trained / "train.log").read_text().partition("run folder: ")[2].partition("run folder: ")[2])
+    assert [line.split("  ")[0].split(" I ")[1] for line in out.splitlines() if "I epoch" in line] == [
+        *("epoch 2/3", "epoch 3/3"),
+    ]
+    assert out.rstrip().endswith(" trainer.max_epochs=6")
     assert runs() == [trained]
     assert results(trained)["epochs"] == 3
     assert results(trained)["steps"] == 12

@@ -42,15 +42,12 @@ def test_there_is_no_bar_in_a_pipe_a_notebook_or_a_dumb_terminal(
     assert not Progress().enabled
 
 
-def test_a_batch_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two paintings it is counted, and nothing is read from the device."""
+def test_between_two_paintings_a_batch_is_counted_and_nothing_is_read_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal(monkeypatch, force_terminal=True, force_interactive=True)
     bar, trainer = Progress(), make_trainer()
     bar.speed.look(time.monotonic())
     bar.painted = time.monotonic() + 1000
     batch = (torch.zeros(8, 3, 1, 1, device="meta"),)  # of which nothing could be read
-    start = time.perf_counter()
-    for n in range(1000):
+    for n in range(3):
         bar.on_train_batch_end(trainer, None, None, batch, n)
-    assert (time.perf_counter() - start) / 1000 < 200e-6
-    assert bar.speed.images == 8000
+    assert (bar.speed.images, bar.done, bar.live) == (24, 3, None)

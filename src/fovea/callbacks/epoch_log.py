@@ -25,8 +25,11 @@ class EpochLog(Callback):
     def __init__(self) -> None:
         self.validated = False  # since the last line
         self.ended: int | None = None  # the epoch whose line is still to be written, counted from 1
-        self.since, self.seconds = time.perf_counter(), 0.0  # of the epoch
+        self.since, self.seconds = 0.0, 0.0  # of the epoch
         self.columns: list[epoch_table.Column] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.since = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validated = not trainer.sanity_checking

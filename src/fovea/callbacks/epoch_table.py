@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from fovea.callbacks.progress_line import clock_text
+
 SPEED = "train/images_per_second"
 FIRST = ("epoch", "step", "train/loss", "val/loss")  # columns at the left; the monitor's comes next
 LAST = (SPEED, "time", "best")  # at the right
@@ -40,8 +42,7 @@ def duration_text(seconds: float) -> str:
     """`2.9s`, `48s`, `12:05` or `1:12:05`."""
     if seconds < 59.5:
         return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}" if minutes >= 60 else f"{minutes}:{rest:02}"
+    return clock_text(seconds)
 
 
 def log_line(epoch: str, step: str, figures: Mapping[str, float], seconds: float | None, best: bool | None) -> str:

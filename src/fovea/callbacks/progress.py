@@ -54,6 +54,11 @@ class Progress(ProgressBar):
         """What a module prints (`self.print`) stands above the bar."""
         self.console.print(*args, **kwargs)
 
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """A run that is resumed within an epoch has no start of that epoch."""
+        self.trained = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        self._train(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.trained = 0
         self._train(trainer, pl_module)

@@ -1,4 +1,7 @@
-"""Writes log lines and Python's warnings to the screen through Rich's console, so that no bar paints over them."""
+"""Writes log lines and Python's warnings to the screen through Rich's console, so that no bar paints over them.
+
+Rich is imported when the first line is written: a typing error need not wait for it.
+"""
 
 import logging
 import sys
@@ -6,12 +9,12 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import rich
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from fovea.config.secrets import Formatter
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 log = logging.getLogger(__name__)
 PREFIXES = {logging.WARNING: ("warning: ", "yellow"), logging.ERROR: ("error: ", "bold red")}
@@ -20,7 +23,7 @@ PREFIXES = {logging.WARNING: ("warning: ", "yellow"), logging.ERROR: ("error: ",
 class Screen(logging.StreamHandler[Any]):
     """On a terminal: messages without the time, wrapped at words. Elsewhere: the same lines as in the log file.
 
-    A record's attribute `screen`, where it has one, is shown on a terminal in the place of its message.
+    A record's attribute `screen`, where it has one, is shown on a terminal in the place of its message, unbroken.
     """
 
     def __init__(self, stream: Any = None) -> None:
@@ -28,6 +31,8 @@ class Screen(logging.StreamHandler[Any]):
         self.for_terminal = Formatter()
 
     def emit(self, record: logging.LogRecord) -> None:
+        import rich
+
         console = rich.get_console()
         if not (console.is_terminal and self.stream.isatty()):
             super().emit(record)
@@ -37,11 +42,13 @@ class Screen(logging.StreamHandler[Any]):
         except Exception:
             self.handleError(record)
 
-    def shown(self, record: logging.LogRecord, width: int) -> Text:
+    def shown(self, record: logging.LogRecord, width: int) -> "Text":
         """What a terminal of this width shows of a record."""
-        screen: Text | None = getattr(record, "screen", None)
+        from rich.text import Text
+
+        screen: Text | str | None = getattr(record, "screen", None)
         if screen is not None:
-            return screen
+            return Text(screen) if isinstance(screen, str) else screen
         prefix, style = PREFIXES.get(record.levelno, ("", ""))
         lines = (prefix + self.for_terminal.format(record)).expandtabs().splitlines()
         text = Text("\n".join(part for line in lines for part in wrapped(line, width)))

@@ -12,7 +12,6 @@ from typing import Any
 
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from rich.text import Text
 from torch import Tensor
 
 from fovea.config.secrets import everywhere, secret_values, without_values
@@ -80,7 +79,7 @@ class Results:
             if self.begun:
                 self.end(status="interrupted")
                 how = summary.to_go_on(self.file.parent) or "stopped"
-                log.info(how, extra={"screen": Text(how)})
+                log.info(how, extra={"screen": how})
             raise (stop if isinstance(stop, SystemExit) else SystemExit(130)) from None
         except BaseException as error:
             if not self.begun:

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.text import Text
-
 from fovea.files import GO_ON_FROM
 
 log = logging.getLogger(__name__)
@@ -111,7 +109,7 @@ def say_next(commands: Sequence[str]) -> None:
     """Log the commands, one a line; a terminal breaks none of them, so that they can be copied."""
     if commands:
         text = "\n".join(["next:", *commands])
-        log.info(text, extra={"screen": Text(text)})
+        log.info(text, extra={"screen": text})
 
 
 def longer(max_epochs: int | None, max_steps: int) -> str:
