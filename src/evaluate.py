@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from fovea.cli.screen import say_loading
 from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
-from fovea.files import results_of
 from fovea.runs import summary
+from fovea.runs.results_file import results_of
 
 if TYPE_CHECKING:
     from fovea.data.loading.datamodule import ImageDataModule

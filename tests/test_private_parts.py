@@ -42,6 +42,11 @@ EPOCH_LOOP = "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop"
 LOGGED = "lightning.pytorch.trainer.connectors.logger_connector.logger_connector._LoggerConnector._callback_metrics"
 WORKERS = "torch.utils.data.dataloader._MultiProcessingDataLoaderIter"
 PARTS = [
+    Part(
+        "callbacks/best_checkpoint.py",
+        "lightning.pytorch.callbacks.ModelCheckpoint._last_global_step_saved",
+        "whether the best checkpoint was saved just now",
+    ),
     Part("callbacks/ema.py", "torch._foreach_lerp_", "averages all weights at once"),
     Part("callbacks/finite_loss.py", "torch._foreach_norm", "looks at all gradients at once"),
     Part("callbacks/finite_loss.py", "torch.optim.Adam._step_supports_amp_scaling", "a fused optimizer skips steps"),

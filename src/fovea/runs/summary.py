@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fovea.files import GO_ON_FROM
+from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
 
 log = logging.getLogger(__name__)
 FOLLOWED = ("f1", "average_precision")  # what classes are ranked by: the first that there is
@@ -83,10 +83,10 @@ def next_commands(folder: Path, longer: str) -> list[str]:
         folder: the run's.
         longer: the override that prolongs it, or nothing.
     """
-    run, kept, commands = shortest(folder), folder / "checkpoints", list[str]()
+    run, commands = shortest(folder), list[str]()
     if _is_job(folder):
         return commands
-    if any((kept / name).is_file() for name in ("best.ckpt", *GO_ON_FROM)):
+    if existing(folder, TO_EVALUATE):
         commands += [command("evaluate", f"run={run}"), command("predict", f"run={run}", "source=photos")]
     if (folder / "tensorboard").is_dir():
         commands.append(shlex.join(["tensorboard", "--logdir", run]))
@@ -127,7 +127,7 @@ def to_go_on(folder: Path) -> str:
 
 
 def _can_go_on(folder: Path) -> bool:
-    return any((folder / "checkpoints" / name).is_file() for name in GO_ON_FROM)
+    return bool(existing(folder, TO_RESUME))
 
 
 def _is_job(folder: Path) -> bool:
