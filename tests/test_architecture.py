@@ -29,7 +29,15 @@ TORCH_FREE = (
 # What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
 # replaces its folder's. build.py may import all.
 MAY_IMPORT = {
-    "cli": ("config", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"),
+    "cli": (
+        "cli/errors",
+        "config",
+        "error_text.py",
+        "distributed/rank.py",
+        "runs/results_file.py",
+        "runs/checkpoint_names.py",
+    ),
+    "cli/errors": ("config", "error_text.py"),
     "config": ("runs/results_file.py",),
     "runs": ("config", "training", "error_text.py", "data/fingerprint.py"),
     "training": ("distributed", "data/index.py"),

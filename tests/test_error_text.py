@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader, Dataset
 
-from fovea.cli.messages import few_lines
+from fovea.cli.errors.messages import few_lines
 from fovea.error_text import OtherRankError, exit_code, explain, line, shown
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")

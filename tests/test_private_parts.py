@@ -50,7 +50,11 @@ PARTS = [
     Part("callbacks/ema.py", "torch._foreach_lerp_", "averages all weights at once"),
     Part("callbacks/finite_loss.py", "torch._foreach_norm", "looks at all gradients at once"),
     Part("callbacks/finite_loss.py", "torch.optim.Adam._step_supports_amp_scaling", "a fused optimizer skips steps"),
-    Part("cli/composition_errors.py", "omegaconf.base.Node._get_root", "the keys of the config that has no such key"),
+    Part(
+        "cli/errors/composition_errors.py",
+        "omegaconf.base.Node._get_root",
+        "the keys of the config that has no such key",
+    ),
     Part("cli/job.py", "hydra._internal.callbacks.Callbacks", "run_job takes them"),
     Part("config/resolvers.py", "omegaconf.basecontainer.BaseContainer._resolvers", "are put back afterwards"),
     Part("data/loading/shared_memory.py", "torch.UntypedStorage._new_shared", "memory shared with workers"),

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from fovea.cli import messages
+from fovea.cli.errors import messages
 from fovea.runs.run_folder import Results, write_json
 
 

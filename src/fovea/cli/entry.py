@@ -23,13 +23,13 @@ from typing import TYPE_CHECKING
 
 from fovea.cli.command import read_command, without_dashes
 from fovea.cli.environment import load_environment
+from fovea.cli.errors.messages import few_lines
+from fovea.cli.errors.suggest import refuse_options
 from fovea.cli.help import help_text
 from fovea.cli.hydra_main import HydraMain
 from fovea.cli.job import Job, run_single_job, wants_tracebacks
-from fovea.cli.messages import few_lines
 from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
-from fovea.cli.suggest import refuse_options
 from fovea.cli.sweep import is_sweep, with_sweeps_command
 from fovea.config.resolvers import register_resolvers
 

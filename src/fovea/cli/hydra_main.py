@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 
 from fovea.cli import job as jobs
 from fovea.cli.command import Command, to_go_on_with
+from fovea.cli.errors.messages import few_lines
 from fovea.cli.job import FULL_ERROR, Job, set_full_error, wants_tracebacks
-from fovea.cli.messages import few_lines
 from fovea.cli.sweep import Sweep, is_sweep
 from fovea.config.resolvers import CONF
 

@@ -17,7 +17,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from fovea.cli.command import Command
-from fovea.cli.messages import few_lines
+from fovea.cli.errors.messages import few_lines
 from fovea.cli.paths import make_absolute
 from fovea.cli.screen import warnings_logged
 from fovea.config.resolvers import CONF

@@ -20,7 +20,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.cli.messages import shown
+from fovea.cli.errors.messages import shown
 from fovea.cli.paths import value_of, with_value
 from fovea.cli.sweep_direction import direction
 from fovea.config.allowed_targets import allowed

@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from fovea.cli.suggest import PLUGINS, aliased, instead_of, missing_plugin, near_options
+from fovea.cli.errors.suggest import PLUGINS, aliased, instead_of, missing_plugin, near_options
 from fovea.config.resolvers import CONF
 
 REASONS = {  # options that people ask for and that can't be there

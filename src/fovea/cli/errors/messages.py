@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fovea import error_text
-from fovea.cli import composition_errors
+from fovea.cli.errors import composition_errors
 from fovea.error_text import OtherRankError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from fovea.cli import suggest
-from fovea.cli.suggest import aliased, instead_of, near_options, refuse_options
+from fovea.cli.errors import suggest
+from fovea.cli.errors.suggest import aliased, instead_of, near_options, refuse_options
 from fovea.config import saved
 from fovea.config.resolvers import CONF, register_resolvers
 
