@@ -53,7 +53,7 @@ PARTS = [
     Part(
         "cli/errors/composition_errors.py",
         "omegaconf.base.Node._get_root",
-        "the keys of the config that has no such key",
+        "the keys that there are",
     ),
     Part("cli/job.py", "hydra._internal.callbacks.Callbacks", "run_job takes them"),
     Part("config/resolvers.py", "omegaconf.basecontainer.BaseContainer._resolvers", "are put back afterwards"),

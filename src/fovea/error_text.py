@@ -1,8 +1,8 @@
 """What is said of an error: its lines on the screen, its line in results.json, its exit code.
 
 Errors of Hydra, OmegaConf and Lightning are known by the names of their classes, so that this file imports none of the
-three: it has to work within a second, and in code that knows nothing of configs. cli/errors/composition_errors.py explains
-what is wrong in a command line.
+three: it has to work within a second, and in code that knows nothing of configs. What is wrong in a command line is
+explained by cli/errors/composition_errors.py.
 """
 
 import errno
