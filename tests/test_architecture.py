@@ -11,14 +11,8 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
-    "train.py",
-    "evaluate.py",
-    "predict.py",
-    "export.py",
-    "fovea/build.py",
-    "fovea/trainer_parts.py",
-    "fovea/cli/",
-    "fovea/config/",
+    *("train.py", "evaluate.py", "predict.py", "export.py"),
+    *("fovea/build.py", "fovea/trainer_parts.py", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -44,6 +38,10 @@ MAY_IMPORT = {
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
+    "load_run.py": (
+        *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
+        *("runs", "callbacks", "data/loading", "data/pixels"),
+    ),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers", "report"), ()),
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()

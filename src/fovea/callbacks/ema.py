@@ -23,6 +23,11 @@ def decay_at(step: int, decay: float, warmup: int) -> float:
     return min(decay, (1 + step) / (warmup + step))
 
 
+def is_of_average(monitor: str) -> bool:
+    """Whether it is a figure of the average; if so, predictions are the average's too."""
+    return "/ema_" in monitor
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """a <- decay a + (1 - decay) w, for parameters and float buffers; other buffers are copied."""
@@ -142,7 +147,7 @@ class EMA(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Nothing is saved after predictions: here the average may take the network's place."""
-        averaged = "/ema_" in pl_module.monitor and self.loaded is not None
+        averaged = is_of_average(pl_module.monitor) and self.loaded is not None
         log.info("predicting with the %s weights (monitor %s)", "averaged" if averaged else "raw", pl_module.monitor)
         if averaged:
             pl_module.network.load_state_dict(self.loaded)

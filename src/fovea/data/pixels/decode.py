@@ -128,6 +128,14 @@ def decode_image_bytes(data: bytes | memoryview, background: Sequence[int] = WHI
     return _to_rgb(_decode_with_pil(data, name), background)
 
 
+def from_pil(image: Image.Image, background: Sequence[int] = WHITE, name: str = "image") -> Tensor:
+    """(3, H, W) uint8 of a PIL image, as `decode_image_bytes` gives those of a file; raises as it does."""
+    try:
+        return _to_rgb(_from_pil(image), background)
+    except Exception as error:  # the file behind it is read only now
+        raise _unreadable(name, error) from error
+
+
 def too_large(pixels: int) -> bool:
     """Whether these are more pixels than PIL would decode."""
     return pixels > 2 * (Image.MAX_IMAGE_PIXELS or float("inf"))
@@ -159,8 +167,13 @@ def _decode_with_pil(data: bytes | memoryview, name: str) -> Tensor:
     except UnidentifiedImageError as error:
         reason = f"not an image that can be read (starts with {bytes(data[:12])!r})" if data else "the file is empty"
         raise UnreadableImage(f"{name}: {reason}") from error
-    except Exception as error:  # on damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, ...
-        raise UnreadableImage(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
+    except Exception as error:
+        raise _unreadable(name, error) from error
+
+
+def _unreadable(name: str, error: Exception) -> UnreadableImage:
+    """For what PIL raises on damaged files: OSError, SyntaxError, ValueError, struct.error, ..."""
+    return UnreadableImage(f"{name}: {' '.join(str(error).split()) or type(error).__name__}")
 
 
 def _is_heif(data: bytes | memoryview) -> bool:

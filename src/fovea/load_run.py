@@ -1,0 +1,225 @@
+"""A trained run in Python: `load_run("<run folder>")("photo.jpg")` gives class names and probabilities."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, overload
+
+import hydra
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.utilities.seed import isolate_rng
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor, nn
+
+from fovea import build, error_text
+from fovea.callbacks import ema
+from fovea.cli.command import read_command
+from fovea.cli.environment import load_environment
+from fovea.cli.errors import composition_errors
+from fovea.cli.named_run import with_run_folders
+from fovea.cli.paths import expanded, with_value
+from fovea.config.check import check
+from fovea.config.resolvers import CONF, resolvers
+from fovea.data.loading.batch_samplers import EvalBatches
+from fovea.data.loading.given_images import GivenImages, OneImage, is_one
+from fovea.data.pixels.augment import Augment
+from fovea.runs import checkpoint
+from fovea.runs.results_file import results_of
+from fovea.task import ClassificationTask
+
+
+class Prediction(NamedTuple):
+    """What the network says of one image.
+
+    Attributes:
+        labels: single-label: the most probable class alone. Multi-label: all classes at least `threshold` probable,
+            the most probable first; there may be none.
+        probabilities: of every class by its name, the most probable first.
+    """
+
+    labels: list[str]
+    probabilities: dict[str, float]
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return next(iter(self.probabilities))
+
+    @property
+    def probability(self) -> float:
+        """Of the most probable class."""
+        return self.probabilities[self.label]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedRun:
+    """The network of a run, ready to predict; it is called with images.
+
+    Attributes:
+        folder: the run's.
+        checkpoint: where the weights are from: the run's best checkpoint, or its last if it has no best one.
+        task: has the network, its preprocessing and `probabilities(logits)`; in eval mode, on `device`.
+        config: the run's, resolved, as plain containers; secrets are masked.
+        metrics: test figures of results.json; empty if the run was not tested.
+        augment: crops images as for an evaluation.
+        precision: Lightning's plugin for trainer.precision.
+    """
+
+    folder: Path
+    checkpoint: Path
+    task: ClassificationTask
+    config: dict[str, Any]
+    metrics: dict[str, float]
+    augment: Augment
+    precision: Precision
+
+    @property
+    def network(self) -> nn.Module:
+        """(B, 3, S, S) float, of `preprocess` -> (B, K) logits."""
+        return self.task.network
+
+    @property
+    def preprocess(self) -> nn.Module:
+        """(B, 3, S, S) uint8 -> what the network takes."""
+        return self.task.preprocess
+
+    @property
+    def class_names(self) -> list[str]:
+        """The K classes, in the order of the logits."""
+        names: list[str] = self.config["class_names"]
+        return names
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
+
+    @overload
+    def __call__(self, images: OneImage, threshold: float = ...) -> Prediction: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(self, images: Iterable[OneImage], threshold: float = ...) -> list[Prediction]: ...
+    def __call__(self, images: Any, threshold: float = 0.5) -> Prediction | list[Prediction]:
+        """Predict one image, or several in batches of data.batch_size.
+
+        Args:
+            images: one image or an iterable of images. An image is a path, a PIL image, a uint8 array (H, W, 3) or a
+                uint8 tensor (3, H, W), both RGB. A batch (N, ...) of arrays or tensors is several.
+            threshold: for multi-label runs, see Prediction.
+
+        Raises:
+            ValueError: an image can't be read, or is none of these.
+        """
+        if is_one(images):
+            return self([images], threshold)[0]
+        rows = [row for batch in self.batches(images) for row in self._probabilities(batch)]
+        return [self._prediction(row, threshold) for row in rows]
+
+    def batches(self, images: Iterable[OneImage]) -> Iterator[Tensor]:
+        """The images cropped as for an evaluation, in batches (B, 3, S, S) of uint8 on `device`; for `preprocess`."""
+        data = self.config["data"]
+        dataset = GivenImages([*images], self.augment, data["background"])
+        for keys in EvalBatches(len(dataset), data["batch_size"]) if len(dataset) else ():
+            yield dataset.__getitems__(keys).images.to(self.device)
+
+    def _probabilities(self, batch: Tensor) -> Tensor:
+        """(B, K) of uint8 (B, 3, S, S), on the CPU."""
+        with torch.inference_mode(), self.precision.forward_context():
+            return self.task.probabilities(self.task(batch)).cpu()
+
+    def _prediction(self, row: Tensor, threshold: float) -> Prediction:
+        """`row` (K,)."""
+        values, order = row.sort(descending=True, stable=True)
+        names = [self.class_names[k] for k in order.tolist()]
+        probabilities = dict(zip(names, values.tolist(), strict=True))
+        if self.task.task == "multiclass":
+            return Prediction(names[:1], probabilities)
+        return Prediction([name for name in names if probabilities[name] >= threshold], probabilities)
+
+
+def load_run(run: str | PathLike[str], device: str | torch.device | None = None) -> LoadedRun:
+    """Load a run as `python src/predict.py run=<run>` does: its config is checked, and no code in its files is run.
+
+    Args:
+        run: a run folder, one of its checkpoints, or "last".
+        device: as torch names it; None: a GPU if there is one.
+
+    Raises:
+        ValueError: the run or the device is not there; its config or checkpoint is damaged or not allowed.
+    """
+    where = _device(device)
+    load_environment()
+    with resolvers(), _hydras_errors():
+        cfg = _config(run, where)
+        with isolate_rng():  # `build.task` seeds all generators
+            task, precision = build.task(cfg), build.trainer(cfg, alone=True).precision_plugin
+        build.check_network(cfg, task.eval())
+        file = checkpoint.to_evaluate(Path(cfg.run), cfg.ckpt_path)
+        _load_weights(task, file)
+        augment = instantiate(cfg.augment.eval, _convert_="all")
+    precision.convert_module(task).to(where)
+    folder = Path(cfg.run).absolute()
+    metrics = results_of(folder).get("test") or {}
+    return LoadedRun(folder, file, task, task.config, metrics, augment, precision)
+
+
+def _device(asked: str | torch.device | None) -> torch.device:
+    if asked is None:
+        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    try:
+        return torch.zeros(1, device=asked).device
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
+        raise ValueError(f'device={asked}: {str(error).splitlines()[0]}\ndevice="cpu" is always there') from error
+
+
+@contextmanager
+def _hydras_errors() -> Iterator[None]:
+    """What Hydra and OmegaConf raise becomes a ValueError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ValueError(composition_errors.explain(error) or error_text.explain(error)) from error
+
+
+def _config(run: str | PathLike[str], device: torch.device) -> DictConfig:
+    """The run's config as predict.yaml takes it in, checked; for one device, whatever the run was trained on."""
+    accelerator = "gpu" if device.type == "cuda" else device.type
+    alone = (f"++trainer.accelerator={accelerator}", "++trainer.devices=1", "++trainer.num_nodes=1")
+    words = with_run_folders([with_value("run", expanded("run", str(run)))], ("run",))
+    with _own_hydra():
+        asked = read_command("predict", ("run",), [*words, *alone, "++trainer.strategy=auto", "output_dir=null"])
+        cfg = hydra.compose(asked.config_name, asked.words)
+        check(cfg, "predict", asked.source)
+    return cfg
+
+
+@contextmanager
+def _own_hydra() -> Iterator[None]:
+    """Within, Hydra composes conf/; afterwards it is initialized as a notebook may have initialized it before."""
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(CONF), job_name="load_run", version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
+
+
+def _load_weights(task: ClassificationTask, file: Path) -> None:
+    """The checkpoint's weights, or its averaged ones if the run's monitor is a figure of the average."""
+    content = checkpoint.read(file)
+    try:
+        task.load_state_dict(content["state_dict"])
+        if ema.is_of_average(task.monitor) and ema.KEY in content:
+            task.network.load_state_dict(content[ema.KEY])
+    except (RuntimeError, KeyError, TypeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(
+            f"{file}: these are no weights of the network that the run's config builds: {reason}"
+        ) from error
