@@ -27,7 +27,7 @@ slow: $(DEV)
 lint: $(DEV)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy src
+	$(VENV)/bin/mypy src tests scripts
 
 setup: $(DEV)
 

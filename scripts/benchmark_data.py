@@ -29,7 +29,6 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
@@ -109,7 +108,8 @@ def timm_loader(paths: list[str], size: int, workers: int, prefetcher: bool = Tr
     from timm.data import create_loader
 
     dataset: Any = Files(paths, lambda image: image)
-    options = {"color_jitter": None, "num_workers": workers, "device": torch.device("cpu"), "persistent_workers": True}
+    options: dict[str, Any] = {"color_jitter": None, "device": torch.device("cpu")}
+    options |= {"num_workers": workers, "persistent_workers": True}
     size3 = (3, size, size)
     return forever(create_loader(dataset, size3, BATCH, is_training=True, use_prefetcher=prefetcher, **options))
 
@@ -161,7 +161,9 @@ def packed(index: Index, folder: Path, options: Format, workers: int) -> Index:
     """The same images from a store that is made in `folder`."""
     source = Source("multiclass", ["a"], {"train": index, "val": index, "test": index}, None)
     pack(source, options, folder, workers, lambda *_: None)
-    return read_store(str(folder)).train
+    train = read_store(str(folder)).train
+    assert train is not None
+    return train
 
 
 def seconds(loader: Loader) -> float:
@@ -212,7 +214,8 @@ def make_photos(root: Path, count: int, height: int, width: int, quality: int) -
     for n in range(count):
         layers = [torch.rand(1, 3, -(-height // s), -(-width // s), generator=generator) for s in (1, 4, 16, 64)]
         sized = [torch.nn.functional.interpolate(layer, (height, width), mode="bilinear") for layer in layers]
-        pixels: Tensor = sum(w * layer for w, layer in zip((0.15, 0.2, 0.3, 0.35), sized, strict=True))[0] * 255
+        weighted = [w * layer[0] for w, layer in zip((0.15, 0.2, 0.3, 0.35), sized, strict=True)]
+        pixels = torch.stack(weighted).sum(0) * 255
         Image.fromarray(pixels.byte().permute(1, 2, 0).numpy()).save(root / f"{n}.jpg", quality=quality)
     return root
 

@@ -56,7 +56,7 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
         folders.append(os.path.basename(folder))
         counts.append(len(names))
     counted = torch.tensor(counts)
-    listing = Listing(grown.strings(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), 0, [])
+    listing = Listing(grown.strings(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), {}, [])
     return listing.images, listing.labels({name: k for k, name in enumerate(folders)})  # type: ignore[return-value]  # a tensor is read as a list would be
 
 
@@ -115,7 +115,9 @@ def measure_listing(name: str, folder: str, cache: str) -> dict[str, float]:
     if name == "ImageFolder":
         count = len(torchvision.datasets.ImageFolder(f"{folder}/train"))
     else:
-        count = len(read_folder(Path(folder), cache).train)
+        train = read_folder(Path(folder), cache).train
+        assert train is not None
+        count = len(train)
     return {"seconds": time.perf_counter() - start, "peak": memory("status", "VmHWM") / MB, "count": count}
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fovea.runs.compare import TIMED, differences
+from fovea.runs.compare import differences, is_timed
 
 TRAIN = Path(__file__).resolve().parents[1] / "src" / "train.py"
 COMMON = (
@@ -207,7 +207,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     """{curve: [(step, value)]} as TensorBoard shows them, without times."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0})
     events.Reload()
-    tags = [tag for tag in events.Tags()["scalars"] if not TIMED.search(tag)]
+    tags = [tag for tag in events.Tags()["scalars"] if not is_timed(tag)]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 

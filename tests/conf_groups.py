@@ -6,6 +6,7 @@ what any yaml of the group must do; what our own ones do beyond that is tested b
 
 import functools
 import re
+from typing import Any
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
@@ -45,8 +46,8 @@ def _composed(*overrides: str) -> DictConfig:
 def _part(group: str, name: str) -> DictConfig:
     text = (CONF / group / f"{name}.yaml").read_text("utf-8")
     needs_hydra = re.search(r"^defaults:|^# *@package", text, re.MULTILINE)
-    part = _composed(f"{group}={name}")[group] if needs_hydra else OmegaConf.create(text)
-    return OmegaConf.create(OmegaConf.to_container(part))
+    part: Any = _composed(f"{group}={name}")[group] if needs_hydra else OmegaConf.create(text)
+    return DictConfig(OmegaConf.to_container(part))
 
 
 def scheduled(name: str, *overrides: str) -> DictConfig:

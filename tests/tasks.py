@@ -98,6 +98,7 @@ class Rest:
 
 
 def make_trainer(*callbacks: Callback, folder: Path | None = None, **options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
-    plain = {"enable_checkpointing": False, "num_sanity_val_steps": 0, "use_distributed_sampler": False}
-    return Trainer(callbacks=list(callbacks), default_root_dir=folder, **quiet | plain | options)
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    plain = {"accelerator": "cpu", "enable_checkpointing": False, "num_sanity_val_steps": 0}
+    options = quiet | plain | {"use_distributed_sampler": False} | options
+    return Trainer(callbacks=list(callbacks), default_root_dir=folder, **options)

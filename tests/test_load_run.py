@@ -130,7 +130,7 @@ def test_an_image_is_a_path_a_pil_image_an_array_or_a_tensor(loaded: LoadedRun, 
         assert len(loaded(batch)) == 2
     mixed = loaded([file, array, pixels])
     assert [prediction.label for prediction in mixed] == [as_path.label] * 3
-    assert loaded(path for path in ()) == []
+    assert loaded([]) == []
 
 
 def test_transparency_lies_on_the_runs_background(loaded: LoadedRun) -> None:

@@ -156,10 +156,12 @@ def test_a_run_with_everything_random_and_averaged_is_resumed_bit_for_bit(
     invoke: Callable[..., Any], runs: Callable[[], list[Path]], folder: Path
 ) -> None:
     """Augmentation, mixing, dropout, accumulation, averaging."""
-    words = ("data=folder", f"data.root={folder}", *SMALL, "augment=rand_augment")
-    words += ("model=mobilenet_v2", "model.width_mult=0.25")
-    words += ("mixing=mixup_cutmix", "callbacks=[default,ema]", "trainer.accumulate_grad_batches=2")
-    words += ("trainer.max_epochs=2", "on_nan=skip")
+    words = [
+        *("data=folder", f"data.root={folder}", *SMALL, "augment=rand_augment"),
+        *("model=mobilenet_v2", "model.width_mult=0.25"),
+        *("mixing=mixup_cutmix", "callbacks=[default,ema]", "trainer.accumulate_grad_batches=2"),
+        *("trainer.max_epochs=2", "on_nan=skip"),
+    ]
     assert invoke("train", *words).code == 0
     (whole,) = runs()
     assert invoke("train", *words, "trainer.max_steps=3").code == 0  # in the second epoch, of two steps

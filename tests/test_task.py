@@ -95,7 +95,8 @@ def test_a_plateau_schedule_follows_the_monitor() -> None:
 
 
 def test_a_checkpoint_keeps_the_config_and_among_its_weights_no_metric() -> None:
-    task, checkpoint = make(), {}
+    task = make()
+    checkpoint: dict[str, Any] = {}
     task.trainer = Trainer(logger=False, accelerator="cpu")
     task.on_save_checkpoint(checkpoint)
     assert checkpoint["config"] == {"a": 1}
@@ -108,7 +109,7 @@ def test_lbfgs_really_steps() -> None:
     task = make(optimizer=functools.partial(LBFGS, lr=1.0, line_search_fn="strong_wolfe"))
     one = batch(torch.tensor([0, 1, 2, 0, 1, 2]))
     before = nn.functional.cross_entropy(task(one.images), one.targets).item()
-    loader = DataLoader([0], collate_fn=lambda _: one)  # type: ignore[arg-type]
+    loader: DataLoader[Any] = DataLoader([0], collate_fn=lambda _: one)  # type: ignore[arg-type]
     quiet = {
         "logger": False,
         "enable_checkpointing": False,

@@ -22,7 +22,7 @@ TRAIN, VAL = 5, 3
 
 def shared_out(batches: list[Batch], rank: int) -> list[Batch]:
     """Every second image of each; of three images two and one."""
-    return [Batch(*(part[rank::2] for part in one[:3]), one.unreadable) for one in batches]
+    return [Batch._make([*(part[rank::2] for part in one[:3]), one.unreadable]) for one in batches]
 
 
 def val_batches() -> list[Batch]:
@@ -54,7 +54,7 @@ class Keep(Callback):
 def evaluated(rank: int, folder: Path) -> dict[str, float]:
     """While gradients are accumulated DDP leaves the ranks' statistics alone, before a validation too."""
     keep = Keep(folder / "two.ckpt")
-    middle = {"accumulate_grad_batches": 3, "val_check_interval": 2}
+    middle: dict[str, Any] = {"accumulate_grad_batches": 3, "val_check_interval": 2}
     trainer = make_trainer(EMA(decay=0.7), keep, max_epochs=1, **middle, **two_devices())
     trainer.fit(make_task(), datamodule=data_of(rank))
     return keep.figures

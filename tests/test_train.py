@@ -6,6 +6,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from helpers import SMALL, make_folder, some
 from PIL import Image
 
-Invoke = Callable[..., tuple[int, str, str]]
+Invoke = Callable[..., Any]
 Runs = Callable[[], list[Path]]
 
 

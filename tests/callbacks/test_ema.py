@@ -186,7 +186,7 @@ def test_a_run_can_follow_the_average_and_is_evaluated_and_predicted_by_it(
 
     net = SEResNet(3, depth=18, stem="small", width=16)
     assert "[state_dict_ema]" in load_weights(net, file).source
-    assert torch.equal(net.conv1.weight, state["state_dict_ema"]["conv1.weight"])
+    assert torch.equal(net.get_parameter("conv1.weight"), state["state_dict_ema"]["conv1.weight"])
 
 
 def test_a_monitor_of_the_average_needs_one(invoke: Callable[..., Any], folder: Path) -> None:

@@ -31,7 +31,8 @@ class Saved(Callback):
     """Whether the weights in last.ckpt and best.ckpt are finite, looked at after each batch and at the end."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.steps = folder, set()
+        self.folder = folder
+        self.steps: set[int] = set()
 
     def on_train_batch_start(self, trainer: Any, *_: Any) -> None:
         for file in self.folder.glob("*.ckpt"):
@@ -40,7 +41,8 @@ class Saved(Callback):
             assert all(t.isfinite().all() for t in state.get("state_dict_ema", {}).values())
             self.steps.add(state["global_step"])
 
-    on_exception = on_train_batch_start
+    def on_exception(self, trainer: Any, *_: Any) -> None:
+        self.on_train_batch_start(trainer)
 
 
 def test_the_error_names_step_epoch_learning_rate_and_the_last_good_checkpoint(tmp_path: Path) -> None:
@@ -73,7 +75,7 @@ def test_no_epoch_ends_and_no_validation_begins_on_a_bad_loss(tmp_path: Path, ba
     """A validation between steps 4 and 5, and the epoch's end after step 5."""
     look, batches = Saved(tmp_path), make_batches(5)
     savers = [SaveLast(str(tmp_path)), SaveBest(str(tmp_path), "val/accuracy", "max")]
-    options = {"max_epochs": 3, "val_check_interval": 4, "enable_checkpointing": True}
+    options: dict[str, Any] = {"max_epochs": 3, "val_check_interval": 4, "enable_checkpointing": True}
     trainer = make_trainer(finite_loss("stop", str(tmp_path)), look, *savers, **options)
     with pytest.raises(ValueError, match=f"step {bad + 1} "):
         trainer.fit(make_task(), datamodule=Data(spoilt(batches, bad), batches[:2]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fovea.data.index import Index
@@ -29,7 +30,7 @@ def private_bytes() -> int:
 class Touch(Dataset[tuple[int, int]]):
     """Reads path and target of each sample, and no image; says what private memory that leaves."""
 
-    def __init__(self, paths: Sequence[str], targets: Sequence[int]) -> None:
+    def __init__(self, paths: Sequence[str], targets: Sequence[int] | Tensor) -> None:
         self.paths, self.targets = paths, targets
 
     def __getitem__(self, keys: list[int]) -> tuple[int, int]:
@@ -48,7 +49,7 @@ def growth(dataset: Touch, context: str) -> int:
     batches = DataLoader(
         dataset,
         batch_size=None,
-        sampler=[[0], *chunks, [0]],  # type: ignore[arg-type]  # a list of keys for each item
+        sampler=[[0], *chunks, [0]],  # a list of keys for each item
         num_workers=1,
         multiprocessing_context=context,
     )

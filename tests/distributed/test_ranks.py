@@ -310,7 +310,7 @@ def report(folder: Path, rank: int, when: float, consequence: bool, first: str |
 
 
 def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
-    others = Others(tmp_path, dict)
+    others = Others(tmp_path, lambda *_: None)
     gone = RuntimeError("gloo: Connection closed by peer")
     report(tmp_path, 1, 1.0, True)
     report(tmp_path, 2, 3.0, False)
@@ -330,7 +330,7 @@ def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_
     report(tmp_path, 2, 0.5, False, first="1")  # of a rank that has lost its rank 0, and works for a start before this
     old = report(tmp_path, 3, 0.1, False, first=None)
     os.utime(old, (1, 1))
-    others = Others(tmp_path, dict)
+    others = Others(tmp_path, lambda *_: None)
     assert not old.exists()
     cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
     assert isinstance(cause, OtherRankError)

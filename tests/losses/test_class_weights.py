@@ -40,7 +40,8 @@ def test_weights_come_from_a_list_or_by_name_and_others_are_1(said: Any) -> None
     torch.testing.assert_close(cross_entropy(said)(logits, LABELS), F.cross_entropy(logits, LABELS, weight))
     known, target = TARGET != -1, TARGET.clamp(min=0).float()
     for key, torchs in (("pos_weight", "pos_weight"), ("class_weights", "weight")):
-        each = F.binary_cross_entropy_with_logits(logits[:5], target, reduction="none", **{torchs: weight})
+        options: dict[str, Any] = {torchs: weight}
+        each = F.binary_cross_entropy_with_logits(logits[:5], target, reduction="none", **options)
         torch.testing.assert_close(bce(**{key: said})(logits[:5], TARGET.float()), each[known].mean())
 
 

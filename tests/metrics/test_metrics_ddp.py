@@ -21,7 +21,7 @@ RANKS = 2
 
 
 def build() -> dict[str, Metric]:
-    metrics = {}
+    metrics: dict[str, Metric] = {}
     for name in ("multiclass", "multilabel"):
         config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), {"num_classes": K})
         for part in ("metrics", "per_class_metrics"):

@@ -75,8 +75,9 @@ def test_a_failed_download_names_the_network_and_the_way_out(timm: Any, monkeypa
 
 @pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
 def test_an_option_by_which_timm_would_load_another_file_is_refused(timm: Any, option: str) -> None:
+    options: dict[str, Any] = {option: "x"}
     with pytest.raises(ValueError, match=rf"model\.{option}: .* use model\.weights"):
-        build_timm("test_resnet", num_classes=3, **{option: "x"})
+        build_timm("test_resnet", num_classes=3, **options)
 
 
 def test_without_timm_the_error_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

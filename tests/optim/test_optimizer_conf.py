@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ def build(network: nn.Module, *overrides: str) -> Optimizer:
 
 
 def train(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int) -> None:
-    def closure() -> Tensor:
+    def closure() -> Any:
         optimizer.zero_grad()
         value = loss()
         value.backward()

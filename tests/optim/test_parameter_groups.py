@@ -1,5 +1,8 @@
 """Which parameters decay: each trainable one once, in the right group."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 import torch
 from timm.optim import param_groups_weight_decay
@@ -51,7 +54,7 @@ def test_only_the_decaying_group_shrinks_without_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("groups", [all_parameters, no_decay_on_norms_and_biases])
-def test_a_frozen_parameter_is_left_out_and_a_shared_one_is_there_once(groups) -> None:
+def test_a_frozen_parameter_is_left_out_and_a_shared_one_is_there_once(groups: Callable[[nn.Module], Any]) -> None:
     net = nn.Sequential(network(), nn.Linear(2, 2), nn.Linear(2, 2))
     net[2].weight = net[1].weight
     net[0][0].weight.requires_grad_(False)

@@ -55,7 +55,7 @@ def rates(scheduler: LRScheduler, n: int) -> Iterator[list[float]]:
     for _ in range(n):
         yield [group["lr"] for group in scheduler.optimizer.param_groups]
         scheduler.optimizer.step()
-        scheduler.step(*[0.5] * isinstance(scheduler, ReduceLROnPlateau))
+        _ = scheduler.step(0.5) if isinstance(scheduler, ReduceLROnPlateau) else scheduler.step()
 
 
 def cosine(x: float) -> float:

@@ -16,7 +16,7 @@ from torch import nn
 from fovea.runs import checkpoint
 from fovea.runs.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_evaluate, to_start_from
 
-CONTENT = {key: {} for key in NEEDED}
+CONTENT: dict[str, Any] = {key: {} for key in NEEDED}
 
 
 @pytest.fixture

@@ -108,7 +108,7 @@ def test_a_secret_is_in_no_file_of_a_run(
     source.parent.mkdir(parents=True)
     source.write_text("api_key = 'hush-in-code'\nsaid = 'hush-from-environment'\n")
     subprocess.run(["git", "init", source.parents[1]], check=True, capture_output=True)
-    git = ["git", "-C", source.parents[1], "-c", "user.name=t", "-c", "user.email=t@example.org"]
+    git = ["git", "-C", str(source.parents[1]), "-c", "user.name=t", "-c", "user.email=t@example.org"]
     subprocess.run([*git, "commit", "--allow-empty", "-m", "first"], check=True, capture_output=True)
     typed = [
         "+note.api_key=hush-typed",

@@ -26,7 +26,7 @@ class Model(LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
     def train_dataloader(self) -> Any:
-        return torch.utils.data.DataLoader(torch.ones(8, 1), batch_size=2)
+        return torch.utils.data.DataLoader(torch.ones(8, 1), batch_size=2)  # type: ignore[arg-type]  # rows are items
 
     val_dataloader = train_dataloader
 
@@ -65,9 +65,10 @@ class Steps(Callback):
 
 
 def fit(folder: Path, steps: Steps, every_n_steps: int | None = None, ckpt_path: Any = None, **options: Any) -> Trainer:
-    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "accelerator": "cpu"}
+    quiet: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options = quiet | {"accelerator": "cpu", "num_sanity_val_steps": 0} | options
     saver = SaveLast(str(folder), every_n_steps)
-    trainer = Trainer(callbacks=[steps, saver], num_sanity_val_steps=0, **quiet | options)
+    trainer = Trainer(callbacks=[steps, saver], **options)
     trainer.fit(Model(), ckpt_path=ckpt_path, weights_only=True)
     return trainer
 

@@ -69,12 +69,13 @@ def _logged(file: Path) -> dict[tuple[int, str], list[str]]:
         with file.open(newline="", encoding="utf-8") as rows:
             for row in csv.DictReader(rows):
                 for name, text in row.items():
-                    if text and name != "step" and not _is_timed(name):
+                    if text and name != "step" and not is_timed(name):
                         logged.setdefault((int(row["step"]), name), []).append(text)
     return logged
 
 
-def _is_timed(name: str) -> bool:
+def is_timed(name: str) -> bool:
+    """Whether no two runs share what is logged under this name."""
     return name in TIMED or name.startswith(DEVICE_STATISTICS)
 
 
@@ -99,7 +100,7 @@ def _leaves(content: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 def _within(node: Any, place: str, whole: bool) -> Iterator[tuple[str, Any]]:
     if isinstance(node, dict | list | tuple):
         for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            timed = place == "running.logged" and _is_timed(str(key))
+            timed = place == "running.logged" and is_timed(str(key))
             if whole or not (key in OWN or timed):
                 yield from _within(value, f"{place}.{key}", whole)
     else:

@@ -41,7 +41,7 @@ def index(tmp_path: Path) -> Index:
     paths = [str(tmp_path / f"{i}.{'png' if i in (2, 5) else 'jpg'}") for i in range(10)]
     for i, path in enumerate(paths):
         image = Image.fromarray(rng.integers(0, 255, (20 + i, 44 - i, 3), dtype=np.uint8))
-        image.save(path, **({"exif": turned} if i == 7 else {}))
+        image.save(path, exif=turned if i == 7 else Image.Exif())
     return Index(paths, torch.arange(10) % 3)
 
 

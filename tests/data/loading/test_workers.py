@@ -31,7 +31,7 @@ def test_a_signal_to_all_processes_does_not_end_the_workers_and_the_end_of_the_p
     made = workers.from_workers(loader)
     assert next(made) == 0
     (process,) = set(multiprocessing.active_children()) - before
-    os.kill(process.pid, number)  # type: ignore[arg-type]
+    os.kill(process.pid, number)
     time.sleep(0.3)
     assert process.is_alive()
     workers.end_all()

@@ -1,6 +1,7 @@
 """Decoding no more of a JPEG than is needed, beside decoding all of it."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def box(top: int, left: int, height: int, width: int, size: int) -> View:
     return View(top, left, height, width, size, size, 0, 0, 0)
 
 
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "4:2:0": {"subsampling": 2},
     "4:4:4": {"subsampling": 0},
     "4:2:2": {"subsampling": 1},

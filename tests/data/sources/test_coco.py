@@ -8,7 +8,7 @@ import torch
 from fovea.data.sources.coco import read_coco
 
 CATEGORIES = [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}, {"id": 90, "name": "toothbrush"}]
-TRAIN = {
+TRAIN: dict[str, Any] = {
     "info": {"id": 5},
     "images": [
         {"id": 9, "file_name": "b.jpg"},
@@ -29,7 +29,7 @@ TRAIN = {
     ],
     "categories": CATEGORIES,
 }
-VAL = {
+VAL: dict[str, Any] = {
     "images": [{"id": 4, "file_name": "v.jpg"}],
     "annotations": [{"id": 1, "image_id": 4, "category_id": 1, "iscrowd": 0}],
     "categories": CATEGORIES[::-1],

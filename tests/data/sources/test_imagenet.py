@@ -2,7 +2,7 @@
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +66,11 @@ def make_kaggle(root: Path) -> None:
     (root / "LOC_synset_mapping.txt").write_text("".join(f"{wnid} {words[wnid]}\n" for wnid in CLASS_OF))
 
 
-def expected_train(paths: list[str]) -> list[int]:
+def expected_train(paths: Sequence[str]) -> list[int]:
     return [CLASS_OF[Path(path).parent.name] for path in paths]
 
 
-def expected_val(paths: list[str]) -> list[int]:
+def expected_val(paths: Sequence[str]) -> list[int]:
     return [VAL_CLASS_OF[int(Path(path).stem[-8:])] for path in paths]
 
 

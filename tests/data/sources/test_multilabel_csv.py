@@ -1,6 +1,7 @@
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -140,7 +141,7 @@ def test_a_missing_file_is_refused(root: Path) -> None:
 
 
 @pytest.mark.parametrize("columns", [{"label_column": "tags"}, {"split_column": "fold"}])
-def test_a_column_that_was_asked_for_must_be_there(root: Path, columns: dict[str, str]) -> None:
+def test_a_column_that_was_asked_for_must_be_there(root: Path, columns: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"no column '{next(iter(columns.values()))}'"):
         read_multilabel_csv(write(root, "path,cat\na.jpg,1\n"), **columns)
 

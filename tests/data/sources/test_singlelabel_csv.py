@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_a_table_to_evaluate_on_may_have_one_class_and_no_train_rows(root: Path)
 
 
 @pytest.mark.parametrize("option", [{"split_values": {0: "training"}}, {"split_column": True}])
-def test_options_that_say_nothing_are_refused(root: Path, option: dict) -> None:
+def test_options_that_say_nothing_are_refused(root: Path, option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"data.read.{next(iter(option))}"):
         read_csv(write(root, "path,label", "a.jpg,x", "b.jpg,y"), **option)
 
@@ -113,6 +114,7 @@ def test_options_that_say_nothing_are_refused(root: Path, option: dict) -> None:
 def test_numbers_stand_for_splits_when_it_is_said(root: Path) -> None:
     """CelebA's partition."""
     write(root, "path,label,partition", "a.jpg,x,0", "b.jpg,y,0", "c.jpg,y,2")
-    splits = read_csv(root, split_values={0: "train", 1: "val", 2: "test"})
+    values: Any = {0: "train", 1: "val", 2: "test"}  # YAML reads numbers
+    splits = read_csv(root, split_values=values)
     assert len(splits.train) == 2
     assert list(splits.test.paths) == [str(root / "c.jpg")]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_damaged_headers_give_pixels_or_are_unreadable_and_nothing_else(tmp_path
     file = tmp_path / "é 1.jpg"
     data = file.read_bytes()
     dataset = ImageDataset(index.take(torch.tensor([1])), AUGMENT)
-    outcomes = set()
+    outcomes: set[Any] = set()
     for _ in range(400):
         damaged = bytearray(data)
         for place in rng.integers(2, 700, 3):

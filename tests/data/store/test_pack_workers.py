@@ -2,6 +2,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_every_job_is_done_and_counted(processes: int) -> None:
 
 def test_jobs_are_taken_up_a_few_at_a_time() -> None:
     taken: list[int] = []
-    jobs = (taken.append(n) or n for n in range(100))  # type: ignore[func-returns-value]
+    jobs = (taken.append(n) or n for n in range(100))
     results = spread(square, jobs, 2, lambda done: None)
     next(results)
     assert len(taken) < 20
@@ -62,7 +63,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     parent = os.fork()
     if parent == 0:
         list(spread(waits, [tmp_path / "a", tmp_path / "b"], 2, lambda done: None))
-    workers = [int(until(lambda name=name: said(tmp_path / name))) for name in "ab"]
+    workers = [int(until(partial(said, tmp_path / name))) for name in "ab"]
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     assert until(lambda: not any(alive(worker) for worker in workers))
