@@ -1,5 +1,7 @@
 """Errors of the libraries are known by the names of their classes: these tests raise the real ones."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hydra.errors import InstantiationException
@@ -23,9 +25,9 @@ class Broken(Dataset[int]):
         return 1
 
 
-def raised_by(action: object) -> Exception:
+def raised_by(action: Callable[[], object]) -> Exception:
     with pytest.raises(Exception) as error:  # noqa: PT011
-        action()  # type: ignore[operator]
+        action()
     return error.value
 
 

@@ -35,7 +35,7 @@ def make_run(folder: Path, *overrides: str, task: str = "multiclass", ema_weight
     cfg = composed(*SMALL, *overrides)
     cfg.task, cfg.run_dir, cfg.data.root = task, str(folder), str(folder)
     (folder / "checkpoints").mkdir(parents=True)
-    saved.save(cfg, folder / "config.yaml")
+    saved.save(cfg, folder)
     network = build.task(cfg)
     content = {"state_dict": network.state_dict(), "pytorch-lightning_version": lightning.__version__, "callbacks": {}}
     if ema_weights:
@@ -191,7 +191,7 @@ def test_a_device_that_is_not_there_is_refused(run: Path) -> None:
     ("section", "values", "said"),
     [
         ("model", {"_target_": "os.system"}, "model._target_=os.system"),
-        ("data", {"background": "${oc.env:HOME}"}, "reads what no yaml of conf/ reads"),
+        ("data", {"background": "${oc.env:HOME}"}, "no yaml of conf/ reads"),
         ("model", {"depths": 3}, "^model: .*depths"),
         ("data", {"batch_size": "many"}, "data.batch_size"),
     ],

@@ -1,10 +1,11 @@
 import math
+from typing import Any
 
 import pytest
 
 from fovea.callbacks.progress_line import Speed, batches_left, clock_text, progress_line
 
-ALL = {"speed": 1412.3, "seconds_left": 43.2, "best": "best val/accuracy 0.9611"}
+ALL: dict[str, Any] = {"speed": 1412.3, "seconds_left": 43.2, "best": "best val/accuracy 0.9611"}
 
 
 def test_the_line_fills_a_terminal_of_80_columns() -> None:

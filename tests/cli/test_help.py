@@ -13,9 +13,25 @@ from fovea.config.resolvers import CONF
 
 Invoke = Callable[..., tuple[int, str, str]]
 PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack")
-TRAINER = ("accelerator", "devices", "strategy", "num_nodes", "precision", "max_epochs", "max_steps", "max_time")
+TRAINER: tuple[str, ...] = (
+    "accelerator",
+    "devices",
+    "strategy",
+    "num_nodes",
+    "precision",
+    "max_epochs",
+    "max_steps",
+    "max_time",
+)
 TRAINER += ("accumulate_grad_batches", "gradient_clip_val", "limit_train_batches", "limit_val_batches", "deterministic")
-TRAINER += ("val_check_interval", "check_val_every_n_epoch", "log_every_n_steps", "fast_dev_run", "overfit_batches")
+TRAINER += (
+    "max_time",
+    "val_check_interval",
+    "check_val_every_n_epoch",
+    "log_every_n_steps",
+    "fast_dev_run",
+    "overfit_batches",
+)
 
 
 @pytest.fixture

@@ -102,7 +102,8 @@ def test_what_comes_from_the_environment_follows_the_machine(
 
 
 def test_a_folder_of_this_machine_is_never_taken_from_a_file(cfg: DictConfig, tmp_path: Path) -> None:
-    saved.save(OmegaConf.merge(cfg, {"runs_dir": "/a", "data_dir": "/b", "project_dir": "/c"}), tmp_path)
+    cfg.update({"runs_dir": "/a", "data_dir": "/b", "project_dir": "/c"})
+    saved.save(cfg, tmp_path)
     loaded = saved.load("run=x", tmp_path)
     assert [loaded[key] for key in ("runs_dir", "data_dir", "project_dir")] == [
         *("${oc.env:RUNS_DIR,${project_dir}/runs}", "${oc.env:DATA_DIR,${project_dir}/data}", "${project_dir:}")
