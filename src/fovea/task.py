@@ -1,6 +1,6 @@
 """The LightningModule: what happens to a batch. Every part is handed in; this file knows none of them."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -9,27 +9,29 @@ from lightning import LightningModule
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 
-from fovea.training import class_means, metric_states
-from fovea.training.batch_loss import BatchLoss, Measured
-from fovea.training.mean_loss import MeanLoss
+from fovea.training import class_means, loop_state, meter
+from fovea.training.batch_loss import BatchLoss
+from fovea.training.meter import Meter
 from fovea.training.schedule_replay import replay
-
-Split = Literal["train", "val", "test"]
 
 
 class ClassificationTask(LightningModule):
     """Trains and measures a classifier, single-label or multi-label.
 
-    Logs `<split>/loss` and `<split>/<metric>` per epoch, and `train/loss_step` per step. Logged losses are means over
-    what is known, for reduction=sum too; an epoch's is that of all its targets, not a mean of the batches' means.
+    Logs `<split>/loss` and `<split>/<metric>` per epoch, and `train/loss_step` every trainer.log_every_n_steps. Logged
+    losses are means over what is known, for reduction=sum too; an epoch's is that of all its targets, not a mean of the
+    batches' means.
 
     Attributes:
+        also_evaluated: other networks that validation and test measure, by what their figures' names begin with
+            ("ema_"). A callback may add some; they are no part of the module's state.
         labels_known: whether any label of the last validation or test is known.
         per_class: after a test, {metric: (K,) tensor} of the metrics that say something of each class.
         rejects: asked for each training loss, on all ranks; where it says True, the batch counts for nothing. The
             callback that puts its own in place sees to it that the step is not taken.
+        counted: whether the last training batch had an image and was not rejected.
     """
 
     def __init__(
@@ -56,7 +58,7 @@ class ClassificationTask(LightningModule):
             preprocess: (B, 3, H, W) uint8 -> the network's float input.
             mixing: (the network's input, target) -> the same of a mixed training batch, target (B, K) float.
             loss: (logits, target) -> scalar, the mean over what is known; or unreduced, see BatchLoss.
-            metrics: updated with (probabilities (B, K), integer target); each gives a scalar.
+            metrics: updated with (probabilities (B, K), integer target) of some batches at once; each gives a scalar.
             per_class_metrics: the same, each gives (K,); for test alone.
             optimizer: parameters or parameter groups -> optimizer.
             parameter_groups: network -> what the optimizer is given.
@@ -74,18 +76,16 @@ class ClassificationTask(LightningModule):
         self.other_schedule = False  # than that of the checkpoint that is gone on with
         self.validated = False  # since a plateau schedule was told last
         self.resumed: dict[str, Any] | None = None
-        # no compute groups: torchmetrics would merge metrics whose sums happen to agree on the first batch
-        scalars = MetricCollection(dict(metrics), compute_groups=False)
-        self.metrics = nn.ModuleDict({f"{s}_": scalars.clone(prefix=f"{s}/") for s in ("train", "val", "test")})
-        self.losses = nn.ModuleDict({f"{s}_": MeanLoss() for s in ("train", "val", "test")})
-        self.test_per_class = MetricCollection(dict(per_class_metrics), compute_groups=False)
+        self.metrics, self.per_class_metrics = dict(metrics), dict(per_class_metrics)
+        self.train_meter = Meter("train/", task, self.metrics)
+        self.meters: dict[str, Meter] = {}  # of the current validation or test: "" is the network's
+        self.also_evaluated: dict[str, nn.Module] = {}
         self.per_class: dict[str, Tensor] = {}
-        self.evaluated = 0  # images of this rank in the current validation or test
-        self.known = torch.tensor(0)  # their labels that are known, or the sum of these labels' weights
         self.labels_known = True
-        self.left_out_said = False
-        self.undefined_said: set[str] = set()  # names of figures
+        self.notes = class_means.Notes(monitor, config.get("class_names"))
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
+        self.counted = True
+        self.batch_loss = torch.tensor(torch.nan)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) uint8 -> (B, K) logits."""
@@ -93,11 +93,13 @@ class ClassificationTask(LightningModule):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(B, K), float32: softmax over the classes, or a sigmoid for each."""
-        logits = logits.float()
-        return logits.sigmoid() if self.task == "multilabel" else logits.softmax(dim=1)
+        return meter.probabilities(logits, self.task)
+
+    # training
 
     def on_train_start(self) -> None:
         """A checkpoint's schedule is as its own config has it: where a run is prolonged, this config's takes over."""
+        self.train_meter.to(self.device)
         if self.other_schedule:
             (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
             replay(optimizer, schedule.scheduler, self.build_scheduler(self._new_optimizer()))
@@ -106,53 +108,14 @@ class ClassificationTask(LightningModule):
             self._go_on(self.resumed)
             self.resumed = None
 
-    def on_validation_end(self) -> None:
-        self.validated = True
-        if not self.trainer.sanity_checking:
-            self._say_what_is_undefined("val", left_out=not self.left_out_said)
-            self.left_out_said = True
-
-    def on_test_end(self) -> None:
-        self._say_what_is_undefined("test", left_out=True)
-
-    def _say_what_is_undefined(self, split: Split, left_out: bool) -> None:
-        """Log which figures are undefined, each once; and over how many classes the means were, where asked for."""
-        metrics = self.metrics[f"{split}_"]
-        assert isinstance(metrics, MetricCollection)
-        names = {name for name in self.trainer.callback_metrics if name.startswith(f"{split}/")}
-        undefined = sorted(name for name in names - self.undefined_said if self.is_undefined(name))
-        self.undefined_said.update(undefined)
-        if not self.trainer.is_global_zero:
-            return
-        if left_out:
-            named = {name: metric for name, metric in metrics.items(copy_state=False) if name not in undefined}
-            class_means.say_left_out(named, self.config.get("class_names"))
-        if undefined:
-            class_means.say_undefined(undefined, self.monitor)
-
-    def is_undefined(self, name: str) -> bool:
-        """Whether a figure is nan for want of labels, and not because the network's loss is nan too."""
-        figures = self.trainer.callback_metrics
-        if name not in figures or not figures[name].isnan():
-            return False
-        loss = figures.get(f"{name.partition('/')[0]}/loss")
-        return loss is None or not loss.isnan().item() or not self.labels_known
-
-    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
-        """A plateau schedule takes each validation into account once; Lightning shows it the last one again."""
-        if metric is None:
-            scheduler.step()
-        elif (self.validated or not self.monitor.startswith("val/")) and not self.is_undefined(self.monitor):
-            scheduler.step(metric)
-            self.validated = False
-
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
         """What the step draws (dropout) follows from (seed, batch counter, rank), so a restart changes nothing."""
         counter = self.trainer.fit_loop.epoch_loop.total_batch_idx
         mixed = np.random.SeedSequence([self.seed, counter, self.global_rank]).generate_state(1, np.uint64)
-        torch.manual_seed(int(mixed[0]))
+        seed_generators(int(mixed[0]), self.device)
 
-    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Any:
+    def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
+        self.counted = False
         if not len(batch[0]):
             if self.trainer.world_size == 1:
                 return None  # no step
@@ -160,11 +123,19 @@ class ClassificationTask(LightningModule):
         images, target = self.mix(self.preprocess(batch[0]), batch[1])
         logits = self.network(images)  # (B, K)
         loss = self.loss(logits, target)
+        self.batch_loss = loss.mean.detach()
         if self.rejects(loss.value):  # several devices must have gradients to bring together: zeros
-            return {"loss": sum((p * 0).sum() for p in self.network.parameters() if p.requires_grad), "left_out": True}
-        self._measure(loss, logits, target, "train")
-        self.log("train/loss_step", loss.mean, on_step=True, on_epoch=False, prog_bar=True)
+            return torch.stack([(p * 0).sum() for p in self.network.parameters() if p.requires_grad]).sum()
+        self.train_meter.update(loss, logits, target)
+        self.counted = True
         return loss.value
+
+    def mix(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """`mixing`, where a label mixed with an unknown one is unknown."""
+        if self.task == "multiclass":
+            return self.mixing(images, target)
+        images, target = self.mixing(images, target.masked_fill(target == -1, torch.nan))
+        return images, target.nan_to_num(nan=-1.0)
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         """Make an optimizer step follow the mean loss of its batches; an epoch's last step may have fewer of them.
@@ -176,102 +147,81 @@ class ClassificationTask(LightningModule):
         there = min(every, self.trainer.num_training_batches - first)
         super().backward(loss if there == every else loss * (every / there), *args, **kwargs)
 
-    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        self._evaluate(batch, "val")
+    def on_train_batch_end(self, outputs: Any, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        """Log the loss where the loggers take it. In every step, `self.log` would cost as much as a small network."""
+        if self.trainer._logger_connector.should_update_logs:
+            self.log("train/loss_step", self.batch_loss, on_step=True, on_epoch=False)
 
-    def test_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        probabilities, labels = self._evaluate(batch, "test")
-        metric_states.update(self.test_per_class.values(), probabilities, labels)
+    def on_train_epoch_end(self) -> None:
+        self._log(self.train_meter.compute())
+        if loop_state.has_ended(self.trainer):  # else a checkpoint is still to have it, for the run to go on from
+            self.train_meter.reset()
+
+    # validation, test and prediction
 
     def on_validation_start(self) -> None:
-        self._begin_to_evaluate()
+        self._begin_to_evaluate("val", {})
 
     def on_test_start(self) -> None:
-        self._begin_to_evaluate()
+        self._begin_to_evaluate("test", self.per_class_metrics)
 
-    def _begin_to_evaluate(self) -> None:
-        self.as_on_rank_0(self.network)
-        self.evaluated, self.known = 0, torch.tensor(0, device=self.device)
+    def _begin_to_evaluate(self, split: str, per_class: Mapping[str, Metric]) -> None:
+        """Each rank's BatchNorm saw its own images, and DDP makes the ranks agree at the next training step only."""
+        self.meters = {}
+        for name, network in self._evaluated().items():
+            if self.trainer.world_size > 1:
+                broadcast_buffers(network)
+            self.meters[name] = Meter(f"{split}/{name}", self.task, self.metrics, per_class).to(self.device)
 
-    def as_on_rank_0(self, network: nn.Module) -> None:
-        """Take over rank 0's buffers, which are what a checkpoint has.
+    def _evaluated(self) -> dict[str, nn.Module]:
+        return {"": self.network, **self.also_evaluated}
 
-        Each rank's BatchNorm sees its own images, and DDP makes the ranks agree at the next training step only.
-        """
-        if self.trainer.world_size > 1:
-            for buffer in network.buffers():
-                torch.distributed.broadcast(buffer, 0)
+    def validation_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
+        images, target = batch[:2]
+        for name, network in self._evaluated().items():
+            logits = network(self.preprocess(images))  # (B, K)
+            self.meters[name].update(self.loss(logits, target), logits, target)
+
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        self._check_evaluated("validation")
-
-    def _check_evaluated(self, what: str) -> None:
-        """Raises ValueError on all ranks: figures of no image would be perfect losses."""
-        if not self.trainer.strategy.reduce(torch.tensor(self.evaluated, device=self.device), reduce_op="sum"):
-            raise ValueError(f"the {what} has no figures: not one of its images could be read")
-        self.labels_known = bool(self.trainer.strategy.reduce(self.known, reduce_op="sum") > 0)
+        for measured in self.meters.values():
+            self._log(measured.compute())
+        self.labels_known = self.meters[""].labels_known
 
     def on_test_epoch_end(self) -> None:
-        self._check_evaluated("test")
-        figures = self.test_per_class.compute()
-        self.per_class = {name: figure.reshape(-1) for name, figure in figures.items()}  # torchmetrics drops a K of 1
-        self.test_per_class.reset()
+        self.on_validation_epoch_end()
+        tables = {name: measured.compute_per_class() for name, measured in self.meters.items()}
+        self.per_class = {f"{name}{metric}": t for name, table in tables.items() for metric, t in table.items()}
+
+    def _log(self, figures: Mapping[str, Tensor]) -> None:
+        """All ranks have the same figures already, so their maximum is exact; a mean could be rounded."""
+        for name, value in figures.items():
+            self.log(name, value.float(), sync_dist=True, reduce_fx="max")
+
+    def on_validation_end(self) -> None:
+        self.validated = True
+        if not self.trainer.sanity_checking:
+            self._say_what_is_undefined("val")
+
+    def on_test_end(self) -> None:
+        self._say_what_is_undefined("test")
+
+    def _say_what_is_undefined(self, split: str) -> None:
+        if self.trainer.is_global_zero:
+            names = [name for name in self.trainer.callback_metrics if name.startswith(f"{split}/")]
+            self.notes.say(split, self.meters[""].metrics, [name for name in names if self.is_undefined(name)])
+
+    def is_undefined(self, name: str) -> bool:
+        """Whether a figure is nan because labels are lacking."""
+        return class_means.is_undefined(name, self.trainer.callback_metrics, self.labels_known)
 
     def predict_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """(probabilities (B, K), indices (B,), indices of the images that could not be read (S,))."""
         images, _, indices, unreadable = batch
         return self.probabilities(self(images)), indices, unreadable
 
-    def mix(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """`mixing`, where a label mixed with an unknown one is unknown."""
-        if self.task == "multiclass":
-            return self.mixing(images, target)
-        images, target = self.mixing(images, target.masked_fill(target == -1, torch.nan))
-        return images, target.nan_to_num(nan=-1.0)
-
-    def _evaluate(self, batch: tuple[Tensor, ...], split: Split) -> tuple[Tensor, Tensor]:
-        images, target = batch[:2]
-        self.evaluated += len(target)
-        logits = self(images)  # (B, K)
-        loss = self.loss(logits, target)
-        self.known = self.known + loss.weight.detach()
-        return self._measure(loss, logits, target, split)
-
-    def count(
-        self, loss: Measured, logits: Tensor, target: Tensor, losses: MeanLoss, metrics: Iterable[Metric]
-    ) -> tuple[Tensor, Tensor]:
-        """Feed a batch to its split's metrics; probabilities (B, K) and integer labels."""
-        probabilities, labels = self.probabilities(logits.detach()), self._labels(target)
-        if len(target):  # a rank with no image left has nothing to say of the loss
-            losses.update(loss.mean.detach(), loss.weight)
-        metric_states.update(metrics, probabilities, labels)
-        return probabilities, labels
-
-    def _measure(self, loss: Measured, logits: Tensor, target: Tensor, split: Split) -> tuple[Tensor, Tensor]:
-        """`count`, and what is logged of it at the epoch's end."""
-        losses, metrics = self.losses[f"{split}_"], self.metrics[f"{split}_"]
-        assert isinstance(losses, MeanLoss) and isinstance(metrics, MetricCollection)
-        counted = self.count(loss, logits, target, losses, metrics.values())
-        if split != "train":
-            self._log_figures(split)
-        return counted
-
-    def on_train_epoch_end(self) -> None:
-        """Here, for an epoch whose last batch was trained on before the run was resumed has no step to log them in."""
-        self._log_figures("train")
-
-    def _log_figures(self, split: Split) -> None:
-        losses, metrics = self.losses[f"{split}_"], self.metrics[f"{split}_"]
-        assert isinstance(losses, MeanLoss) and isinstance(metrics, MetricCollection)
-        self.log(f"{split}/loss", losses, on_step=False, on_epoch=True)
-        for name, metric in metrics.items(keep_base=False, copy_state=False):
-            self.log(name, metric, on_step=False, on_epoch=True, prog_bar=name == self.monitor)
-
-    def _labels(self, target: Tensor) -> Tensor:
-        """What the metrics compare with: (B,) or (B, K) int64; of mixed labels the heaviest, or those above a half."""
-        if self.task == "multiclass" and target.ndim == 2:
-            return target.argmax(dim=1)
-        return target.round().long()
+    # optimizer and checkpoint
 
     def configure_optimizers(self) -> Any:
         optimizer = self._new_optimizer()
@@ -283,10 +233,18 @@ class ClassificationTask(LightningModule):
     def _new_optimizer(self) -> Optimizer:
         return self.build_optimizer(self.parameter_groups(self.network))
 
+    def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
+        """A plateau schedule takes each validation into account once; Lightning shows it the last one again."""
+        if metric is None:
+            scheduler.step()
+        elif (self.validated or not self.monitor.startswith("val/")) and not self.is_undefined(self.monitor):
+            scheduler.step(metric)
+            self.validated = False
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["config"] = self.config
         checkpoint["running"] = {
-            "metrics": metric_states.of(self._running()),
+            "meter": self.train_meter.states(),
             "logged": {name: value.item() for name, value in self.trainer._logger_connector._callback_metrics.items()},
             "validated": self.validated,
         }
@@ -298,11 +256,20 @@ class ClassificationTask(LightningModule):
 
     def _go_on(self, was: dict[str, Any]) -> None:
         """The epoch's figures so far, and the last validation's, which a plateau schedule may still look at."""
-        metric_states.put_back(self._running(), was["metrics"], self.global_rank, self.trainer.world_size)
+        self.train_meter.load(was["meter"], self.global_rank, self.trainer.world_size)
         logged = {name: torch.tensor(value, device=self.device) for name, value in was["logged"].items()}
         self.trainer._logger_connector._callback_metrics.update(logged)
         self.validated = was["validated"]
 
-    def _running(self) -> nn.ModuleList:
-        """What gathers figures over an epoch of training."""
-        return nn.ModuleList([self.metrics["train_"], self.losses["train_"]])
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed the CPU's generator and the device's: `torch.manual_seed` takes 60 times as long to seek all devices."""
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)
+
+
+def broadcast_buffers(network: nn.Module) -> None:
+    """Take over rank 0's buffers, which are what a checkpoint has."""
+    for buffer in network.buffers():
+        torch.distributed.broadcast(buffer, 0)

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 from torch import Tensor
 from torchmetrics import Metric
 
-from fovea.training.metric_states import update
+from fovea.training.meter import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 7

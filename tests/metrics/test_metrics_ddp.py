@@ -13,7 +13,7 @@ from torch import Tensor, distributed, multiprocessing
 from torchmetrics import Metric
 
 from fovea.metrics.auroc import MeanAUROC
-from fovea.training.metric_states import update
+from fovea.training.meter import update
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 K = 6

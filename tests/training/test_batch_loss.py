@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fovea.losses.bce import BinaryCrossEntropy
 from fovea.training.batch_loss import BatchLoss
-from fovea.training.mean_loss import MeanLoss
+from fovea.training.meter import MeanLoss
 
 WEIGHT = torch.tensor([1.0, 4.0, 0.5])
 N, K = 11, 3

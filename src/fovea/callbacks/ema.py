@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from lightning import Callback, Trainer
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
 
 log = logging.getLogger(__name__)
 KEY = "state_dict_ema"
@@ -44,7 +43,7 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 
 
 class EMA(Callback):
-    """Averages after every optimizer step that was taken, and logs `val/ema_<name>` and `test/ema_<name>`.
+    """Averages after every optimizer step that was taken; validation and test log its figures as `<split>/ema_<name>`.
 
     The average is a network of its own: neither a validation nor a stop within one ever finds it in the trained
     network's place. A checkpoint holds it under `state_dict_ema`, by the network's names. What a step adds follows
@@ -61,8 +60,6 @@ class EMA(Callback):
         self.decay, self.warmup, self.step = decay, warmup, 0
         self.average: nn.Module | None = None
         self.loaded: Mapping[str, Tensor] | None = None
-        self.losses: Metric | None = None
-        self.metrics, self.per_class = MetricCollection({}), MetricCollection({})
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Raises ValueError where the weights are too coarse for a step of the average to show."""
@@ -83,67 +80,27 @@ class EMA(Callback):
         if self.loaded is not None:
             self.average.load_state_dict(self.loaded)
         self.loaded = None
+        pl_module.also_evaluated["ema_"] = self.average
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if trainer.global_step == self.step:
             return  # gradients are being accumulated
         self.step = trainer.global_step
-        if outputs and "left_out" not in outputs:
+        if pl_module.counted:
             assert self.average is not None
             update_average(self.average, pl_module.network, decay_at(self.step, self.decay, self.warmup))
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._begin_to_measure(pl_module, "val")
+        self._begin_to_evaluate(pl_module, "val")
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._begin_to_measure(pl_module, "test")
+        self._begin_to_evaluate(pl_module, "test")
 
-    def _begin_to_measure(self, pl_module: Any, split: str) -> None:
+    def _begin_to_evaluate(self, pl_module: Any, split: str) -> None:
         if self.loaded is not None:
             self._begin(pl_module)
         if self.average is None:
             log.warning("the checkpoint has no averaged weights: there are no %s/ema_ figures", split)
-            return
-        pl_module.as_on_rank_0(self.average)
-        self.losses = pl_module.losses[f"{split}_"].clone()
-        self.metrics = pl_module.metrics[f"{split}_"].clone(prefix=f"{split}/ema_")
-        self.per_class = pl_module.test_per_class.clone(prefix="ema_")
-        for measure in (self.losses, self.metrics, self.per_class):
-            measure.reset()
-
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        self._measure(trainer, pl_module, batch)
-
-    def on_test_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        self._measure(trainer, pl_module, batch, self.per_class)
-
-    def _measure(self, trainer: Trainer, pl_module: Any, batch: Any, *more: MetricCollection) -> None:
-        if self.average is None:
-            return
-        images, target = batch[:2]
-        with trainer.precision_plugin.forward_context():
-            logits = self.average(pl_module.preprocess(images))
-            loss = pl_module.loss(logits, target)
-        metrics = [metric for collection in (self.metrics, *more) for metric in collection.values()]
-        pl_module.count(loss, logits, target, self.losses, metrics)
-
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._log(pl_module, "val")
-
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
-        self._log(pl_module, "test")
-
-    def _log(self, pl_module: Any, split: str) -> None:
-        """torchmetrics has brought the ranks together already: each logs the same figures."""
-        if self.losses is None:
-            return
-        for name, value in {f"{split}/ema_loss": self.losses.compute(), **self.metrics.compute()}.items():
-            pl_module.log(name, value, prog_bar=name == pl_module.monitor, sync_dist=True)
-
-    def on_test_end(self, trainer: Trainer, pl_module: Any) -> None:
-        if self.average is not None:
-            figures = self.per_class.compute()
-            pl_module.per_class |= {name: figure.reshape(-1) for name, figure in figures.items()}
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Nothing is saved after predictions: here the average may take the network's place."""

@@ -86,6 +86,12 @@ def is_between_batches(trainer: Trainer) -> bool:
     return batches.ready == batches.completed and at_a_step(trainer)
 
 
+def has_ended(trainer: Trainer) -> bool:
+    """Whether the epoch's last batch has come; max_steps, max_time or early stopping may end a training before it."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress
+    return batches.is_last_batch or batches.current.ready >= trainer.num_training_batches
+
+
 def at_a_step(trainer: Trainer) -> bool:
     """Whether no gradient waits for further batches (accumulate_grad_batches), as after an epoch's last batch."""
     batches = trainer.fit_loop.epoch_loop.batch_progress

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from fovea.data.index import Unknown
 from fovea.training.batch_loss import BatchLoss
-from fovea.training.mean_loss import MeanLoss
+from fovea.training.meter import MeanLoss
 
 log = logging.getLogger(__name__)
 IMAGES, FIRST = 12, 3  # of the batch, and of its first part

@@ -72,13 +72,13 @@ class SaveLast(Checkpoint):
         self._stop_if_asked(number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not _has_ended(trainer) and loop_state.at_a_step(trainer):
+        if not loop_state.has_ended(trainer) and loop_state.at_a_step(trainer):
             self.unfinished = self._dump(trainer, loop_state.within_epoch)  # now: its figures are cleared after this
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.unfinished is not None:
             self._write(trainer, self.unfinished)
-        elif _has_ended(trainer):
+        elif loop_state.has_ended(trainer):
             self._save(trainer, loop_state.between_epochs)
         self._stop_if_asked(self._heard()[0])
         self.signals.__exit__()
@@ -109,7 +109,7 @@ class SaveLast(Checkpoint):
         if loop_state.is_between_batches(trainer):
             if trainer.validating:
                 self._try_to_save(trainer, loop_state.before_validation)
-            elif trainer.fit_loop.epoch_loop.batch_idx >= 0 and not _has_ended(trainer):
+            elif trainer.fit_loop.epoch_loop.batch_idx >= 0 and not loop_state.has_ended(trainer):
                 self._try_to_save(trainer, loop_state.within_epoch)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -176,9 +176,3 @@ class SaveLast(Checkpoint):
             rename(new, self.file)
         trainer.strategy.barrier("last.ckpt")
         self.saved_at, self.saved_step = time.monotonic(), trainer.global_step
-
-
-def _has_ended(trainer: Trainer) -> bool:
-    """Whether the epoch's last batch has come; max_steps, max_time or early stopping may end it before."""
-    batches = trainer.fit_loop.epoch_loop.batch_progress
-    return batches.is_last_batch or batches.current.ready >= trainer.num_training_batches
