@@ -32,7 +32,7 @@ from lightning.pytorch.loggers import CSVLogger
 from omegaconf import DictConfig
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import MetricCollection
 
 from fovea import build
 from fovea.config.resolvers import CONF, register_resolvers
@@ -107,7 +107,7 @@ def now(clock: Callable[[], float]) -> float:
 class Plain(LightningModule):
     """A LightningModule as people write it."""
 
-    def __init__(self, network: nn.Module, preprocess: nn.Module, metrics: dict[str, Metric]) -> None:
+    def __init__(self, network: nn.Module, preprocess: nn.Module, metrics: Any) -> None:
         super().__init__()
         self.network, self.preprocess, self.metrics = network, preprocess, MetricCollection(metrics, prefix="train/")
 
@@ -150,16 +150,16 @@ def plain(cfg: DictConfig, batches: Batches, folder: Path) -> None:
     """A plain LightningModule."""
     task = build.task(cfg)
     metrics = {name: metric for name, metric in hydra.utils.instantiate(cfg.metrics).items() if metric is not None}
-    quiet: dict[str, Any] = dict.fromkeys(
-        ("enable_progress_bar", "enable_checkpointing", "enable_model_summary"), False
+    trainer = Trainer(
+        accelerator=cfg.trainer.accelerator,
+        devices=1,
+        max_epochs=1,
+        logger=CSVLogger(folder),
+        log_every_n_steps=10,
+        enable_progress_bar=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
     )
-    same: dict[str, Any] = {
-        "accelerator": cfg.trainer.accelerator,
-        "devices": 1,
-        "max_epochs": 1,
-        "log_every_n_steps": 10,
-    }
-    trainer = Trainer(logger=CSVLogger(folder), **same, **dict.fromkeys(without, False))
     trainer.fit(Plain(task.network, task.preprocess, metrics), batches)
 
 

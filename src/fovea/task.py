@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from fovea.training import class_means, loop_state, meter
 from fovea.training.batch_loss import BatchLoss
 from fovea.training.meter import Meter
 from fovea.training.schedule_replay import replay
+from fovea.training.step_seed import seed_step
 
 
 class ClassificationTask(LightningModule):
@@ -109,10 +109,7 @@ class ClassificationTask(LightningModule):
             self.resumed = None
 
     def on_train_batch_start(self, batch: tuple[Tensor, ...], batch_idx: int) -> None:
-        """What the step draws (dropout) follows from (seed, batch counter, rank), so a restart changes nothing."""
-        counter = self.trainer.fit_loop.epoch_loop.total_batch_idx
-        mixed = np.random.SeedSequence([self.seed, counter, self.global_rank]).generate_state(1, np.uint64)
-        seed_generators(int(mixed[0]), self.device)
+        seed_step(self.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank, self.device)
 
     def training_step(self, batch: tuple[Tensor, ...], batch_idx: int) -> Tensor | None:
         self.counted = False
@@ -260,13 +257,6 @@ class ClassificationTask(LightningModule):
         logged = {name: torch.tensor(value, device=self.device) for name, value in was["logged"].items()}
         self.trainer._logger_connector._callback_metrics.update(logged)
         self.validated = was["validated"]
-
-
-def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed the CPU's generator and the device's: `torch.manual_seed` takes 60 times as long to seek all devices."""
-    torch.default_generator.manual_seed(seed)
-    if device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
 
 
 def broadcast_buffers(network: nn.Module) -> None:
