@@ -76,7 +76,7 @@ def main(cfg: DictConfig) -> None:
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
-        images = sum(gather(task.evaluated))
+        images = sum(gather(task.meters[""].measured))
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
             run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)

@@ -50,8 +50,8 @@ def test_the_last_step_of_an_epoch_is_the_mean_over_the_batches_that_it_has(
 
 def test_the_logged_losses_are_the_batches_own() -> None:
     task = make_task(network=network())
-    options = {"max_epochs": 1, "log_every_n_steps": 1}
-    trainer = make_trainer(accumulate_grad_batches=10, **options)  # one step: all losses are of the same weights
+    # one step: all losses are of the same weights
+    trainer = make_trainer(accumulate_grad_batches=10, max_epochs=1, log_every_n_steps=1)
     trainer.fit(task, datamodule=Data(BATCHES))
     losses = [F.cross_entropy(network()(one.images), one.targets).item() for one in BATCHES]
     assert trainer.callback_metrics["train/loss"].item() == pytest.approx(sum(losses) / len(losses))

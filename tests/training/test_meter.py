@@ -23,17 +23,17 @@ BATCHES = [(torch.randn(n, K, generator=RANDOM), torch.randint(0, K, (n,), gener
 
 
 class Column(CatMetric):
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         super().update(probabilities[:, 0])
 
 
 class Mean(MeanMetric):
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         super().update(probabilities[:, 0])
 
 
 class Sum(SumMetric):
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:  # type: ignore[override]
         super().update(probabilities[:, 0])
 
 

@@ -27,6 +27,7 @@ class Meter:
     Attributes:
         metrics: by the names of their figures, each a scalar; `<prefix>loss` is the loss.
         per_class: by name; each gives (K,).
+        measured: images that this rank has measured since the start.
         labels_known: whether any label was known in what the last `compute` was of.
     """
 
@@ -50,7 +51,7 @@ class Meter:
         """Begin anew."""
         for metric in self._all().values():
             metric.reset()
-        self.images = 0  # that are kept
+        self.measured, self.images = 0, 0  # in all, and those of them that are kept
         self.kept: dict[str, list[Tensor]] = {"means": [], "weights": [], "probabilities": [], "labels": []}
 
     def update(self, loss: Measured, logits: Tensor, target: Tensor) -> None:
@@ -66,6 +67,7 @@ class Meter:
             self.kept["weights"].append(loss.weight.detach().reshape(1))
         self.kept["probabilities"].append(probabilities(logits.detach(), self.task))
         self.kept["labels"].append(labels(target, self.task))
+        self.measured += len(target)
         self.images += len(target)
         if self.images >= AT_ONCE:
             self._flush()
