@@ -76,11 +76,12 @@ def main(cfg: DictConfig) -> None:
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
-        images = sum(gather(task.meters[""].measured))
+        assert task.evaluation is not None
+        measured: list[int] = gather(task.evaluation.of_network.measured)
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
             run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-            log.info(summary.tested(results.content, best if tested else None, images, tested_on, "test"))
+            log.info(summary.tested(results.content, best if tested else None, sum(measured), tested_on, "test"))
             summary.say_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
     if first:
         summary.say_next(summary.next_commands(folder, summary.longer(cfg.trainer.max_epochs, cfg.trainer.max_steps)))

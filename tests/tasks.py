@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from fovea.data.loading.dataset import Batch
 from fovea.task import ClassificationTask
+from fovea.training.optimization import Optimization
 
 K = 3
 
@@ -33,15 +34,18 @@ def make_task(**options: Any) -> ClassificationTask:
         "loss": nn.CrossEntropyLoss(),
         "metrics": {"accuracy": MulticlassAccuracy(K, average="micro")},
         "per_class_metrics": {"recall": MulticlassAccuracy(K, average="none")},
-        "optimizer": functools.partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
-        "parameter_groups": lambda network: list(network.parameters()),
-        "scheduler": lambda optimizer: ConstantLR(optimizer, 1.0),
-        "interval": "epoch",
-        "monitor": "val/accuracy",
         "seed": 0,
         "config": {},
     }
-    return ClassificationTask(**arguments | options)
+    optimization: dict[str, Any] = {
+        "optimizer": functools.partial(SGD, lr=0.1, momentum=0.9, weight_decay=1e-3),
+        "parameter_groups": lambda network: list(network.parameters()),
+        "schedule": lambda optimizer: ConstantLR(optimizer, 1.0),
+        "interval": "epoch",
+        "monitor": "val/accuracy",
+    }
+    optimization |= {name: options.pop(name) for name in optimization.keys() & options.keys()}
+    return ClassificationTask(**arguments | options, optimization=Optimization(**optimization))
 
 
 def make_batches(count: int, size: int = 5, seed: int = 0) -> list[Batch]:

@@ -83,8 +83,8 @@ PARTS = [
     Part("training/meter.py", "torchmetrics.Metric._update_count", "a metric that was never updated"),
     Part("training/sanity_check.py", "torch.nn.modules.batchnorm._BatchNorm", "every BatchNorm"),
     Part("training/save_last.py", "lightning.pytorch.Trainer._checkpoint_connector", "a checkpoint that waits"),
-    Part("training/schedule_replay.py", "torch.optim.lr_scheduler.LRScheduler._last_lr", "a plateau schedule's state"),
-    Part("training/schedule_replay.py", "torch.optim.lr_scheduler.SequentialLR._schedulers", "its schedules"),
+    Part("training/optimization.py", "torch.optim.lr_scheduler.LRScheduler._last_lr", "a plateau schedule's state"),
+    Part("training/optimization.py", "torch.optim.lr_scheduler.SequentialLR._schedulers", "its schedules"),
 ]
 
 

@@ -3,9 +3,10 @@ from typing import Any
 
 import torch
 from lightning import Trainer
+from tasks import make_task
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Optimizer
-from torch.optim.lr_scheduler import ConstantLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics.classification import MulticlassAccuracy
 
 from fovea.data.loading.dataset import Batch
@@ -15,22 +16,14 @@ from fovea.task import ClassificationTask
 def make(optimizer: Any = None, **options: Any) -> ClassificationTask:
     torch.manual_seed(0)
     arguments: dict[str, Any] = {
-        "task": "multiclass",
         "network": nn.Sequential(nn.Flatten(), nn.Linear(12, 3)),
-        "preprocess": nn.Identity(),
-        "mixing": lambda images, target: (images, target),
-        "loss": nn.CrossEntropyLoss(),
         "metrics": {"score": MulticlassAccuracy(3)},
         "per_class_metrics": {"score": MulticlassAccuracy(3, average="none")},
         "optimizer": optimizer or functools.partial(SGD, lr=0.1),
-        "parameter_groups": lambda network: list(network.parameters()),
-        "scheduler": lambda optimizer: ConstantLR(optimizer, 1.0),
-        "interval": "epoch",
         "monitor": "val/score",
-        "seed": 0,
         "config": {"a": 1},
     }
-    return ClassificationTask(**arguments | options)
+    return make_task(**arguments | options)
 
 
 def batch(targets: Tensor) -> Batch:
@@ -43,7 +36,7 @@ def test_a_plateau_schedule_follows_the_monitor() -> None:
     def plateau(optimizer: Optimizer) -> ReduceLROnPlateau:
         return ReduceLROnPlateau(optimizer, mode="max")
 
-    schedule = make(scheduler=plateau).configure_optimizers()["lr_scheduler"]
+    schedule = make(schedule=plateau).configure_optimizers()["lr_scheduler"]
     assert (schedule["monitor"], schedule["interval"]) == ("val/score", "epoch")
 
 

@@ -37,6 +37,7 @@ from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
 from fovea.training.monitor import mode_of
+from fovea.training.optimization import Optimization
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +117,6 @@ def task(cfg: DictConfig) -> ClassificationTask:
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
     check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` knows whether there is an average
     cfg.mode = mode_of(cfg.monitor, cfg.mode, metrics)
-    scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
-    assert isinstance(scheduler, dict)
-    interval = scheduler.pop("interval")
     network = _network(cfg)
     return ClassificationTask(
         task=cfg.task,
@@ -128,11 +126,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
         loss=loss,
         metrics=metrics,
         per_class_metrics=instantiate(cfg.per_class_metrics),
-        optimizer=instantiate(cfg.optimizer, _convert_="all"),
-        parameter_groups=_parameter_groups(cfg.parameter_groups, network),
-        scheduler=instantiate(scheduler, _convert_="all"),
-        interval=interval,
-        monitor=cfg.monitor,
+        optimization=_optimization(cfg, network),
         seed=cfg.seed,
         config=saved.plain(cfg),
     )
@@ -222,6 +216,19 @@ def _network(cfg: DictConfig) -> nn.Module:
                 cfg.freeze,
             )
     return network
+
+
+def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
+    schedule = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    assert isinstance(schedule, dict)
+    interval = schedule.pop("interval")
+    return Optimization(
+        instantiate(cfg.optimizer, _convert_="all"),
+        _parameter_groups(cfg.parameter_groups, network),
+        instantiate(schedule, _convert_="all"),
+        interval,
+        cfg.monitor,
+    )
 
 
 def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:

@@ -63,7 +63,7 @@ def test_the_error_names_step_epoch_learning_rate_and_the_last_good_checkpoint(t
 
 def test_the_learning_rate_is_that_of_the_step(tmp_path: Path) -> None:
     halved = lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # noqa: E731
-    task = make_task(scheduler=halved, interval="step")
+    task = make_task(schedule=halved, interval="step")
     with pytest.raises(ValueError, match="step 3 .*learning rate 0.025\nlast good checkpoint: none yet"):
         make_trainer(finite_loss("stop", str(tmp_path)), max_epochs=1).fit(
             task, datamodule=Data(spoilt(make_batches(6), 2))

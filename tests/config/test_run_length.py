@@ -62,7 +62,7 @@ def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)
     del options["interval"]
-    rates, task = Rates(), make_task(scheduler=instantiate(options), interval=interval)
+    rates, task = Rates(), make_task(schedule=instantiate(options), interval=interval)
     make_trainer(rates, **run).fit(task, datamodule=Whole(make_batches(BATCHES)))
     assert (length.epochs, length.steps) == (len(rates.epochs), len(rates.rates))
     n = length.steps if interval == "step" else length.epochs

@@ -65,7 +65,7 @@ def fit(folder: Path, val: list[Batch], epochs: int) -> tuple[Any, Any, SaveBest
     """A training that follows mAP with all that can follow a monitor, of no patience."""
     metrics = {"mAP": MeanAveragePrecision(K), "f1": MacroF1(K)}
     plateau = lambda optimizer: ReduceLROnPlateau(optimizer, mode="max", patience=0)  # noqa: E731
-    parts: dict[str, Any] = {"metrics": metrics, "per_class_metrics": {}, "scheduler": plateau}
+    parts: dict[str, Any] = {"metrics": metrics, "per_class_metrics": {}, "schedule": plateau}
     task = make_task(task="multilabel", loss=BinaryCrossEntropy(), monitor="val/mAP", **parts)
     best, stopping = SaveBest(str(folder), "val/mAP", "max"), EarlyStopping("val/mAP", mode="max", patience=1)
     callbacks = (finite_loss("stop", str(folder)), best, stopping)

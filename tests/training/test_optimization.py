@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from fovea.training.schedule_replay import replay
+from fovea.training.optimization import replay
 
 BEFORE, SHORT, LONG = 9, 10, 24
 

@@ -1,0 +1,51 @@
+"""Measures a network on one split, and other networks beside it, such as one of averaged weights."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from fovea.distributed.gather import broadcast_buffers
+from fovea.training.batch_loss import BatchLoss
+from fovea.training.meter import Meter
+
+
+class Evaluation:
+    """One validation or test.
+
+    Attributes:
+        networks: by the prefix of their figures' names: "" is the trained network.
+        meters: the same.
+    """
+
+    def __init__(self, networks: Mapping[str, nn.Module], meter: Callable[[str], Meter]) -> None:
+        """`meter` makes the meter for a prefix. All ranks must begin together."""
+        self.networks = networks
+        self.meters = {prefix: meter(prefix) for prefix in networks}
+        for network in networks.values():
+            broadcast_buffers(network)  # of BatchNorm; DDP makes the ranks equal at the next training step only
+
+    def update(self, images: Tensor, target: Tensor, loss: BatchLoss) -> None:
+        """Measure a batch.
+
+        Args:
+            images: (B, 3, H, W), the network's input.
+            target: (B,) or (B, K).
+            loss: measured along with the metrics.
+        """
+        for prefix, network in self.networks.items():
+            logits = network(images)  # (B, K)
+            self.meters[prefix].update(loss(logits, target), logits, target)
+
+    def compute(self) -> dict[str, Tensor]:
+        """All ranks' figures by name, each a scalar; all ranks must ask together."""
+        return {name: value for meter in self.meters.values() for name, value in meter.compute().items()}
+
+    def compute_per_class(self) -> dict[str, Tensor]:
+        """{name: (K,)}; after `compute`."""
+        tables = {prefix: meter.compute_per_class() for prefix, meter in self.meters.items()}
+        return {f"{prefix}{name}": column for prefix, table in tables.items() for name, column in table.items()}
+
+    @property
+    def of_network(self) -> Meter:
+        """The trained network's meter."""
+        return self.meters[""]
