@@ -55,6 +55,7 @@ def main(cfg: DictConfig) -> None:
         log.info(build.summary(cfg, data, task, trainer))
         build.check_batch(cfg, data, task, trainer)
         if first:
+            build.warn_if_busy(trainer)
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
             if resumed:
                 start = provenance.go_on(folder, start, cfg.forced, cfg.force)

@@ -17,7 +17,7 @@ KNOWS_HYDRA = (
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
 TORCH_FREE = (
-    *("cli/", "config/", "files.py", "error_text.py", "distributed/rank.py"),
+    *("cli/", "config/", "files.py", "error_text.py", "distributed/rank.py", "distributed/threads.py"),
     *("runs/results_file.py", "runs/checkpoint_names.py"),
 )
 # What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
@@ -27,9 +27,8 @@ MAY_IMPORT = {
         "cli/errors",
         "config",
         "error_text.py",
-        "distributed/rank.py",
-        "runs/results_file.py",
-        "runs/checkpoint_names.py",
+        *("distributed/rank.py", "distributed/threads.py"),
+        *("runs/results_file.py", "runs/checkpoint_names.py"),
     ),
     "cli/errors": ("config", "error_text.py"),
     "config": ("runs/results_file.py",),
@@ -46,6 +45,7 @@ MAY_IMPORT = {
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()
     ),
+    "distributed/threads.py": (),
     "data": ("data/scan",),
     "data/scan": ("data", "data/pixels"),
     "data/pixels": ("data",),

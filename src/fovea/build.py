@@ -1,6 +1,7 @@
 """From a checked config to the parts that a program runs."""
 
 import logging
+import os
 import warnings
 from collections.abc import Iterable
 from contextlib import suppress
@@ -29,6 +30,7 @@ from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
+from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
 from fovea.models import head
 from fovea.models.freeze import freeze
@@ -159,6 +161,14 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
         sanity_check.say_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
 
 
+def warn_if_busy(trainer: Trainer) -> None:
+    """Warn if a training on the CPU would probably be faster with fewer threads, because of other programs."""
+    if trainer.strategy.root_device.type == "cpu":
+        text = busy_warning(torch.get_num_threads(), trainer.num_devices, load_average(), os.cpu_count() or 1)
+        if text:
+            log.warning(text)
+
+
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
     """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
     sanity_check.check_validation(trainer, cfg.monitor, plateau=builds(cfg.scheduler, ReduceLROnPlateau))
@@ -284,7 +294,10 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     sizes = ", ".join(f"{len(index):,} {split}" for split, index in data.splits.items())
     parameters = sum(p.numel() for p in task.network.parameters())
     frozen = sum(p.numel() for p in task.network.parameters() if not p.requires_grad)
-    devices = f"{world} x {trainer.strategy.root_device.type}"
+    device = trainer.strategy.root_device.type
+    threads = torch.get_num_threads()
+    of_threads = f" of {threads} thread{'s' * (threads > 1)}" if device == "cpu" else ""
+    devices = f"{world} x {device}{of_threads}"
     left_out = batches.size - len(batches) * data.batch_size
     return (
         f"data: {sizes} images of {data.image_size} px; {data.num_classes} classes, {data.task}\n"

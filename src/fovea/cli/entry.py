@@ -32,6 +32,7 @@ from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
 from fovea.cli.sweep import is_sweep, with_sweeps_command
 from fovea.config.resolvers import register_resolvers
+from fovea.distributed.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
     from fovea.config.check import Program
@@ -66,6 +67,7 @@ def _prepare_process() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may be anything
+    sleep_while_waiting()
     register_resolvers()
 
 
