@@ -1,14 +1,14 @@
-"""Images a second that come out of each input pipeline, all in one run.
+"""Measure the images a second of fovea's input pipelines, and of timm's and torchvision's, in one run.
 
     python scripts/benchmark_data.py [--photos <folder>] [--small <folder>] [--rounds 9]
 
-Every pipeline does the same work: a random resized crop to --size pixels and a mirror image (small images: a padded
-crop), in batches of 64. Each keeps its workers alive and is warmed up with one epoch; then every round times an epoch
-of each, in turn. Medians are printed, and the medians of the ratios to timm's loader in the same round (torchvision's
-where timm is not installed).
+Every pipeline does the same work: a random resized crop to --size pixels and a random flip (small images: a padded
+crop), in batches of 64. Each keeps its workers alive and is warmed up with one epoch; then every round times one epoch
+of each pipeline in turn. Printed are medians, and medians of the ratios to timm's loader in the same round (to
+torchvision's if timm is not installed).
 
-"decode only" reads and decodes the files in workers and hands over nothing. Without --photos and --small both are made:
-500 JPEGs of 500 x 375 pixels, and 5,000 of 32 x 32.
+"decode only" reads and decodes the files in workers and sends no images to the main process. Without --photos and
+--small, images are generated: 500 JPEGs of 500 x 375 pixels, and 5,000 of 32 x 32.
 """
 
 import argparse
@@ -52,7 +52,7 @@ Loader = Callable[[], Iterable[Any]]  # an epoch's batches
 
 
 class Files(Dataset[Any]):
-    """The files one by one, for the pipelines of others."""
+    """A map-style dataset of image files, for the pipelines of timm and torchvision."""
 
     def __init__(self, paths: list[str], transform: Callable[[Any], Any]) -> None:
         self.paths, self.transform = paths, transform
@@ -66,45 +66,45 @@ class Files(Dataset[Any]):
 
 
 class DecodeOnly(Files):
-    """Decodes a file, and keeps nothing of it."""
+    """Decodes a file and returns only its length."""
 
     def __getitem__(self, n: int) -> tuple[Any, int]:
         return len(read_image(self.paths[n])), 0
 
 
 class Whole(ImageDataset):
-    """Every image decoded whole before it is cropped: what decoding less saves."""
+    """Decodes every image as a whole before it is cropped, to measure what fovea's partial decoding saves."""
 
     def open(self, keys: Any, left_out: list[int]) -> Any:
         return [(key, self.pixels(key[1])) for key in keys]
 
 
 def forever(loader: Any) -> Loader:
-    """An epoch of a loader that is kept."""
+    """Use the same loader for every epoch."""
     return lambda: loader
 
 
 def torchvision_reference(paths: list[str], size: int, workers: int) -> Loader:
-    """As in torchvision's references/classification, its PIL backend."""
+    """The PIL pipeline of torchvision's references/classification."""
     steps = [v2.RandomResizedCrop(size, antialias=True), v2.RandomHorizontalFlip(), v2.PILToTensor()]
     transform = v2.Compose([*steps, v2.ToDtype(torch.float, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor()])
     return forever(stock(Files(paths, transform), workers))
 
 
 def torchvision_small(paths: list[str], size: int, workers: int) -> Loader:
-    """The same with CIFAR's padded crop."""
+    """The same pipeline with CIFAR's padded crop."""
     steps = [v2.RandomCrop(size, padding=4), v2.RandomHorizontalFlip(), v2.PILToTensor()]
     transform = v2.Compose([*steps, v2.ToDtype(torch.float, scale=True), v2.Normalize(MEAN, STD), v2.ToPureTensor()])
     return forever(stock(Files(paths, transform), workers))
 
 
 def stock(dataset: Dataset[Any], workers: int) -> DataLoader[Any]:
-    """A DataLoader as everybody has it."""
+    """Make torch's DataLoader with the usual options."""
     return DataLoader(dataset, BATCH, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0)
 
 
 def timm_loader(paths: list[str], size: int, workers: int, prefetcher: bool = True) -> Loader:
-    """timm's create_loader, with no more augmentation than the others; without its prefetcher workers make floats."""
+    """timm's create_loader with the same augmentation. Without its prefetcher, workers convert images to floats."""
     from timm.data import create_loader
 
     dataset: Any = Files(paths, lambda image: image)
@@ -115,7 +115,7 @@ def timm_loader(paths: list[str], size: int, workers: int, prefetcher: bool = Tr
 
 
 class Fovea:
-    """Our own pipelines over one index."""
+    """fovea's pipelines for one index."""
 
     def __init__(self, index: Index, augment: Augment) -> None:
         self.index, self.augment, self.epoch = index, augment, 0
@@ -128,7 +128,7 @@ class Fovea:
         return self.next_epoch(batches, BatchLoader(kind(self.index, self.augment), batches, workers, persistent=True))
 
     def threads(self, workers: int) -> Loader:
-        """The same dataset, asked by threads."""
+        """The same dataset, read by threads instead of processes."""
         dataset, batches = ImageDataset(self.index, self.augment), self.batches()
         pool = ThreadPoolExecutor(workers, initializer=partial(torch.set_num_threads, 1))
 
@@ -158,7 +158,7 @@ class Fovea:
 
 
 def packed(index: Index, folder: Path, options: Format, workers: int) -> Index:
-    """The same images from a store that is made in `folder`."""
+    """Pack the images into a store in `folder` and return its index."""
     source = Source("multiclass", ["a"], {"train": index, "val": index, "test": index}, None)
     pack(source, options, folder, workers, lambda *_: None)
     train = read_store(str(folder)).train
@@ -167,7 +167,7 @@ def packed(index: Index, folder: Path, options: Format, workers: int) -> Index:
 
 
 def seconds(loader: Loader) -> float:
-    """An epoch's, from asking for the first batch on."""
+    """Time one epoch, including the start of its iterator."""
     start = time.perf_counter()
     for _ in loader():
         pass
@@ -175,7 +175,7 @@ def seconds(loader: Loader) -> float:
 
 
 def compare(title: str, candidates: dict[str, Loader], images: int, rounds: int, base: str) -> dict[str, float]:
-    """Each one's median images a second, printed beside the median of its ratios to `base` in the same round."""
+    """Print and return each pipeline's median images a second; print the median ratio to `base` in the same round."""
     for loader in candidates.values():
         seconds(loader)
     taken = [{name: seconds(loader) for name, loader in candidates.items()} for _ in range(rounds)]
@@ -188,7 +188,7 @@ def compare(title: str, candidates: dict[str, Loader], images: int, rounds: int,
 
 
 def seeding(crop: RandomResizedCrop, images: int = 4096, at_once: int = 16) -> float:
-    """Seconds an image for all of its randomness: its crop's draws, and its transforms' seed."""
+    """Return the seconds an image for its random numbers: those of its crop, and the seed of its transforms."""
     keys = np.stack([np.ones(images, np.int64), np.arange(images), np.zeros(images, np.int64)], axis=1)
     start = time.perf_counter()
     for first in range(0, images, at_once):
@@ -200,15 +200,15 @@ def seeding(crop: RandomResizedCrop, images: int = 4096, at_once: int = 16) -> f
 
 
 def photos(root: Path, least: int) -> list[str]:
-    """The images below `root`, over and over until there are at least so many."""
+    """Return the images below `root`, repeated until there are at least `least`."""
     found = sorted(str(path) for path in root.rglob("*") if path.suffix.lower() in EXTENSIONS)
     if not found:
-        raise SystemExit(f"{root}: no image there")
+        raise SystemExit(f"{root}: there is no image in this folder")
     return found * -(-least // len(found))
 
 
 def make_photos(root: Path, count: int, height: int, width: int, quality: int) -> Path:
-    """JPEGs of coloured noise that is rough and smooth, about as large as photographs of that size."""
+    """Generate JPEGs of coloured noise at several scales; their files are about as large as those of photographs."""
     root.mkdir()
     generator = torch.Generator().manual_seed(0)
     for n in range(count):
@@ -221,7 +221,7 @@ def make_photos(root: Path, count: int, height: int, width: int, quality: int) -
 
 
 def of_photos(paths: list[str], size: int, workers: int, folder: Path) -> dict[str, Loader]:
-    """The candidates for images that are larger than the network's input."""
+    """Return the pipelines for images that are larger than the network's input."""
     index = Index(paths, torch.zeros(len(paths), dtype=torch.long))
     augment = Augment(RandomResizedCrop(size))
     ours = Fovea(index, augment)
@@ -239,7 +239,7 @@ def of_photos(paths: list[str], size: int, workers: int, folder: Path) -> dict[s
 
 
 def of_small(paths: list[str], workers: int) -> dict[str, Loader]:
-    """The candidates for images that a device can hold."""
+    """Return the pipelines for small images, which fit into a device's memory."""
     index = Index(paths, torch.zeros(len(paths), dtype=torch.long))
     ours = Fovea(index, Augment(PaddedCrop(32)))
     return {
@@ -251,12 +251,12 @@ def of_small(paths: list[str], workers: int) -> dict[str, Loader]:
 
 
 def others(timm: Any, reference: Any, paths: list[str], size: int, workers: int) -> dict[str, Loader]:
-    """What there is to compare with."""
-    known = {"torchvision": reference(paths, size, workers)}
+    """Return the pipelines of other libraries."""
+    torchvisions = {"torchvision": reference(paths, size, workers)}
     if not importlib.util.find_spec("timm"):
-        return known
+        return torchvisions
     plain = partial(timm, prefetcher=False)
-    return {"timm": timm(paths, size, workers), "timm, no prefetcher": plain(paths, size, workers)} | known
+    return {"timm": timm(paths, size, workers), "timm, no prefetcher": plain(paths, size, workers)} | torchvisions
 
 
 def main() -> None:
@@ -264,10 +264,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", type=Path, help="folder of images, such as ImageNet's")
     parser.add_argument("--small", type=Path, help="folder of 32 x 32 images, such as CIFAR-10's")
-    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--size", type=int, default=224, help="pixels of the photos' crops")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--images", type=int, default=1000, help="an epoch has, at least; small: 20 times that")
+    parser.add_argument("--rounds", type=int, default=9, help="timed epochs of each pipeline")
+    parser.add_argument("--images", type=int, default=1000, help="least images of an epoch; 20 times this if small")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, torchvision {torchvision.__version__}"

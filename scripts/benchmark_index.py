@@ -1,15 +1,15 @@
-"""What an index of millions of images costs: its memory, its workers' memory, and the time to list the files.
+"""Measure an index of millions of images: its memory, its workers' memory, and the time to list the files.
 
     python scripts/benchmark_index.py [--samples 1000000 10000000] [--files 100000] [--rounds 3]
 
-Compares fovea's columns with torchvision's ImageFolder and its lists of (path, class), each in a process of its own.
+Compares fovea's columns with torchvision's ImageFolder and its lists of (path, class), each in its own process.
 
-For each number of samples (60-character paths in 1,000 classes, not on disk): the time to build the index, how much
-resident memory grows by it, the peak of the whole process, and how much memory of their own two forked workers gain by
-going through it once, in shuffled order, half each: pages that are copied because they are written to.
+For each number of samples (60-character paths in 1,000 classes, not on disk), it measures the time to build the index,
+the growth of resident memory, the peak of the whole process, and the private memory that two forked workers gain when
+each reads half of the index once, in shuffled order. (Linux copies a page when a worker writes to it.)
 
-For --files, as many empty .jpg files in 1,000 folders of a temporary folder: seconds to list them, by ImageFolder, by
-fovea for the first time and from its cache; in turn, after one round that doesn't count. Runs on Linux: it reads /proc.
+--files empty .jpg files are made in 1,000 folders of a temporary folder. It measures the seconds to list them with
+ImageFolder, with fovea for the first time, and with fovea's cache, in turn, after a warm-up round. Linux only (/proc).
 """
 
 import argparse
@@ -30,13 +30,13 @@ MB = 1 << 20
 
 
 def memory(file: str, *keys: str) -> int:
-    """Bytes, the sum of what a file of /proc/self says of `keys`."""
+    """Return the sum of the values of `keys` in a file of /proc/self, in bytes."""
     lines = [line.split() for line in Path("/proc/self", file).read_text().splitlines()]
     return sum(1024 * int(line[1]) for line in lines if line[0].rstrip(":") in keys)
 
 
 def class_names(samples: int) -> Iterator[tuple[str, list[str]]]:
-    """Each class's folder, and its files: 60 characters with the root."""
+    """Yield each class's folder and its file names; a path with the root has 60 characters."""
     for k in range(CLASSES):
         folder = f"train/n{k:08}"
         digits = LENGTH - len(f"{ROOT}/{folder}/.jpg")
@@ -44,7 +44,7 @@ def class_names(samples: int) -> Iterator[tuple[str, list[str]]]:
 
 
 def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
-    """Paths and targets as a listing builds them."""
+    """Return paths and targets as fovea's listing stores them."""
     import torch
 
     from fovea.data.scan.scan import Listing
@@ -57,11 +57,11 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
         counts.append(len(names))
     counted = torch.tensor(counts)
     listing = Listing(grown.strings(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), {}, [])
-    return listing.images, listing.labels({name: k for k, name in enumerate(folders)})  # type: ignore[return-value]  # a tensor is read as a list would be
+    return listing.images, listing.labels({name: k for k, name in enumerate(folders)})  # type: ignore[return-value]  # a tensor is indexed like a list
 
 
 def lists(samples: int) -> tuple[Sequence[str], Sequence[int]]:
-    """Paths and targets as ImageFolder has them."""
+    """Return paths and targets as ImageFolder stores them."""
     pairs = []
     for k, (folder, names) in enumerate(class_names(samples)):
         pairs += [(os.path.join(ROOT, folder, name), k) for name in names]
@@ -69,16 +69,16 @@ def lists(samples: int) -> tuple[Sequence[str], Sequence[int]]:
 
 
 class Paths(list[Any]):
-    """ImageFolder's samples; an item is the path of one."""
+    """ImageFolder's list of samples; an item is a sample's path."""
 
     def __getitem__(self, n: Any) -> Any:
         return super().__getitem__(n)[0]
 
 
 def measure_memory(build: Callable[[int], tuple[Sequence[str], Sequence[int]]], samples: int) -> dict[str, float]:
-    """What building and one epoch cost, in MB and seconds."""
+    """Measure the build and one epoch of the workers, in MB and seconds."""
     import torch
-    import torchvision  # noqa: F401  # what a training has loaded anyway
+    import torchvision  # noqa: F401  # a training imports it too, so it must not count
 
     import fovea.data.sources.folder  # noqa: F401
 
@@ -94,7 +94,7 @@ def measure_memory(build: Callable[[int], tuple[Sequence[str], Sequence[int]]], 
 
 
 def own_memory_after_epoch(paths: Sequence[str], targets: Sequence[int], order: Any) -> int:
-    """Forks a worker; what it gained of its own can be read from the file descriptor."""
+    """Fork a worker; the growth of its private memory can be read from the returned file descriptor."""
     out, into = os.pipe()
     if not os.fork():
         before = memory("smaps_rollup", "Private_Clean", "Private_Dirty")
@@ -106,7 +106,7 @@ def own_memory_after_epoch(paths: Sequence[str], targets: Sequence[int], order: 
 
 
 def measure_listing(name: str, folder: str, cache: str) -> dict[str, float]:
-    """Seconds to list a folder, and the process's peak in MB."""
+    """Measure the seconds to list a folder, and the peak of the process in MB."""
     import torchvision.datasets
 
     from fovea.data.sources.folder import read_folder
@@ -122,7 +122,7 @@ def measure_listing(name: str, folder: str, cache: str) -> dict[str, float]:
 
 
 def in_process(*words: str) -> dict[str, float]:
-    """Another process's measurement."""
+    """Measure in a new process."""
     environment = os.environ | {"PYTHONPATH": str(PROJECT / "src")}
     command = [sys.executable, __file__, "--measure", *words]
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -143,13 +143,13 @@ def compare_memory(samples: int) -> None:
 
 
 def make_files(root: Path, files: int) -> None:
-    """Empty files in class folders."""
+    """Make empty files in class folders."""
     for k in range(CLASSES):
         folder = root / "train" / f"n{k:08}"
         folder.mkdir(parents=True)
         for n in range(files * k // CLASSES, files * (k + 1) // CLASSES):
             os.close(os.open(folder / f"n{k:08}_{n:08}.jpg", os.O_CREAT | os.O_WRONLY))
-    time.sleep(3)  # a folder that changed just now is not kept
+    time.sleep(3)  # a folder that has just changed is not cached
 
 
 def compare_listing(files: int, rounds: int) -> None:
@@ -177,7 +177,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--samples", type=int, nargs="*", default=[1_000_000, 10_000_000])
-    parser.add_argument("--files", type=int, default=100_000, help="0: none")
+    parser.add_argument("--files", type=int, default=100_000, help="files to list; 0 skips this measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--measure", nargs="+", help=argparse.SUPPRESS)
     given = parser.parse_args()

@@ -1,8 +1,8 @@
-"""How long a person waits: for the first training step, beside the imports that it can't do without, and for an error.
+"""Measure how long a user waits for the first training step (compared with its imports alone) and for an error.
 
     python scripts/benchmark_start.py [--rounds 5]
 
-Each round starts every candidate once, in turn, as a process of its own; the medians are printed.
+Each round runs every candidate once, in turn, in a new process; the medians are printed.
 """
 
 import argparse
@@ -29,7 +29,7 @@ CANDIDATES = {
 }
 
 
-def StopAtFirstStep() -> Any:  # noqa: N802  # a callback's factory, so that this file needs no Lightning itself
+def StopAtFirstStep() -> Any:  # noqa: N802  # a function, so that this file does not import Lightning
     """A callback that ends the process as soon as the first step is done."""
     from lightning.pytorch.callbacks import LambdaCallback
 
@@ -37,7 +37,7 @@ def StopAtFirstStep() -> Any:  # noqa: N802  # a callback's factory, so that thi
 
 
 def seconds(words: list[str], folder: str) -> float:
-    """Wall time of one process; digits and run folders go to `folder`."""
+    """Return the wall time of one process; its data and run folders go to `folder`."""
     own = {"PYTHONPATH": str(PROJECT / "scripts"), "RUNS_DIR": f"{folder}/runs", "DATA_DIR": f"{folder}/data"}
     start = time.perf_counter()
     subprocess.run([sys.executable, *words], env=os.environ | own, capture_output=True, check=False)
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     rounds = parser.parse_args().rounds
     with tempfile.TemporaryDirectory() as folder:
-        seconds(CANDIDATES["start to first step"], folder)  # writes digits, and fills the caches
+        seconds(CANDIDATES["start to first step"], folder)  # generates the digits and fills the caches
         taken = [{name: seconds(words, folder) for name, words in CANDIDATES.items()} for _ in range(rounds)]
     print(f"median of {rounds}, seconds (least to most)")
     for name in CANDIDATES:

@@ -1,11 +1,11 @@
-"""Kill real trainings at random moments, resume them, and compare each with the run that nothing stopped.
+"""Kill real trainings at random moments, resume them, and compare each with an uninterrupted run.
 
     python scripts/chaos.py --kills 50 --minutes 60
 
-Trains on scikit-learn's digits, in processes of their own, with a random signal after a random time, again and again
-until a training has come to its end; then the next kind. A run is lost when it can't be resumed, and differs when
-anything of it does: a weight, the optimizer, the average, a schedule, a logged value, a test figure. Ends with 1 where
-any did. The moments follow from --seed, as far as the machine's speed lets them.
+Trains on scikit-learn's digits in subprocesses. Each training gets a random signal after a random time and is resumed,
+until it is finished; then the next kind of training begins. A run is lost if it can't be resumed. It is different if a
+weight, the optimizer, the averaged weights, a schedule, a logged value or a test figure differs. The exit code is 1 if
+a run is lost or different. The times follow from --seed, but depend on the machine's speed too.
 """
 
 import argparse
@@ -69,7 +69,7 @@ SIGNALS = (signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal
 
 @dataclass
 class Tally:
-    """What happened."""
+    """Counts of kills and runs, and the runs that were lost or different."""
 
     kills: Counter[str] = field(default_factory=Counter)
     moments: Counter[str] = field(default_factory=Counter)
@@ -79,13 +79,13 @@ class Tally:
 
 
 def main() -> None:
-    """Until so many kills, or so many minutes, are over."""
+    """Train, kill, resume and compare until the number of kills or of minutes is reached."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--minutes", type=float, default=60, help="no further run is begun after these")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="where the runs go, and stay; else a temporary one")
-    parser.add_argument("--kind", type=int, choices=range(len(KINDS)), help="only this one")
+    parser.add_argument("--kills", type=int, default=50, help="stop after this number of kills")
+    parser.add_argument("--minutes", type=float, default=60, help="begin no run after this time")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random moments and signals")
+    parser.add_argument("--folder", type=Path, help="keep the runs in this folder; default: a temporary folder")
+    parser.add_argument("--kind", type=int, choices=range(len(KINDS)), help="only this kind of training")
     options = parser.parse_args()
     folder = (options.folder or Path(tempfile.mkdtemp(prefix="chaos_"))).absolute()
     os.environ |= {"RUNS_DIR": str(folder), "DATA_DIR": str(folder / "data"), "OMP_NUM_THREADS": "1"}
@@ -97,10 +97,10 @@ def main() -> None:
         if name not in whole:
             whole[name] = uninterrupted(folder / f"whole_{len(whole)}", overrides)
         run = folder / f"run_{tally.runs}"
-        if until_it_ends(run, overrides, whole[name][1], draw, tally, options.kills):
-            tally.different += [f"{run.name} ({name}): {line}" for line in compared(whole[name][0], run)]
+        if train_to_end(run, overrides, whole[name][1], draw, tally, options.kills):
+            tally.different += [f"{run.name} ({name}): {line}" for line in all_differences(whole[name][0], run)]
         tally.runs += 1
-        print(told(tally), flush=True)
+        print(report(tally), flush=True)
     print(f"python {platform.python_version()}, torch {torch.__version__}, {os.cpu_count()} cores")
     if not options.folder and not (tally.lost or tally.different):
         shutil.rmtree(folder)
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def uninterrupted(run: Path, overrides: tuple[str, ...]) -> tuple[Path, float]:
-    """(its folder, the seconds it took)."""
+    """Train without kills; return the run's folder and the seconds that it took."""
     start = time.monotonic()
     code = begin(run, overrides).wait()
     if code:
@@ -117,30 +117,30 @@ def uninterrupted(run: Path, overrides: tuple[str, ...]) -> tuple[Path, float]:
 
 
 def begin(run: Path, overrides: tuple[str, ...], resumed: int = 0) -> subprocess.Popen[bytes]:
-    """A process group of its own; the n-th resume of a run that names no workers has another number of them."""
+    """Start or resume a training in its own process group. Each resume changes the number of workers, if not typed."""
     workers = (
         () if any("num_workers" in word for word in overrides) else (f"data.num_workers={(0, 2, 3)[resumed % 3]}",)
     )
     words = (f"resume={run}", *workers) if resumed else (*COMMON, *overrides, *workers, f"hydra.run.dir={run}")
     run.mkdir(parents=True, exist_ok=True)
-    if not resumed:  # what a kill before the first checkpoint left is no run to begin another one beside
+    if not resumed:  # train.py refuses a folder with a config.yaml, which a kill before the first checkpoint leaves
         (run / "config.yaml").unlink(missing_ok=True)
     with (run / "out.txt").open("ab") as out:
         return subprocess.Popen([sys.executable, str(TRAIN), *words], stdout=out, stderr=out, start_new_session=True)
 
 
-def until_it_ends(
+def train_to_end(
     run: Path, overrides: tuple[str, ...], seconds: float, draw: random.Random, tally: Tally, most: int
 ) -> bool:
-    """Kill and resume a training until it is through; whether it came to its end."""
+    """Kill and resume a training until it ends; return whether it ended without an error."""
     resumed = 0
     while True:
         process = begin(run, overrides, resumed)
-        left_alone = sum(tally.kills.values()) >= most
+        no_more_kills = sum(tally.kills.values()) >= most
         try:
-            code = process.wait(None if left_alone else draw.uniform(0, 0.9) * seconds)
+            code = process.wait(None if no_more_kills else draw.uniform(0, 0.9) * seconds)
         except subprocess.TimeoutExpired:
-            strike(process, run, draw, tally)
+            kill(process, run, draw, tally)
             has_checkpoint = any((run / "checkpoints").glob("*.ckpt"))
             resumed = resumed + 1 if has_checkpoint else 0
             continue
@@ -150,22 +150,22 @@ def until_it_ends(
         return False
 
 
-def strike(process: subprocess.Popen[bytes], run: Path, draw: random.Random, tally: Tally) -> None:
-    """One signal, to the process or to all of its group; then wait until it is gone, and its group with it."""
-    number, all_of_them = draw.choice(SIGNALS), draw.random() < 0.5
+def kill(process: subprocess.Popen[bytes], run: Path, draw: random.Random, tally: Tally) -> None:
+    """Send a random signal to the process or to its whole group, then wait until all of the group have ended."""
+    number, to_group = draw.choice(SIGNALS), draw.random() < 0.5
     tally.moments[moment(run)] += 1
-    (os.killpg if all_of_them else os.kill)(process.pid, number)
-    tally.kills[signal.Signals(number).name + (" to all processes" if all_of_them else "")] += 1
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    tally.kills[signal.Signals(number).name + (" to all processes" if to_group else "")] += 1
     try:
         process.wait(60)
     except subprocess.TimeoutExpired:
-        tally.lost.append(f"{run}: still there 60 s after {signal.Signals(number).name}")
+        tally.lost.append(f"{run}: still running 60 s after {signal.Signals(number).name}")
         process.kill()
     wait_for_group(process.pid, run, tally)
 
 
 def wait_for_group(group: int, run: Path, tally: Tally) -> None:
-    """Other ranks and loader processes end by themselves."""
+    """Wait until the other ranks and the workers have ended; they must do so within 60 s."""
     end = time.monotonic() + 60
     while alive(group) and time.monotonic() < end:
         time.sleep(0.2)
@@ -175,7 +175,7 @@ def wait_for_group(group: int, run: Path, tally: Tally) -> None:
 
 
 def alive(group: int) -> bool:
-    """Whether a process of the group runs; one that has ended and waits to be collected doesn't count."""
+    """Whether a process of the group runs; zombies don't count."""
     for file in Path("/proc").glob("[0-9]*/stat"):
         try:
             state, _parent, its_group = file.read_text().rpartition(")")[2].split()[:3]
@@ -187,7 +187,7 @@ def alive(group: int) -> bool:
 
 
 def moment(run: Path) -> str:
-    """When a run is hit: before its first checkpoint, in its first epoch, later, or in its test."""
+    """Return the stage of a run: before its first checkpoint, in its first epoch, in a later one, or in its test."""
     if not (run / "checkpoints" / "last.ckpt").exists():
         return "before the first checkpoint"
     logged = (run / "train.log").read_text()
@@ -196,23 +196,23 @@ def moment(run: Path) -> str:
     return "in a later epoch" if "epoch 1/" in logged else "in the first epoch"
 
 
-def compared(whole: Path, run: Path) -> Iterator[str]:
-    """What differs."""
+def all_differences(whole: Path, run: Path) -> Iterator[str]:
+    """Yield a line for each difference between two runs, including TensorBoard's curves."""
     yield from differences(whole, run)
     if scalars(whole) != scalars(run):
         yield "TensorBoard's curves"
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
-    """{curve: [(step, value)]} as TensorBoard shows them, without times."""
+    """Return {curve: [(step, value)]} as TensorBoard shows them, without curves that depend on time."""
     events = EventAccumulator(str(run / "tensorboard"), {"scalars": 0})
     events.Reload()
     tags = [tag for tag in events.Tags()["scalars"] if not is_timed(tag)]
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
-def told(tally: Tally) -> str:
-    """The summary so far."""
+def report(tally: Tally) -> str:
+    """Return a summary of all runs so far."""
     by = ", ".join(f"{count} {name}" for name, count in tally.kills.most_common())
     when = ", ".join(f"{count} {name}" for name, count in tally.moments.most_common())
     lines = [f"{sum(tally.kills.values())} kills of {tally.runs} runs: {by}; {when}"]

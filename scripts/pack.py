@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from omegaconf import DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
 from rich.text import Text
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 @entry("pack")
 def main(cfg: DictConfig) -> None:
-    """Write the store and read it back, or say that it is there."""
+    """Write the store and verify it; with verify=true only verify an existing one."""
     from fovea import build
     from fovea.data.store.encode import Format
     from fovea.data.store.pack import Source, pack
@@ -25,32 +25,32 @@ def main(cfg: DictConfig) -> None:
         read_back(output, cfg.num_workers)
         return
     if cfg.data.get("store"):
-        raise ValueError(f"data.store={cfg.data.store}: a store is packed from the image files, so data.store=null")
+        raise ValueError(f"data.store={cfg.data.store}: stores are packed from image files: type data.store=null")
     data = build.datamodule(cfg)
     source = Source(data.task, data.class_names, data.splits, cfg.data.get("root"), cfg.data.on_error)
     background = None if cfg.format == "files" else list(cfg.data.background)
     options = Format(cfg.format, cfg.short_side, cfg.long_side, cfg.quality, background)
     log.info("packing %d images into %s", len(source), output)
     with Bar() as bar:
-        about = pack(source, options, output, cfg.num_workers, bar.tell)
-    log.info(in_words(about, output))
+        about = pack(source, options, output, cfg.num_workers, bar.update)
+    log.info(describe(about, output))
 
 
 def read_back(store: Path, processes: int) -> None:
-    """Raises ValueError where a part of a finished store doesn't hold what was put into it."""
+    """Raise ValueError if a part of a finished store is damaged."""
     from fovea.data.store.store import read_about
     from fovea.data.store.verify import verify
 
     about = read_about(store)
     with Bar() as bar:
-        damaged = verify(store, about, processes, lambda done: bar.tell("verifying", done, about["images"]))
+        damaged = verify(store, about, processes, lambda done: bar.update("verifying", done, about["images"]))
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged: copy it again, or pack again into another folder")
     log.info("%d images, all as they were packed, in %s", about["images"], store)
 
 
 class Bar:
-    """How far it is; nothing where the output is no terminal."""
+    """A progress bar for each stage; shown on terminals only."""
 
     def __init__(self) -> None:
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
@@ -64,22 +64,22 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def tell(self, stage: str, done: int, total: int) -> None:
+    def update(self, stage: str, done: int, total: int) -> None:
         if stage not in self.stages:
             self.stages[stage] = self.progress.add_task(stage, total=total)
         self.progress.update(self.stages[stage], completed=done)
 
 
 class Speed(ProgressColumn):
-    """Images a second, over the last half minute."""
+    """A column with the images a second of the last half minute."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text(f"{speed:,.0f} images/s" if speed else "")
 
 
-def in_words(about: dict[str, Any], output: Path) -> str:
-    """The log's last lines."""
+def describe(about: dict[str, Any], output: Path) -> str:
+    """Return the last lines of the log, from the contents of store.json."""
     splits = {bounds[0]: f"{bounds[1] - bounds[0]:,} {split}" for split, bounds in reversed(about["splits"].items())}
     done = "packed before, and verified now" if about.get("packed_before") else "packed and verified"
     lines = [f"{done}: {', '.join(reversed(splits.values()))} images, {about['bytes'] / 1e6:,.1f} MB, in {output}"]
@@ -94,5 +94,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("stopped: run this again to go on; what is packed so far is kept", file=sys.stderr)
+        print("stopped: the same command continues; the images packed so far are kept", file=sys.stderr)
         raise SystemExit(130) from None

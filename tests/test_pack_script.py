@@ -71,7 +71,7 @@ def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_pat
             (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
             (["output=x", "format=raw", "quality=80"], "format=raw quality=80: jpeg takes a quality"),
             (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
-            (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: jpeg takes a quality"),
+            (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: format=jpeg needs a quality"),
             (["output=x", "short_side=256"], "format=files keeps images as they are"),
             (["output=x", "format=raw", "long_side=0"], "long_side=0: input should be greater than 0"),
             (["output=x", "format=raw", "long_side=big"], "long_side=big: input should be a valid integer"),
@@ -123,7 +123,7 @@ def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_p
     os.killpg(started.pid, signal.SIGINT)  # as a terminal sends it, to all of them
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130
-    assert err.splitlines()[-1] == "stopped: run this again to go on; what is packed so far is kept"
+    assert err.splitlines()[-1] == "stopped: the same command continues; the images packed so far are kept"
     assert "Traceback" not in err
     assert not (tmp_path / "out" / "store.json").exists()
     assert invoke(PACK, *words, "format=jpeg", "num_workers=0")[0] == 0

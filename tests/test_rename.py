@@ -100,7 +100,7 @@ def test_uncommitted_changes_are_refused(clone: Path) -> None:
     (clone / "Makefile").write_text("x:\n")
     done = rename(clone, NEW)
     assert done.returncode == 1
-    assert "not committed" in done.stderr
+    assert "uncommitted changes" in done.stderr
     assert (clone / "src" / OLD).is_dir()
 
 
