@@ -65,7 +65,7 @@ def test_no_line_is_longer_than_the_terminal(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch, name: str, columns: int
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
-    body = invoke(name, "--help")[1].partition("Groups,")[2]
+    body = invoke(name, "--help")[1].partition("Groups and")[2]
     assert max(map(len, body.splitlines())) <= columns
 
 
@@ -76,7 +76,7 @@ def test_help_of_train_has_every_group_and_key_with_the_values_that_overrides_le
     assert groups == GROUPS
     assert shown["model"][0] == "mobilenet_v2"
     assert shown["optimizer.lr"][0] == "0.25"
-    assert shown["data.background"] == ("[0,0,0]", "what transparent pixels are laid on")
+    assert shown["data.background"] == ("[0,0,0]", "color behind transparent pixels")
     assert shown["model.stem"][0] == "small"  # computed from the image size
     leaves = set(composed(*words).trainer) - {"_target_", "default_root_dir"}
     assert {f"trainer.{key}" for key in leaves} <= set(shown)
@@ -108,7 +108,7 @@ def test_no_secret_of_the_environment_is_shown(invoke: Invoke, monkeypatch: pyte
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:hidden-word@host")
     monkeypatch.setenv("MY_TOKEN", "hidden_word")
     words = ("logger=[csv,mlflow]", "+my.word=${oc.env:MY_TOKEN}", "task_name=hidden_word")
-    out = invoke("train", "--help", *words)[1].partition("Groups,")[2]  # the command itself is printed before
+    out = invoke("train", "--help", *words)[1].partition("Groups and")[2]  # the command itself is printed before
     assert "task_name=***" in out
     assert not re.search("hidden.word", out)
 
