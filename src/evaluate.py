@@ -4,11 +4,11 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from fovea.cli.screen import say_loading
+from fovea.cli.screen import log_loading
 from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
 from fovea.runs import summary
@@ -22,16 +22,16 @@ log = logging.getLogger(__name__)
 
 @entry("evaluate", "run")
 def main(cfg: DictConfig) -> None:
-    """Test a checkpoint, and keep the figures in a folder of their own below the run's."""
-    say_loading(f"evaluating {summary.shortest(cfg.run)}")
+    """Test a checkpoint and write the figures into a new folder below the run's."""
+    log_loading(f"evaluating {summary.short_path(cfg.run)}")
     from fovea.distributed import ranks
 
-    with ranks.together(Path(cfg.output_dir)):
+    with ranks.coordinated(Path(cfg.output_dir)):
         evaluate(cfg)
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """One process's part of it."""
+    """Run the evaluation on this rank."""
     from fovea import build
     from fovea.distributed.gather import gather
     from fovea.runs import provenance, run_folder
@@ -41,10 +41,10 @@ def evaluate(cfg: DictConfig) -> None:
     resume_rules.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
     data = build.datamodule(cfg, to_train=False)
     if is_first():
-        provenance.say_other_data(Path(cfg.run), data.fingerprint(), resume_rules.same_source(cfg, Path(cfg.run)))
+        provenance.log_changed_data(Path(cfg.run), data.fingerprint(), resume_rules.same_source(cfg, Path(cfg.run)))
     tested = data.test_on(cfg.split)
     if tested == "all" and cfg.split == "test" and is_first():
-        say_if_trained_on(cfg, data)
+        warn_if_trained_on(cfg, data)
     task = build.task(cfg)
     if is_first():
         task.eval()
@@ -61,13 +61,13 @@ def evaluate(cfg: DictConfig) -> None:
         content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
         run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-        log.info(summary.tested(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
-        summary.say_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)
-        log.info("figures of each class: %s", summary.shortest(folder / "per_class.csv"))
+        log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
+        summary.log_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)
+        log.info("figures of each class: %s", summary.short_path(folder / "per_class.csv"))
 
 
-def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
-    """Warn where all images are tested and they are the run's own, in another place: it was trained on most of them."""
+def warn_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
+    """Warn if all images are tested and they are a copy of the run's own data, most of which it was trained on."""
     from fovea.data.fingerprint import record
     from fovea.data.index import Splits
     from fovea.data.loading.datamodule import carve
@@ -80,10 +80,12 @@ def say_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
         splits = carve(whole, val, test, seed, to_train=False)
     except (ValueError, LookupError):  # too few images for these fractions, or a datamodule without them
         return
-    other = provenance.other_data(Path(cfg.run), record(data.class_names, splits, data.root))
+    other = provenance.changed_data(Path(cfg.run), record(data.class_names, splits, data.root))
     if other is None or not other.certain:
         typed = " ".join(f"data.{key}={value}" for key, value in division.items())
-        log.warning("all images are tested, and the run was trained on most of them; %s tests the others alone", typed)
+        log.warning(
+            "all images are tested, but the run was trained on most of them; to test the others only: %s", typed
+        )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from omegaconf import DictConfig
 
-from fovea.cli.screen import say_loading
+from fovea.cli.screen import log_loading
 from fovea.runs import summary
 
 log = logging.getLogger(__name__)
@@ -14,18 +14,18 @@ log = logging.getLogger(__name__)
 
 @entry("predict", "run")
 def main(cfg: DictConfig) -> None:
-    """Write the predictions of a checkpoint as a table, and list the files that could not be read."""
+    """Write a checkpoint's predictions as a table, and list the files that could not be read."""
     if not cfg.source:
         raise ValueError("source=<an image, a folder, or a .txt list> is missing")
-    say_loading(f"predicting with {summary.shortest(cfg.run)}")
+    log_loading(f"predicting with {summary.short_path(cfg.run)}")
     from fovea.distributed import ranks
 
-    with ranks.together(Path(cfg.output_dir)):
+    with ranks.coordinated(Path(cfg.output_dir)):
         predict(cfg)
 
 
 def predict(cfg: DictConfig) -> None:
-    """One process's part of it."""
+    """Run the prediction on this rank."""
     from fovea import build
     from fovea.data.sources.image_files import read_files
     from fovea.distributed.gather import gather
@@ -56,14 +56,14 @@ def predict(cfg: DictConfig) -> None:
     if cfg.probabilities:
         rows = predictions.with_all(rows, probabilities, cfg.class_names)
     predictions.write(output, rows)
-    log.info("predicted %d images with %s: %s", len(rows), checkpoint.name, summary.shortest(output))
+    log.info("predicted %d images with %s: %s", len(rows), checkpoint.name, summary.short_path(output))
     log.info("most frequent: %s", predictions.most_frequent(rows))
     if len(unreadable):
-        listed = output.with_name(output.stem + ".unreadable.txt")
-        listed.write_text(
+        file = output.with_name(output.stem + ".unreadable.txt")
+        file.write_text(
             "".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8", errors="surrogateescape"
         )
-        log.warning("%d files could not be read and are not among them: %s", len(unreadable), summary.shortest(listed))
+        log.warning("%d files could not be read and have no prediction: %s", len(unreadable), summary.short_path(file))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import logging
 from pathlib import Path
 
-from fovea.cli.entry import entry  # isort: skip  # first, for it says what is not installed
+from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from omegaconf import DictConfig, OmegaConf
 
-from fovea.cli.screen import say_loading
+from fovea.cli.screen import log_loading
 from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
 from fovea.runs import summary
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 @entry("train", "resume", "rerun")
 def main(cfg: DictConfig) -> None:
-    """Fit, test, and keep what came of it in the run's folder."""
-    say_loading(f"run folder: {summary.shortest(cfg.run_dir)}")
-    # Importing torch takes seconds: only now that the config is known to be good.
+    """Fit, test, and write the results into the run's folder."""
+    log_loading(f"run folder: {summary.short_path(cfg.run_dir)}")
+    # Importing torch takes seconds, so it is imported only after the config was checked.
     from fovea import build
     from fovea.distributed import ranks
     from fovea.distributed.gather import gather
     from fovea.loggers import hyperparameters
     from fovea.models.weights import load_weights
     from fovea.runs import lock, provenance, rerun, run_folder
-    from fovea.runs.checkpoint import last_good, to_start_from
+    from fovea.runs.checkpoint import to_resume, to_start_from
     from fovea.training.out_of_memory import smaller_batch_proposed
     from fovea.training.stop_signals import StopSignals, ended_if_deaf
 
@@ -34,13 +34,13 @@ def main(cfg: DictConfig) -> None:
     first = is_first()
     results = run_folder.Results(folder, cfg.monitor, writes=first)
     with (
-        lock.alone_in(folder, first),
+        lock.lock_folder(folder, first),
         ended_if_deaf(lambda: results.end(status="interrupted")),
         StopSignals(),
         results.status(),
-        ranks.together(folder, results.end),
+        ranks.coordinated(folder, results.end),
     ):
-        checkpoint = last_good(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
+        checkpoint = to_resume(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
         data = build.datamodule(cfg)
         task = build.task(cfg)
         build.check_loss(task, data, data.splits)
@@ -58,20 +58,20 @@ def main(cfg: DictConfig) -> None:
             build.warn_if_busy(trainer)
             start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
             if resumed:
-                start = provenance.go_on(folder, start, cfg.forced, cfg.force)
-                for line in resume_rules.other_schedule(cfg, folder):
-                    log.warning("the schedule follows the run's new end: %s", line)
+                start = provenance.resumed(folder, start, cfg.forced, cfg.force)
+                for line in resume_rules.changed_schedule(cfg, folder):
+                    log.warning("the schedule changes with the run's length: %s", line)
             elif cfg.rerun:
-                rerun.say_beforehand(Path(cfg.rerun), start, resume_rules.other_values(cfg, Path(cfg.rerun)))
+                rerun.warn_about_changes(Path(cfg.rerun), start, resume_rules.changed_values(cfg, Path(cfg.rerun)))
             saved.save(cfg, folder)
             provenance.add(folder, start)
         results.update()
         hyperparameters.log_start(trainer.loggers, task.config)
         with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        results.update(**run_folder.fitted(trainer, cfg.monitor))
-        keeper = run_folder.keeper_of_best(trainer, cfg.monitor)
-        best = Path(keeper.best_model_path) if keeper else folder / "checkpoints" / "best.ckpt"
+        results.update(**run_folder.fit_results(trainer, cfg.monitor))
+        saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)
+        best = Path(saver.best_model_path) if saver else folder / "checkpoints" / "best.ckpt"
         tested = str(best) if best.exists() else None
         trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
         unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
@@ -82,12 +82,14 @@ def main(cfg: DictConfig) -> None:
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
             run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-            log.info(summary.tested(results.content, best if tested else None, sum(measured), tested_on, "test"))
-            summary.say_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
+            log.info(summary.tested_text(results.content, best if tested else None, sum(measured), tested_on, "test"))
+            summary.log_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
     if first:
-        summary.say_next(summary.next_commands(folder, summary.longer(cfg.trainer.max_epochs, cfg.trainer.max_steps)))
+        summary.log_next_commands(
+            summary.next_commands(folder, summary.prolonging_override(cfg.trainer.max_epochs, cfg.trainer.max_steps))
+        )
     if first and OmegaConf.select(cfg, "rerun"):
-        rerun.say_whether_identical(Path(cfg.rerun), folder)
+        rerun.check_identical(Path(cfg.rerun), folder)
 
 
 if __name__ == "__main__":

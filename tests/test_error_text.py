@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader, Dataset
 
-from fovea.cli.errors.messages import few_lines
-from fovea.error_text import OtherRankError, exit_code, explain, line, shown
+from fovea.cli.errors.messages import short_errors
+from fovea.error_text import OtherRankError, exit_code, explain, line, screen_text
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
 
@@ -40,8 +40,8 @@ def building(target: str, **arguments: object) -> Exception:
 def test_an_error_in_building_a_part_names_its_key_and_not_hydra() -> None:
     error = building("torch.nn.Linear", in_features=3, out_features="x")
     assert isinstance(error, InstantiationException)
-    assert "Error in call" not in (shown(error) or "")
-    assert (shown(error) or "").startswith("error: model: ")
+    assert "Error in call" not in (screen_text(error) or "")
+    assert (screen_text(error) or "").startswith("error: model: ")
     assert line(error).startswith("TypeError: ")
     assert exit_code(error) == 2
 
@@ -65,21 +65,21 @@ def test_a_workers_error_is_told_without_the_traceback_of_the_data_loader() -> N
 
 
 def test_a_loader_process_that_was_killed_is_told_without_torchs_traceback(capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as stop, few_lines():
+    with pytest.raises(SystemExit) as stop, short_errors():
         raise KILLED
     assert stop.value.code == exit_code(KILLED) == 1
-    assert "a loader process was killed (signal 9): out of memory?" in capfd.readouterr().err
+    assert "a data loader worker was killed (signal 9): out of memory?" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("error", [TypeError("bug"), AssertionError(), KeyError("x"), torch.OutOfMemoryError("x")])
 def test_a_fault_of_the_program_keeps_its_traceback(error: Exception) -> None:
-    assert shown(error) is None
+    assert screen_text(error) is None
     assert exit_code(error) == 1
-    with pytest.raises(type(error)), few_lines():
+    with pytest.raises(type(error)), short_errors():
         raise error
 
 
 def test_a_long_text_is_cut_and_another_ranks_error_is_told_as_it_is() -> None:
-    assert len((shown(ValueError("\n".join("abcdefghijkl"))) or "").splitlines()) == 9
+    assert len((screen_text(ValueError("\n".join("abcdefghijkl"))) or "").splitlines()) == 9
     other = OtherRankError("rank 1: x", "rank 1 failed", 7)
-    assert (shown(other), line(other), exit_code(other)) == ("rank 1 failed", "rank 1: x", 7)
+    assert (screen_text(other), line(other), exit_code(other)) == ("rank 1 failed", "rank 1: x", 7)

@@ -111,7 +111,7 @@ def test_a_runs_own_data_are_divided_as_for_its_training_and_known_in_another_pl
     code, out, err = invoke("evaluate", f"run={run}", "data=folder", f"data.root={moved}")
     assert code == 0, err
     assert "on 40 images" in out
-    assert f"the run was trained on most of them; {' '.join(split)} tests the others alone" in " ".join(out.split())
+    assert f"the run was trained on most of them; to test the others only: {' '.join(split)}" in " ".join(out.split())
 
 
 @pytest.mark.slow

@@ -64,11 +64,11 @@ def test_a_killed_loader_process_is_told_in_few_lines_and_the_run_goes_on_from_i
     after_epoch(1, lambda: [os.kill(pid, signal.SIGKILL) for pid in set(loaders()) - others])
     code, _, err = invoke("train", *data, "data.num_workers=2")
     assert code == 1, err
-    assert "a loader process was killed (signal 9): out of memory? lower data.num_workers or data.batch_size" in err
+    assert "a data loader worker was killed (signal 9): out of memory? lower data.num_workers or data.batch_size" in err
     assert "Traceback" not in err
     (run,) = runs()
     assert results(run)["status"] == "failed"
-    assert "loader process was killed" in results(run)["error"]
+    assert "loader worker was killed" in results(run)["error"]
     monkeypatch.undo()
     assert invoke("train", f"resume={run}", "data.num_workers=0")[0] == 0
     assert (results(run)["status"], results(run)["epochs"]) == ("finished", 4)
@@ -204,7 +204,7 @@ def test_a_full_disk_is_told_and_what_was_saved_before_is_whole(
     done = limited(tmp_path, last.stat().st_size // 2, f"resume={trained}", "trainer.max_epochs=3", "logger=csv")
     assert done.returncode == 2, done.stderr
     assert "the checkpoint could not be written (File too large)" in done.stderr
-    assert "Make room" in done.stderr
+    assert "Free some space" in done.stderr
     assert "Traceback" not in done.stderr
     assert results(trained)["status"] == "failed"
     assert last.read_bytes() == before

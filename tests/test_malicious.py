@@ -169,9 +169,9 @@ DOORS: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "by a reference": ({"loss._target_": "${class_names.0}"}, "loss._target_=${class_names.0}"),
     "resolved when it is built": ({"callbacks.x": r"\${oc.select:y,{_target_:os.system}}"}, "callbacks.x="),
-    "Hydra's callbacks": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra is Hydra's own"),
-    "Hydra's logging": ({"hydra.job_logging": {"handlers": {"x": {"()": "os.system"}}}}, "hydra is Hydra's own"),
-    "a defaults list": ({"defaults": [{"override hydra/launcher": "joblib"}]}, "defaults is Hydra's own"),
+    "Hydra's callbacks": ({"hydra": {"callbacks": {"x": EVIL}}}, "hydra is Hydra's own key"),
+    "Hydra's logging": ({"hydra.job_logging": {"handlers": {"x": {"()": "os.system"}}}}, "hydra is Hydra's own key"),
+    "a defaults list": ({"defaults": [{"override hydra/launcher": "joblib"}]}, "defaults is Hydra's own key"),
     "the environment": ({"logger.x": "${oc.env:HOME}"}, "logger.x: ${oc.env:HOME} reads a variable"),
     "the environment, hidden": (
         {"logger.x": "${${y}:HOME}", "y": "oc.env"},

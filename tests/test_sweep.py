@@ -13,7 +13,7 @@ import torch
 import yaml
 from helpers import SMALL
 
-from fovea.cli.sweep import _can_go_on, _is_strange
+from fovea.cli.sweep import _can_go_on, _is_unsafe
 from fovea.config.resolvers import PROJECT
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -127,10 +127,10 @@ def test_another_sweep_does_not_write_into_its_folder_and_no_secret_is_kept_in_i
     assert ((sweep / "0" / "results.json").read_bytes(), (sweep / "sweep.json").read_bytes()) == before
     code, _, err = invoke("train", f"resume={sweep}", "trainer.max_epochs=3")
     assert code == 2
-    assert "can't be typed beside" in err
+    assert "can't be combined with" in err
     code, _, err = invoke("train", f"resume={sweep}")
     assert code == 2
-    assert "the command had a secret, which isn't kept" in err
+    assert "the command had a secret, which is not saved" in err
 
 
 @pytest.mark.parametrize("name", ["sweep.json", "0/job.json", "0/results.json"])
@@ -308,7 +308,7 @@ def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
     ],
 )
 def test_what_a_sweeps_jobs_read_is_taken_from_its_folder(word: str) -> None:
-    assert not _is_strange(word)
+    assert not _is_unsafe(word)
 
 
 def test_a_sweep_keeps_out_of_a_runs_folder(invoke: Invoke, trained: Path) -> None:

@@ -1,8 +1,8 @@
-"""What is said of an error: its lines on the screen, its line in results.json, its exit code.
+"""Makes an error's text for the screen, its line for results.json, and its exit code.
 
-Errors of Hydra, OmegaConf and Lightning are known by the names of their classes, so that this file imports none of the
-three: it has to work within a second, and in code that knows nothing of configs. What is wrong in a command line is
-explained by cli/errors/composition_errors.py.
+Errors of Hydra, OmegaConf and Lightning are recognised by their class names, so that this file imports none of them: it
+must load fast and is used by code that may not import Hydra. cli/errors/composition_errors.py explains errors in the
+command line.
 """
 
 import errno
@@ -15,11 +15,11 @@ LOADER_DIED = re.compile(r"DataLoader worker \(pid.*\) (?:is killed by signal: (
 FROM_THE_LOADER = re.compile(r"Caught \w+ in (?:DataLoader worker process|pin memory thread)")
 UNWRITABLE = {getattr(errno, name) for name in ("EACCES", "EPERM", "EROFS", "ENOTDIR", "EEXIST")}
 FULL = {getattr(errno, name) for name in ("ENOSPC", "EDQUOT", "EFBIG")}
-NO_ROOM = "failed to map segment"  # what the system's linker says when memory ends while a library is imported
+NO_ROOM = "failed to map segment"  # the linker's message if memory runs out while a library is imported
 
 
 class OtherRankError(Exception):
-    """Another process of the same run failed, and so this one ends too."""
+    """Another rank of the run failed, so this rank ends too."""
 
     def __init__(self, line: str, text: str, code: int) -> None:
         """`line` is for results.json, `text` for the screen, `code` to exit with."""
@@ -27,51 +27,51 @@ class OtherRankError(Exception):
         self.line, self.text, self.code = line, text, code
 
 
-def shown(error: Exception) -> str | None:
-    """What is printed; None for a fault of the program, which needs its traceback."""
+def screen_text(error: Exception) -> str | None:
+    """Return the text to print; None for a fault of the program, which needs its traceback."""
     if isinstance(error, OtherRankError):
         return "\n".join([error.text, *_notes(error)])
     text = explain(error)
-    return None if text is None else few_lines_of(text, error)
+    return None if text is None else shortened(text, error)
 
 
-def few_lines_of(text: str, error: Exception) -> str:
-    """The text as it is printed, cut where it is long."""
+def shortened(text: str, error: Exception) -> str:
+    """Return the first MOST_LINES lines of the text, with the error's notes."""
     lines = (text.strip() or type(error).__name__).splitlines()[:MOST_LINES]
     return "\n".join(["error: " + lines[0], *lines[1:], "(HYDRA_FULL_ERROR=1 shows the traceback)", *_notes(error)])
 
 
 def _notes(error: Exception) -> list[str]:
-    """What was added to the error on its way, such as how the run goes on."""
+    """Return the notes that were added to the error, such as the command to resume the run."""
     return getattr(error, "__notes__", [])
 
 
 def exit_code(error: Exception) -> int:
-    """2 where the user can fix it, else 1."""
+    """Return 2 for an error that the user can fix, else 1."""
     if isinstance(error, OtherRankError):
         return error.code
     return 1 if explain(error) is None or LOADER_DIED.search(str(error)) else 2
 
 
 def line(error: BaseException) -> str:
-    """One line, which begins with the kind of error; secrets in it are not masked."""
+    """Return one line that begins with the error's class; secrets in it are not masked."""
     if isinstance(error, OtherRankError):
         return error.line
     return f"{type(_origin(error)).__name__}: {message(error).splitlines()[0]}"
 
 
 def message(error: BaseException) -> str:
-    """The error's own text, without that of Hydra, which built the part, or of the data loader, which passed it on."""
+    """Return the error's own text, without the texts that Hydra or the data loader put around it."""
     error = _origin(error)
     text = _without_loaders_traceback(str(error).strip())
     died = LOADER_DIED.search(text)
     if died:
-        return f"a loader process {_ending(died['signal'])} lower data.num_workers or data.batch_size"
+        return f"a data loader worker {_ending(died['signal'])} lower data.num_workers or data.batch_size"
     return text or type(error).__name__
 
 
 def explain(error: Exception) -> str | None:
-    """The text of an error that the user can fix; None for a fault of the program."""
+    """Return the text of an error that the user can fix; None for a fault of the program."""
     if _is(error, "InstantiationException"):
         return _of_part(error)
     if _is(error, "HydraException") or _is(error, "OmegaConfBaseException"):
@@ -85,18 +85,18 @@ def explain(error: Exception) -> str | None:
 
 
 def _is(error: BaseException, name: str) -> bool:
-    """Whether the error is of the class with this name, or of one derived from it."""
+    """Whether the error's class, or one of its base classes, has this name."""
     return any(kind.__name__ == name for kind in type(error).__mro__)
 
 
 def _origin(error: BaseException) -> BaseException:
-    """The error that Hydra's `instantiate` met, if it wraps one."""
+    """Return the error inside Hydra's InstantiationException; any other error as it is."""
     wraps = _is(error, "InstantiationException") and error.__cause__ is not None
     return _origin(error.__cause__) if wraps and error.__cause__ else error
 
 
 def _of_part(error: Exception) -> str:
-    """What went wrong when Hydra built a part of the config, with the part's key."""
+    """Return the text of an error in building a part of the config, with the part's key."""
     key = re.search(r"full_key: (\S+)", str(error))
     cause = error.__cause__
     text = explain(cause) if isinstance(cause, Exception) else None
@@ -110,16 +110,16 @@ def _of_system(error: OSError) -> str:
 
 def _remedy(number: int | None) -> str:
     if number in FULL:
-        return "\nMake room there; a training then goes on from its last checkpoint with resume=<run folder>"
+        return "\nFree some space there; then resume=<run folder> continues a training from its last checkpoint"
     if number not in UNWRITABLE:
         return ""
     if any(word.startswith("run=") for word in sys.argv):
-        return "\nA run that can't be written to: hydra.run.dir=<a folder elsewhere> takes what comes of this"
-    return "\nRun folders go to RUNS_DIR, made data to DATA_DIR: both must be writable"
+        return "\nThe run's folder may not be writable: hydra.run.dir=<a folder elsewhere> holds the results instead"
+    return "\nRun folders go to RUNS_DIR, generated data to DATA_DIR: both must be writable"
 
 
 def _without_loaders_traceback(text: str) -> str:
-    """The message at the end of the traceback that torch's data loader makes of a worker's error."""
+    """Return the message at the end of the traceback into which torch's data loader turns a worker's error."""
     if not FROM_THE_LOADER.match(text):
         return text
     lines = text.splitlines()
@@ -128,7 +128,7 @@ def _without_loaders_traceback(text: str) -> str:
 
 
 def _ending(signal_name: str | None) -> str:
-    """How a process ended, from torch's word for the signal, such as `Killed`."""
+    """Return how a process ended, from torch's name of the signal, such as `Killed`."""
     number = next((n for n in signal.Signals if signal.strsignal(n) == signal_name), None)
     if number is None:
         return "ended unexpectedly: out of memory?"

@@ -1,4 +1,4 @@
-"""Atomic writes, locks and digests of files. Imports no torch: the command line uses it too."""
+"""Atomic writes, locks and digests of files. Imports no torch, because the command line uses it too."""
 
 import errno
 import hashlib
@@ -14,27 +14,27 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # the file system has none
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)  # the file system has no locks
 
 
 class LockedError(Exception):
-    """Another process holds the lock; the text names that process and its host, where they are known."""
+    """Another process holds the lock; the text names the process and its host, if they are known."""
 
 
 @contextmanager
 def atomic_write(file: Path, temporary: Path | None = None) -> Iterator[Path]:
-    """Give a temporary path to write to; at the end it is flushed to the disk and renamed to `file`.
+    """Yield a temporary path to write to; at the end flush it to the disk and rename it to `file`.
 
-    A reader, or a crash at any moment, sees the old content or the new one, never a part. After an error the temporary
+    Readers see the old content or the new one, never a part of it, even after a crash. After an error the temporary
     file is removed.
 
     Args:
-        file: its folder exists.
-        temporary: a path on the same file system, for the only writer of `file`: what a killed process left there is
-            then overwritten. Without it each writer has a path of its own, so that several may write at once.
+        file: the file; its folder must exist.
+        temporary: a fixed path on the same file system, so that a file left by a killed process is overwritten; only if
+            `file` has one writer. By default each writer gets its own path, so that several may write at once.
 
     Raises:
-        OSError: naming `file`, whose old content is intact.
+        OSError: `file` can't be written; its old content is intact.
     """
     temporary = temporary or file.with_name(f"{file.name}.{os.urandom(4).hex()}.tmp")
     try:
@@ -50,13 +50,13 @@ def atomic_write(file: Path, temporary: Path | None = None) -> Iterator[Path]:
 
 
 def write_safely(file: Path, text: str) -> None:
-    """Write a text atomically; raises as `atomic_write` does."""
+    """Write a text with `atomic_write`, which raises the same errors."""
     with atomic_write(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def rename(file: Path, new: Path) -> None:
-    """Rename a file in its folder, replacing `new`; a power cut does not undo it."""
+    """Rename a file within its folder, replacing `new`, and flush the folder, so that a power cut can't undo it."""
     os.replace(file, new)
     with suppress(OSError):  # some file systems can't flush a folder
         _flush(new.parent)
@@ -72,13 +72,13 @@ def _flush(path: Path) -> None:
 
 @contextmanager
 def locked(file: Path, wait: bool = False) -> Iterator[None]:
-    """Hold the lock `file`. The system releases it when the process ends, even if it is killed.
+    """Hold the lock `file`. The system releases the lock when the process ends, even if it is killed.
 
-    Where the file system has no locks, a warning says so and nothing is locked.
+    If the file system has no locks, a warning is logged and nothing is locked.
 
     Args:
-        file: is created and stays; the process that holds the lock is named in `<file>.owner`.
-        wait: until another process releases the lock.
+        file: the lock file, which is created and kept; `<file>.owner` names the process that holds the lock.
+        wait: wait until another process releases the lock.
 
     Raises:
         LockedError: another process holds it.
@@ -104,7 +104,7 @@ def locked(file: Path, wait: bool = False) -> Iterator[None]:
 
 
 def sha256(parts: Iterable[bytes]) -> bytes:
-    """SHA-256 of all parts in a row, 32 bytes."""
+    """Return the SHA-256 of the concatenated parts, 32 bytes."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
@@ -112,7 +112,7 @@ def sha256(parts: Iterable[bytes]) -> bytes:
 
 
 def short_digest(parts: Iterable[bytes]) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of all parts in a row."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of the concatenated parts."""
     return sha256(parts).hex()[:16]
 
 
@@ -120,12 +120,12 @@ def read_json(file: Path, kinds: Mapping[str, type | UnionType], remedy: str) ->
     """Read a JSON file whose content is an object.
 
     Args:
-        file: must exist.
-        kinds: the type of each key that is read; a key that may be missing allows None.
-        remedy: ends the error's text.
+        file: the file, which must exist.
+        kinds: the type of each key that is read; None must be allowed for a key that may be missing.
+        remedy: the end of the error's text.
 
     Raises:
-        ValueError: it is empty, cut short, or not of these kinds.
+        ValueError: the file is empty, cut short, or a value has another type.
     """
     try:
         content = json.loads(file.read_text("utf-8"))

@@ -1,4 +1,4 @@
-"""A trained run in Python: `load_run("<run folder>")("photo.jpg")` gives class names and probabilities."""
+"""Loads a trained run in Python: `load_run("<run folder>")("photo.jpg")` returns class names and probabilities."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -36,12 +36,12 @@ from fovea.task import ClassificationTask
 
 
 class Prediction(NamedTuple):
-    """What the network says of one image.
+    """The prediction for one image.
 
     Attributes:
-        labels: single-label: the most probable class alone. Multi-label: all classes at least `threshold` probable,
-            the most probable first; there may be none.
-        probabilities: of every class by its name, the most probable first.
+        labels: single-label: only the most probable class. Multi-label: all classes with a probability of at least
+            `threshold`, the most probable first; may be empty.
+        probabilities: {class name: probability} of every class, the most probable first.
     """
 
     labels: list[str]
@@ -49,26 +49,26 @@ class Prediction(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The most probable class."""
+        """The name of the most probable class."""
         return next(iter(self.probabilities))
 
     @property
     def probability(self) -> float:
-        """Of the most probable class."""
+        """The probability of the most probable class."""
         return self.probabilities[self.label]
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedRun:
-    """The network of a run, ready to predict; it is called with images.
+    """A trained network that is called with images and returns predictions.
 
     Attributes:
-        folder: the run's.
-        checkpoint: where the weights are from: the run's best checkpoint, or its last if it has no best one.
-        task: has the network, its preprocessing and `probabilities(logits)`; in eval mode, on `device`.
-        config: the run's, resolved, as plain containers; secrets are masked.
-        metrics: test figures of results.json; empty if the run was not tested.
-        augment: crops images as for an evaluation.
+        folder: the run's folder.
+        checkpoint: the file of the weights: the run's best checkpoint, or its last if it has no best one.
+        task: the network with its preprocessing and `probabilities(logits)`; in eval mode, on `device`.
+        config: the run's config, resolved, as plain containers; secrets are masked.
+        metrics: the test figures of results.json; empty if the run was not tested.
+        augment: the transform that crops images for an evaluation.
         precision: Lightning's plugin for trainer.precision.
     """
 
@@ -82,12 +82,12 @@ class LoadedRun:
 
     @property
     def network(self) -> nn.Module:
-        """(B, 3, S, S) float, of `preprocess` -> (B, K) logits."""
+        """(B, 3, S, S) float, the output of `preprocess` -> (B, K) logits."""
         return self.task.network
 
     @property
     def preprocess(self) -> nn.Module:
-        """(B, 3, S, S) uint8 -> what the network takes."""
+        """(B, 3, S, S) uint8 -> (B, 3, S, S) float, the network's input."""
         return self.task.preprocess
 
     @property
@@ -98,7 +98,7 @@ class LoadedRun:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return next(self.network.parameters()).device
 
     @overload
@@ -110,11 +110,11 @@ class LoadedRun:
 
         Args:
             images: one image or an iterable of images. An image is a path, a PIL image, a uint8 array (H, W, 3) or a
-                uint8 tensor (3, H, W), both RGB. A batch (N, ...) of arrays or tensors is several.
-            threshold: for multi-label runs, see Prediction.
+                uint8 tensor (3, H, W), both RGB. A batch (N, ...) of arrays or tensors counts as N images.
+            threshold: the smallest probability of a label, for multi-label runs.
 
         Raises:
-            ValueError: an image can't be read, or is none of these.
+            ValueError: an image can't be read, or has another type.
         """
         if is_one(images):
             return self([images], threshold)[0]
@@ -122,19 +122,19 @@ class LoadedRun:
         return [self._prediction(row, threshold) for row in rows]
 
     def batches(self, images: Iterable[OneImage]) -> Iterator[Tensor]:
-        """The images cropped as for an evaluation, in batches (B, 3, S, S) of uint8 on `device`; for `preprocess`."""
+        """Yield the images, cropped as for an evaluation, in batches (B, 3, S, S) of uint8 on `device`."""
         data = self.config["data"]
         dataset = GivenImages([*images], self.augment, data["background"])
         for keys in EvalBatches(len(dataset), data["batch_size"]) if len(dataset) else ():
             yield dataset.__getitems__(keys).images.to(self.device)
 
     def _probabilities(self, batch: Tensor) -> Tensor:
-        """(B, K) of uint8 (B, 3, S, S), on the CPU."""
+        """(B, 3, S, S) uint8 -> (B, K) on the CPU."""
         with torch.inference_mode(), self.precision.forward_context():
             return self.task.probabilities(self.task(batch)).cpu()
 
     def _prediction(self, row: Tensor, threshold: float) -> Prediction:
-        """`row` (K,)."""
+        """Make the prediction from the probabilities `row`, (K,)."""
         values, order = row.sort(descending=True, stable=True)
         names = [self.class_names[k] for k in order.tolist()]
         probabilities = dict(zip(names, values.tolist(), strict=True))
@@ -175,12 +175,12 @@ def _device(asked: str | torch.device | None) -> torch.device:
     try:
         return torch.zeros(1, device=asked).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
-        raise ValueError(f'device={asked}: {str(error).splitlines()[0]}\ndevice="cpu" is always there') from error
+        raise ValueError(f'device={asked}: {str(error).splitlines()[0]}\ndevice="cpu" always works') from error
 
 
 @contextmanager
 def _hydras_errors() -> Iterator[None]:
-    """What Hydra and OmegaConf raise becomes a ValueError."""
+    """Turn errors of Hydra and OmegaConf into ValueErrors."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
@@ -188,20 +188,20 @@ def _hydras_errors() -> Iterator[None]:
 
 
 def _config(run: str | PathLike[str], device: torch.device) -> DictConfig:
-    """The run's config as predict.yaml takes it in, checked; for one device, whatever the run was trained on."""
+    """Return the run's config, composed with predict.yaml and checked, for one device instead of the training's."""
     accelerator = "gpu" if device.type == "cuda" else device.type
     alone = (f"++trainer.accelerator={accelerator}", "++trainer.devices=1", "++trainer.num_nodes=1")
     words = with_run_folders([with_value("run", expanded("run", str(run)))], ("run",))
     with _own_hydra():
-        asked = read_command("predict", ("run",), [*words, *alone, "++trainer.strategy=auto", "output_dir=null"])
-        cfg = hydra.compose(asked.config_name, asked.words)
-        check(cfg, "predict", asked.source)
+        command = read_command("predict", ("run",), [*words, *alone, "++trainer.strategy=auto", "output_dir=null"])
+        cfg = hydra.compose(command.config_name, command.words)
+        check(cfg, "predict", command.source)
     return cfg
 
 
 @contextmanager
 def _own_hydra() -> Iterator[None]:
-    """Within, Hydra composes conf/; afterwards it is initialized as a notebook may have initialized it before."""
+    """Initialize Hydra for conf/; afterwards restore its state, as a notebook may use Hydra itself."""
     before = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -212,7 +212,7 @@ def _own_hydra() -> Iterator[None]:
 
 
 def _load_weights(task: ClassificationTask, file: Path) -> None:
-    """The checkpoint's weights, or its averaged ones if the run's monitor is a figure of the average."""
+    """Load the checkpoint's weights, or its averaged weights if the run's monitor is a figure of them."""
     content = checkpoint.read(file)
     try:
         task.load_state_dict(content["state_dict"])
@@ -221,5 +221,5 @@ def _load_weights(task: ClassificationTask, file: Path) -> None:
     except (RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(
-            f"{file}: these are no weights of the network that the run's config builds: {reason}"
+            f"{file}: these are not weights of the network that the run's config builds: {reason}"
         ) from error

@@ -1,4 +1,4 @@
-"""The callbacks and loggers of Lightning's Trainer, from the config."""
+"""Builds the callbacks and loggers of Lightning's Trainer from the config."""
 
 import logging
 import sys
@@ -23,10 +23,11 @@ log = logging.getLogger(__name__)
 
 
 def callbacks(cfg: DictConfig) -> list[Callback]:
-    """All callbacks of a training. SaveLast comes last, because it saves the state of the others.
+    """Build all callbacks of a training. SaveLast comes last, because it saves the state of the others.
 
     Raises:
-        ValueError: two of them would write the same thing; or the monitor is of averaged weights and there are none.
+        ValueError: two callbacks would write the same file or weights; or the monitor needs averaged weights, and no
+            callback averages them.
     """
     built = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     built.sort(key=lambda callback: isinstance(callback, SaveLast))
@@ -39,26 +40,26 @@ def callbacks(cfg: DictConfig) -> list[Callback]:
 def _refuse_two_writers(built: Sequence[Callback], keys: str) -> None:
     written = [str(callback.file) for callback in built if isinstance(callback, SaveBest | SaveLast)]
     written += ["the averaged weights of a checkpoint" for callback in built if isinstance(callback, EMA)]
-    twice = [what for n, what in enumerate(written) if what in written[:n]]
+    twice = [place for n, place in enumerate(written) if place in written[:n]]
     if twice:
         raise ValueError(f"callbacks: two of {keys} would write {twice[0]}: keep one of them")
 
 
 def averages(cfg: DictConfig) -> list[Callback]:
-    """The callbacks that an evaluation needs. A training's other ones are not built, and need not be installed."""
+    """Build the callbacks that an evaluation needs: those that average weights. The others need not be installed."""
     return [instantiate(node) for key, node in cfg.callbacks.items() if node is not None and _is_average(key, node)]
 
 
 def _is_average(key: object, node: DictConfig) -> bool:
     try:
         return builds(node, EMA)
-    except Exception as error:  # an import raises anything
+    except Exception as error:  # an import may raise any class of error
         log.warning("callbacks.%s is left out: %s", key, str(error).splitlines()[0])
         return False
 
 
 def wanted(built: Sequence[Callback], keys: DictConfig, loggers: Sequence[Logger]) -> list[Callback]:
-    """Without what the trainer's `keys` turn off, and without a LearningRateMonitor that has no logger."""
+    """Remove the callbacks that the trainer's `keys` turn off, and a LearningRateMonitor if there is no logger."""
     unwanted: list[type[Callback]] = []
     if not keys.enable_progress_bar:
         unwanted.append(ProgressBar)
@@ -70,10 +71,10 @@ def wanted(built: Sequence[Callback], keys: DictConfig, loggers: Sequence[Logger
 
 
 def loggers(cfg: DictConfig) -> list[Logger]:
-    """The loggers, made tolerant. One that fails at its start, because a service is down, is left out with a warning.
+    """Build the loggers, made tolerant. A logger that fails at its start (a service is down) is skipped with a warning.
 
     Raises:
-        InstantiationException: a logger isn't installed, or doesn't take an argument that it is given.
+        InstantiationException: a logger isn't installed, or doesn't accept one of its arguments.
     """
     _finish_wandb()
     built = [_logger(name, node) for name, node in cfg.logger.items()]
@@ -81,7 +82,7 @@ def loggers(cfg: DictConfig) -> list[Logger]:
 
 
 def _finish_wandb() -> None:
-    """End the run of a sweep's earlier job: wandb would log this job into it."""
+    """End the wandb run of a sweep's earlier job, because wandb would log this job into it."""
     wandb = sys.modules.get("wandb")
     if wandb is not None and wandb.run is not None:
         wandb.finish()
@@ -100,6 +101,6 @@ def _logger(name: object, node: DictConfig) -> Logger | None:
 
 
 def builds(node: Any, kind: type) -> bool:
-    """Whether a node's `_target_` is a class of this kind; False for functions, whatever they return."""
+    """Whether a node's `_target_` is this class or derived from it; False for functions, whatever they return."""
     named = get_object(node._target_)
     return isinstance(named, type) and issubclass(named, kind)

@@ -25,7 +25,7 @@ Invoke = Callable[..., tuple[int, str, str]]
             ("optimizer.lr=0", "optimizer.lr=0: input should be greater than 0"),
             ("scheduler.gamma=abc", "scheduler.gamma=abc: a number is expected (conf/ has 0.1)"),
             ("loss.label_smoothing=5", "loss.label_smoothing=5: input should be less than or equal to 1"),
-            ("logger=null", "logger=null: a group takes a name or a list of names; none of it: logger=[]"),
+            ("logger=null", "logger=null: a group takes a name or a list of names; to choose none: logger=[]"),
             (
                 "trainer.detect_anomaly=maybe",
                 "trainer.detect_anomaly=maybe: true or false is expected (conf/ has false)",

@@ -40,13 +40,15 @@ def test_last_is_the_newest_run_of_use_and_is_named(
     assert with_run_folders(["seed=1", f"{key}=last"], [key]) == ["seed=1", with_value(key, runs[which])]
     said = capsys.readouterr().err
     assert f"{key}=last is {runs[which]}" in said
-    assert f"({runs['young']} is newer and hasn't " in said
+    assert f"({runs['young']} is newer, but no " in said
     assert ("a job of the sweep" in said) == (key == "resume")
 
 
 def test_last_without_any_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
-    with pytest.raises(ValueError, match=r"resume=last: no run in .* \(RUNS_DIR\) has a checkpoint to go on from"):
+    with pytest.raises(
+        ValueError, match=r"resume=last: there is no run with a checkpoint to resume from in .* \(RUNS_DIR\)"
+    ):
         with_run_folders(["resume=last"], ["resume"])
 
 

@@ -31,7 +31,7 @@ def test_an_optimizing_sweep_follows_the_monitor_as_its_metric_says(monitor: str
 
 def test_the_typed_mode_wins_and_is_asked_for_where_the_metric_is_made_by_a_function() -> None:
     assert found("val/ece", mode="max") == ["hydra.sweeper.direction=maximize"]
-    with pytest.raises(ValueError, match=r"monitor=val/top5 doesn't say.*\ntype mode=max or mode=min"):
+    with pytest.raises(ValueError, match=r"monitor=val/top5 is built by a target that has no .*\ntype mode=max"):
         found("val/top5")
     assert found("val/top5", mode="max") == ["hydra.sweeper.direction=maximize"]
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import DictConfig
 
 from fovea.config import resolvers
-from fovea.config.check import check, to_type_again
+from fovea.config.check import check, values_to_retype
 from fovea.config.resolvers import CONF, register_resolvers
 
 MINE = "+callbacks.mine={_target_: lightning.pytorch.callbacks.ModelCheckpoint, dirpath: %s}"
@@ -49,11 +49,11 @@ def test_what_later_commands_would_refuse_is_refused_when_the_training_begins(
 
 
 def test_what_has_to_be_typed_again_is_said_when_the_training_begins(tmp_path: Path) -> None:
-    assert to_type_again(composed(tmp_path)) == []
-    assert to_type_again(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []
-    (place,) = to_type_again(composed(tmp_path, MINE % "/elsewhere"))
+    assert values_to_retype(composed(tmp_path)) == []
+    assert values_to_retype(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []
+    (place,) = values_to_retype(composed(tmp_path, MINE % "/elsewhere"))
     assert place.startswith("callbacks.mine.dirpath=/elsewhere is outside of the run's folder")
-    (secret,) = to_type_again(composed(tmp_path, "+logger.csv.api_token=geheimnis123"))
+    (secret,) = values_to_retype(composed(tmp_path, "+logger.csv.api_token=geheimnis123"))
     assert secret.startswith("logger.csv.api_token is a secret")
     assert "geheimnis" not in secret
 
@@ -66,6 +66,6 @@ def test_a_place_that_conf_names_has_not_to_be_typed_again(tmp_path: Path, monke
     monkeypatch.setenv("MY_PLACE", "/my/place")
     resolvers.conf_texts.cache_clear()
     for place in ("/elsewhere", "/elsewhere/deeper", "/my/place/x"):
-        assert to_type_again(composed(tmp_path, MINE % place)) == []
+        assert values_to_retype(composed(tmp_path, MINE % place)) == []
     for place in ("/data", "/elsewhere/../etc", "/my"):
-        assert len(to_type_again(composed(tmp_path, MINE % place))) == 1
+        assert len(values_to_retype(composed(tmp_path, MINE % place))) == 1

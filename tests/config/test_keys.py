@@ -15,12 +15,12 @@ def test_a_key_that_is_not_in_the_table_gets_the_strict_default() -> None:
         assert not rule(key, "reads")  # its text is a place to write to
 
 
-def test_a_section_speaks_for_what_is_below_it_unless_that_has_a_row_of_its_own() -> None:
+def test_a_sections_rule_holds_for_the_keys_below_it_that_have_no_row() -> None:
     assert rule("model.stem.width", "resume") == FIXED
     assert rule("logger.wandb.tags", "own") is True
     assert rule("data.read.csv", "reads") is True
     assert rule("data.read.cache", "reads") is False
-    assert rule("callbacks.best.folder", "resume") == "where something is written"
+    assert rule("callbacks.best.folder", "resume") == "a place to write to"
     assert rule("callbacks.early_stopping.patience", "resume")
     assert rule("callbacks.early", "resume") is None
 

@@ -7,7 +7,7 @@ from helpers import some
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
 
-from fovea.cli.command import read_command, to_go_on_with
+from fovea.cli.command import job_resume_command, read_command
 from fovea.config import resume_rules, saved
 from fovea.config.keys import FIXED, KEYS, dotted, names
 from fovea.config.resolvers import register_resolvers
@@ -136,7 +136,7 @@ def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, tra
     code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=4")
     assert code == 0, err
     assert "force" not in out
-    assert "the schedule follows the run's new end: scheduler.step_size: 1 then, 2 now" in out
+    assert "the schedule changes with the run's length: scheduler.step_size: 1 then, 2 now" in out
 
 
 def test_force_is_for_resuming_alone(invoke: Invoke) -> None:
@@ -183,5 +183,5 @@ def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> Non
 
 
 def test_a_sweeps_job_that_goes_on_has_the_places_typed_again_that_its_command_added(trained: Path) -> None:
-    words = to_go_on_with(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
+    words = job_resume_command(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
     assert words[1:] == ["++callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]

@@ -113,9 +113,9 @@ def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: 
 @pytest.mark.parametrize(
     ("interval", "key", "said"),
     [
-        ("step", "trainer.max_epochs", r"trainer\.max_epochs\} is a number of epochs, and scheduler\.interval=step"),
-        ("epoch", "total_steps", r"total_steps\} is a number of steps, and scheduler\.interval=epoch"),
-        ("step", "trainer.max_steps", r"trainer\.max_steps is no limit of this run"),
+        ("step", "trainer.max_epochs", r"trainer\.max_epochs\} is a number of epochs, but scheduler\.interval=step"),
+        ("epoch", "total_steps", r"total_steps\} is a number of steps, but scheduler\.interval=epoch"),
+        ("step", "trainer.max_steps", r"trainer\.max_steps is not set for this run"),
     ],
 )
 def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(interval: str, key: str, said: str) -> None:

@@ -17,7 +17,7 @@ from helpers import SMALL
 from fovea.config.resolvers import PROJECT
 from fovea.distributed import failure_report, ranks
 from fovea.distributed.failure_report import is_consequence
-from fovea.distributed.ranks import Others, check_world
+from fovea.distributed.ranks import OtherRanks, check_world
 from fovea.error_text import OtherRankError
 from fovea.files import write_safely
 
@@ -277,7 +277,7 @@ def test_an_error_under_torchrun_is_told_once_in_full(started: Started, rank: in
 def test_processes_that_would_train_each_alone_are_refused(started: Started) -> None:
     done = torchrun(started, "trainer.devices=1")
     assert done.returncode != 0
-    assert "2 processes were started (WORLD_SIZE) and 1 would train together" in done.stderr
+    assert "2 processes were started (WORLD_SIZE), but only 1 would train together" in done.stderr
 
 
 def test_more_processes_than_train_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +310,7 @@ def report(folder: Path, rank: int, when: float, consequence: bool, first: str |
 
 
 def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
-    others = Others(tmp_path, lambda *_: None)
+    others = OtherRanks(tmp_path, lambda *_: None)
     gone = RuntimeError("gloo: Connection closed by peer")
     report(tmp_path, 1, 1.0, True)
     report(tmp_path, 2, 3.0, False)
@@ -330,7 +330,7 @@ def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_
     report(tmp_path, 2, 0.5, False, first="1")  # of a rank that has lost its rank 0, and works for a start before this
     old = report(tmp_path, 3, 0.1, False, first=None)
     os.utime(old, (1, 1))
-    others = Others(tmp_path, lambda *_: None)
+    others = OtherRanks(tmp_path, lambda *_: None)
     assert not old.exists()
     cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
     assert isinstance(cause, OtherRankError)
@@ -344,10 +344,10 @@ def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
 ) -> None:
     codes: list[int] = []
     noted: list[dict[str, str]] = []
-    monkeypatch.setattr(ranks, "HANGS", 0.1)
+    monkeypatch.setattr(ranks, "HANG_TIMEOUT", 0.1)
     monkeypatch.setattr(os, "_exit", codes.append)
     lingers = subprocess.Popen(["sleep", "300"])
-    Others(tmp_path, lambda **values: noted.append(values)).watch([lingers])
+    OtherRanks(tmp_path, lambda **values: noted.append(values)).watch([lingers])
     try:
         report(tmp_path, 1, 1.0, consequence)
         assert lingers.wait(timeout=10) == -signal.SIGKILL
@@ -366,12 +366,12 @@ def test_a_rank_that_was_asked_to_stop_before_it_listened_ends_rank_0_that_waits
 ) -> None:
     codes: list[int] = []
     noted: list[dict[str, str]] = []
-    monkeypatch.setattr(ranks, "STARTS", 0.1)
+    monkeypatch.setattr(ranks, "STOP_TIMEOUT", 0.1)
     monkeypatch.setattr(os, "_exit", codes.append)
     asked = subprocess.Popen(["sleep", "300"])
     asked.send_signal(signal.SIGINT)
     asked.wait()
-    Others(tmp_path, lambda **values: noted.append(values)).watch([asked])
+    OtherRanks(tmp_path, lambda **values: noted.append(values)).watch([asked])
     end = time.monotonic() + 10
     while not codes and time.monotonic() < end:
         time.sleep(0.05)
@@ -409,7 +409,7 @@ def test_a_rank_tells_its_error_itself_where_rank_0_did_not_start_it(
     monkeypatch.delenv("FOVEA_RANK_0", raising=False)
     if launched_by_rank_0:
         monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))
-    with pytest.raises(Gone), ranks.together(tmp_path):
+    with pytest.raises(Gone), ranks.coordinated(tmp_path):
         raise error
     assert capfd.readouterr().err == told
     left = json.loads((tmp_path / ".rank_1.json").read_text())
@@ -430,7 +430,7 @@ def test_an_error_that_a_full_disk_does_not_take_is_told_by_the_rank_itself(
     monkeypatch.setattr(os, "_exit", leave)
     monkeypatch.setattr(ranks.rank_zero_only, "rank", 1)
     monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))
-    with pytest.raises(Gone) as gone, ranks.together(tmp_path):
+    with pytest.raises(Gone) as gone, ranks.coordinated(tmp_path):
         raise ValueError("spoilt")
     assert gone.value.args == (2,)
     assert "error: spoilt" in capfd.readouterr().err

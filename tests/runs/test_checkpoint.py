@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from fovea.runs import checkpoint
-from fovea.runs.checkpoint import NEEDED, SafeCheckpointIO, last_good, to_evaluate, to_start_from
+from fovea.runs.checkpoint import NEEDED, SafeCheckpointIO, to_evaluate, to_resume, to_start_from
 
 CONTENT: dict[str, Any] = {key: {} for key in NEEDED}
 
@@ -119,12 +119,12 @@ def test_a_file_that_the_disk_spoils_is_told_from_a_state_that_cannot_be_read(
 
 
 def test_the_last_checkpoint_is_taken(folder: Path) -> None:
-    assert last_good(folder).name == "last.ckpt"
+    assert to_resume(folder).name == "last.ckpt"
 
 
 def test_one_that_was_written_and_not_yet_named_is_taken_first(folder: Path) -> None:
     SafeCheckpointIO().save_checkpoint(CONTENT, folder / "checkpoints" / "new.ckpt")
-    assert last_good(folder).name == "new.ckpt"
+    assert to_resume(folder).name == "new.ckpt"
 
 
 @pytest.mark.parametrize("fault", ["cut short", "empty", "foreign", "text", "a byte is another", "weights alone"])
@@ -143,7 +143,7 @@ def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
         changed = whole[:at] + b"lost" + whole[at + 4 :]
         file.write_bytes({"cut short": whole[:-30], "empty": b"", "text": b"hello"}.get(fault, changed))
     with caplog.at_level(logging.ERROR):
-        assert last_good(folder).name == "previous.ckpt"
+        assert to_resume(folder).name == "previous.ckpt"
     assert str(file) in caplog.text
 
 
@@ -152,7 +152,7 @@ def test_whichever_byte_of_it_is_another_the_one_before_it_is_taken(folder: Path
     whole = file.read_bytes()
     for place in range(0, len(whole), 7):
         file.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
-        assert last_good(folder).name in ("last.ckpt", "previous.ckpt"), place
+        assert to_resume(folder).name in ("last.ckpt", "previous.ckpt"), place
 
 
 def test_one_that_a_training_cannot_take_up_is_refused_as_a_start(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_where_none_is_whole_all_are_named(folder: Path) -> None:
     for file in (folder / "checkpoints").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"(?s)last.ckpt is damaged.*previous.ckpt is damaged.*weights="):
-        last_good(folder)
+        to_resume(folder)
 
 
 def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no .*last.ckpt"):
-        last_good(tmp_path)
+        to_resume(tmp_path)
 
 
 def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:

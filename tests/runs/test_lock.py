@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from fovea.runs.lock import alone_in
+from fovea.runs.lock import lock_folder
 
 SRC = Path(__file__).resolve().parents[2] / "src"
 WAIT = """
 import os, sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from fovea.runs.lock import alone_in
-with alone_in(Path(sys.argv[2]), True):
+from fovea.runs.lock import lock_folder
+with lock_folder(Path(sys.argv[2]), True):
     if os.fork():  # as a data loader does
         print("locked", flush=True)
     sys.stdin.read()
@@ -26,11 +26,11 @@ def test_a_folder_in_which_another_process_trains_is_refused_until_that_is_kille
     ) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
-        with pytest.raises(ValueError, match=f"process {other.pid} on "), alone_in(tmp_path, True):
+        with pytest.raises(ValueError, match=f"process {other.pid} on "), lock_folder(tmp_path, True):
             pytest.fail("not reached")
-        with alone_in(tmp_path, False):
+        with lock_folder(tmp_path, False):
             pass
         other.kill()
         other.wait()
-        with alone_in(tmp_path, True):
+        with lock_folder(tmp_path, True):
             pass

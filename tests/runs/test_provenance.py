@@ -96,7 +96,7 @@ def test_what_is_no_longer_as_it_was_is_said_and_nothing_else() -> None:
     assert (
         "commit aaaaaaaaaa then, bbbbbbbbbb now" in changes(entry(git=code), entry(git=code | {"commit": "b" * 40}))[0]
     )
-    assert "not committed" in changes(entry(git=code), entry(git=code | {"diff": "+x"}))[0]
+    assert "uncommitted" in changes(entry(git=code), entry(git=code | {"diff": "+x"}))[0]
 
 
 def test_a_secret_is_in_no_file_of_a_run(
@@ -167,7 +167,7 @@ def test_evaluating_says_when_the_data_are_no_longer_the_runs(
     config = trained / "config.yaml"
     config.write_text(config.read_text().replace(str(trained_once[1]), str(other)))  # as if it had been there always
     assert (
-        "the data are no longer the run's: the train images: 36 then, 35 now" in invoke("evaluate", f"run={trained}")[1]
+        "the data differ from the run's: the train images: 36 then, 35 now" in invoke("evaluate", f"run={trained}")[1]
     )
 
 
@@ -184,7 +184,7 @@ def test_resuming_refuses_other_data_unless_forced_and_takes_the_same_data_from_
     assert before == ((trained / "results.json").read_text(), (trained / "provenance.json").read_text())
     code, out, _ = invoke(*resume, f"data.root={other}", "force=true")
     assert code == 0
-    assert "force=true: from here on, not what the run began with: data: the train images: 36 then, 35 now" in out
+    assert "force=true: from here on the run differs from its beginning: data: the train images: 36 then, 35 now" in out
     assert starts(trained)[-1]["forced"] == ["data: the train images: 36 then, 35 now"]
     same = without_one_image(trained_once[1], tmp_path / "same")
     assert invoke(*resume, f"data.root={same}")[0] == 0

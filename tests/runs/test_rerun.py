@@ -9,7 +9,7 @@ import pytest
 import torch
 from helpers import SMALL
 
-from fovea.cli.command import without_dashes
+from fovea.cli.command import with_rerun_override
 from fovea.runs.compare import differences
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -43,18 +43,24 @@ def made(folder: Path, more: str = "", **others: Any) -> Path:
         ({}, []),
         ({"speed": "11"}, []),
         ({"test": 0.76}, ["test f1: 0.75 then, 0.76 now"]),
-        ({"loss": "0.6"}, ["metrics.csv, in 2 of 6 values, first train/loss at step 4: 0.5 then, 0.6 now"]),
-        ({"more": "9,1,0.1,\n"}, ["metrics.csv, in 2 of 8 values, first epoch at step 9: nothing then, 1 now"]),
+        ({"loss": "0.6"}, ["metrics.csv: 2 of 6 values differ, the first is train/loss at step 4: 0.5 then, 0.6 now"]),
+        (
+            {"more": "9,1,0.1,\n"},
+            ["metrics.csv: 2 of 8 values differ, the first is epoch at step 9: nothing then, 1 now"],
+        ),
         (
             {"weight": 1.25},
-            ["last.ckpt: 1 of 5 values differ, first state_dict.network.time_embed.path, by 0.25 at most"],
+            ["last.ckpt: 1 of 5 values differ, by 0.25 at most; the first is state_dict.network.time_embed.path"],
         ),
-        ({"weight": -1.0}, ["last.ckpt: 1 of 5 values differ, first state_dict.network.time_embed.path, by 2 at most"]),
+        (
+            {"weight": -1.0},
+            ["last.ckpt: 1 of 5 values differ, by 2 at most; the first is state_dict.network.time_embed.path"],
+        ),
         (
             {"score": 1.0},
             [
-                "last.ckpt: 1 of 5 values differ, "
-                "first callbacks.SaveBest{'train_time_interval': None}.best_model_score, by 0.5 at most"
+                "last.ckpt: 1 of 5 values differ, by 0.5 at most; "
+                "the first is callbacks.SaveBest{'train_time_interval': None}.best_model_score"
             ],
         ),
     ],
@@ -88,8 +94,8 @@ def test_a_metric_with_time_or_speed_in_its_name_is_compared(tmp_path: Path, nam
         torch.save(state, run / "checkpoints" / "last.ckpt")
         runs.append(run)
     assert differences(*runs) == [
-        f"metrics.csv, in 1 of 2 values, first {name} at step 3: 0.25 then, 0.5 now",
-        f"last.ckpt: 1 of 6 values differ, first running.logged.{name}, by 0.25 at most",
+        f"metrics.csv: 1 of 2 values differ, the first is {name} at step 3: 0.25 then, 0.5 now",
+        f"last.ckpt: 1 of 6 values differ, by 0.25 at most; the first is running.logged.{name}",
     ]
 
 
@@ -101,7 +107,7 @@ def test_what_a_prolonged_run_logged_at_its_first_end_is_no_difference(
     content = {"starts": [{}, {"ended_at": ended_at}]}
     (other / "provenance.json").write_text(json.dumps(content))
     assert len(differences(one, other)) == (1 if said else 0)
-    assert all(f"in {said} of" in line for line in differences(one, other))
+    assert all(f": {said} of" in line for line in differences(one, other))
 
 
 def test_a_run_whose_results_are_gone_differs_in_its_figures(tmp_path: Path) -> None:
@@ -112,7 +118,7 @@ def test_a_run_whose_results_are_gone_differs_in_its_figures(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("words", [["rerun=a b"], ["--rerun", "a b"], ["--rerun=a b"]])
 def test_rerun_can_be_spelled_as_an_option(words: list[str]) -> None:
-    assert without_dashes(["seed=1", *words, "-m"]) == ["seed=1", "rerun=a b", "-m"]
+    assert with_rerun_override(["seed=1", *words, "-m"]) == ["seed=1", "rerun=a b", "-m"]
 
 
 def test_a_run_is_repeated_from_its_folder_alone_and_is_identical(invoke: Invoke, runs: Runs, trained: Path) -> None:
@@ -162,7 +168,7 @@ def test_an_unfinished_run_is_not_repeated(invoke: Invoke, trained: Path) -> Non
     results.write_text(json.dumps(json.loads(results.read_text()) | {"status": "interrupted"}))
     code, _, err = invoke("train", f"rerun={trained}")
     assert code == 2
-    assert "says interrupted" in err
+    assert "is interrupted" in err
     assert f"resume={trained}" in err
 
 

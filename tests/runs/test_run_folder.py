@@ -66,15 +66,15 @@ def test_a_run_that_fails_or_is_stopped_says_how_it_goes_on_once_there_is_a_chec
     results, how = Results(tmp_path, "val/loss", writes=True), f"resume={tmp_path}"
     with pytest.raises(ValueError, match="early") as early, results.status():
         raise ValueError("early")
-    assert how not in str(messages.shown(early.value))
+    assert how not in str(messages.screen_text(early.value))
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     with pytest.raises(ValueError, match="late") as late, results.status():
         raise ValueError("late")
-    assert str(messages.shown(late.value)).endswith(how)
+    assert str(messages.screen_text(late.value)).endswith(how)
     with pytest.raises(ValueError, match="told") as told, results.status():
         raise ValueError(f"told: {how} optimizer.lr=1")
-    assert str(messages.shown(told.value)).count(how) == 1
+    assert str(messages.screen_text(told.value)).count(how) == 1
     with caplog.at_level("INFO"), pytest.raises(SystemExit), results.status():
         raise KeyboardInterrupt
     assert caplog.messages[-1].endswith(how)

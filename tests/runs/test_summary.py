@@ -31,15 +31,17 @@ def run_folder(name: str, *files: str) -> Path:
 def test_what_was_tested_is_said_with_the_best_epoch_counted_from_one() -> None:
     best, last = Path("x/checkpoints/best.ckpt"), Path("x/checkpoints/last.ckpt")
     said = "tested best.ckpt (epoch 9, step 351, val/accuracy 0.9778) on 1,359 test images"
-    assert summary.tested(RESULTS, best, 1359, "test", "test") == said
-    assert summary.tested(RESULTS, last, 5, "train", "train") == "tested last.ckpt on 5 train images"
-    assert summary.tested(RESULTS, best, 5, "val", "test").endswith("on 5 val images, as the data has no test split")
-    assert summary.tested(RESULTS, best, 5, "all", "test").endswith(
+    assert summary.tested_text(RESULTS, best, 1359, "test", "test") == said
+    assert summary.tested_text(RESULTS, last, 5, "train", "train") == "tested last.ckpt on 5 train images"
+    assert summary.tested_text(RESULTS, best, 5, "val", "test").endswith(
+        "on 5 val images, as the data has no test split"
+    )
+    assert summary.tested_text(RESULTS, best, 5, "all", "test").endswith(
         "on 5 images, all of the data, as the data has no test split"
     )
     undefined = RESULTS | {"best": BEST | {"value": None}}
-    assert "val/accuracy undefined" in summary.tested(undefined, best, 5, "test", "test")
-    assert summary.tested({"best": None}, None, 5, "test", "test") == (
+    assert "val/accuracy undefined" in summary.tested_text(undefined, best, 5, "test", "test")
+    assert summary.tested_text({"best": None}, None, 5, "test", "test") == (
         "tested the last weights (there is no best checkpoint) on 5 test images"
     )
 
@@ -47,14 +49,14 @@ def test_what_was_tested_is_said_with_the_best_epoch_counted_from_one() -> None:
 def test_the_lowest_classes_are_named_without_undefined_and_perfect_ones() -> None:
     names = ["ant", "bee", "cat", "dog", "elk", "fox"]
     f1 = [0.5, math.nan, 0.25, 1.0, 0.75, 0.9]
-    assert summary.lowest(names, {"images": [3] * 6, "f1": f1}, averaged=False) == (
+    assert summary.lowest_text(names, {"images": [3] * 6, "f1": f1}, averaged=False) == (
         "lowest f1: cat (0.2500)  ant (0.5000)  elk (0.7500)"
     )
     both = {"average_precision": f1[::-1], "f1": f1, "ema_average_precision": [0.125] + [1.0] * 5}
-    assert summary.lowest(names, both, averaged=False).startswith("lowest average_precision: dog")
-    assert summary.lowest(names, both, averaged=True) == "lowest ema_average_precision: ant (0.1250)"
-    assert summary.lowest(names[:1], {"f1": [1.0]}, averaged=False) == ""
-    assert summary.lowest(names, {"images": [3] * 6}, averaged=False) == ""
+    assert summary.lowest_text(names, both, averaged=False).startswith("lowest average_precision: dog")
+    assert summary.lowest_text(names, both, averaged=True) == "lowest ema_average_precision: ant (0.1250)"
+    assert summary.lowest_text(names[:1], {"f1": [1.0]}, averaged=False) == ""
+    assert summary.lowest_text(names, {"images": [3] * 6}, averaged=False) == ""
 
 
 def test_figures_are_in_the_order_of_their_names() -> None:
@@ -75,11 +77,11 @@ def test_the_next_commands_can_be_pasted_where_the_program_was_typed() -> None:
 
 def test_only_what_is_possible_is_proposed_and_a_sweeps_job_leaves_it_to_the_sweep() -> None:
     assert summary.next_commands(run_folder("fast", "config.yaml"), "trainer.max_epochs=2") == []
-    assert summary.to_go_on(run_folder("fast", "config.yaml")) == ""
+    assert summary.resume_hint(run_folder("fast", "config.yaml")) == ""
     job = run_folder("sweep/0", "job.json", "checkpoints/last.ckpt")
-    assert (summary.next_commands(job, ""), summary.to_go_on(job)) == ([], "")
+    assert (summary.next_commands(job, ""), summary.resume_hint(job)) == ([], "")
     stopped = run_folder("one", "checkpoints/previous.ckpt")
-    assert summary.to_go_on(stopped) == "to go on from the last checkpoint:\npython src/train.py resume=one"
+    assert summary.resume_hint(stopped) == "to go on from the last checkpoint:\npython src/train.py resume=one"
 
 
 @pytest.mark.parametrize(
@@ -87,4 +89,4 @@ def test_only_what_is_possible_is_proposed_and_a_sweeps_job_leaves_it_to_the_swe
     [(10, -1, "trainer.max_epochs=20"), (-1, 50, "trainer.max_steps=100"), (-1, -1, ""), (None, -1, "")],
 )
 def test_a_run_is_prolonged_in_the_unit_of_its_length(max_epochs: int | None, max_steps: int, override: str) -> None:
-    assert summary.longer(max_epochs, max_steps) == override
+    assert summary.prolonging_override(max_epochs, max_steps) == override

@@ -1,4 +1,4 @@
-"""What was typed: which yaml is composed with which overrides, and the saved run that the command is about."""
+"""Reads the command line: the yaml to compose, its overrides, and the saved run that the command names."""
 
 import os
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class Command(NamedTuple):
-    """What Hydra composes.
+    """A command for Hydra to compose.
 
     Attributes:
         config_name: the yaml in conf/.
-        words: overrides, and Hydra's own switches.
-        source: the run folder that values come from, if any.
+        words: overrides and Hydra's own switches.
+        source: the run folder whose config is used, if any.
     """
 
     config_name: "Program"
@@ -33,7 +33,7 @@ class Command(NamedTuple):
 
     @property
     def has_switches(self) -> bool:
-        """-m, --cfg job and the like."""
+        """Whether there is a switch such as -m or --cfg job."""
         return any(word.startswith("-") for word in self.words)
 
     @property
@@ -42,15 +42,15 @@ class Command(NamedTuple):
 
 
 def read_command(config_name: "Program", keys: Sequence[str], typed: list[str]) -> Command:
-    """The command that was typed; a saved run that it names is put where the yaml finds it, as `run_config`.
+    """Return the command that was typed. A saved run's config is stored as `run_config`, which the yaml includes.
 
     Args:
-        config_name: the yaml, where no saved run has its own (resume.yaml, rerun.yaml).
-        keys: that name a run folder: `resume`, `rerun` or `run`.
+        config_name: the program's yaml; `resume` and `rerun` replace it with resume.yaml or rerun.yaml.
+        keys: the keys that name a run folder: `resume`, `rerun` or `run`.
         typed: words in Hydra's grammar.
 
     Raises:
-        ValueError: the saved run is missing, damaged, or can't be had with what else is typed.
+        ValueError: the saved run is missing or damaged, or the other overrides are not allowed with it.
     """
     if os.environ.get("LOCAL_RANK", "0") != "0":
         typed = [*typed, "hydra/job_logging=disabled"]
@@ -62,7 +62,7 @@ def read_command(config_name: "Program", keys: Sequence[str], typed: list[str]) 
     (key, folder), *_ = [*named.items(), ("", None)]
     if folder is None:
         if keys == ("run",) and not any(word.startswith("-") for word in typed):
-            raise ValueError("run=<run folder> is missing: which run is it about?")
+            raise ValueError("run=<run folder> is missing: type the folder of the run to use, or run=last")
         ConfigStore.instance().store(name="run_config", node={})
         return Command(config_name, typed)
     base, source = _saved_run(key, Path(str(folder)), overrides)
@@ -73,21 +73,21 @@ def read_command(config_name: "Program", keys: Sequence[str], typed: list[str]) 
 
 
 def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[str, Any], untrusted.Source]:
-    """The config of the run in `folder` with the groups that were typed, and where it comes from."""
+    """Load the config of the run in `folder`, replace the groups that were typed, and return it with its source."""
     base = saved.load(f"{key}={folder}", folder, from_its_start=key == "rerun")
     groups = _groups(overrides)
-    as_it_was = resume_rules.as_they_were(folder, groups, overrides) if key == "resume" else []
-    chosen = [o for o in groups if o not in as_it_was]
+    unchanged = resume_rules.unchanged_groups(folder, groups, overrides) if key == "resume" else []
+    chosen = [o for o in groups if o not in unchanged]
     if key == "run":
         saved.forget_limits(base)
     base = saved.with_groups(base, chosen)
     if any(o.key_or_group == "monitor" and o.value() != base.get("monitor") for o in overrides):
-        base["mode"] = None  # the other metric says it, unless it is typed
+        base["mode"] = None  # follows from the new metric, unless it is typed
     source = untrusted.Source(folder, saved.typed_keys(overrides))
     if key == "resume":
         force = any(o.key_or_group == "force" and o.value() is True for o in overrides)
-        others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in as_it_was]
-        base["forced"] = resume_rules.forced(folder, base, others, force)
+        others = [o for o in overrides if o.key_or_group not in ("resume", "force") and o not in unchanged]
+        base["forced"] = resume_rules.forced_changes(folder, base, others, force)
     elif key == "rerun":
         resume_rules.refuse_unfinished(f"rerun={folder}", folder)
     return base, source
@@ -97,23 +97,23 @@ def _groups(overrides: list[Override]) -> list[Override]:
     return [o for o in overrides if o.type == OverrideType.CHANGE and (CONF / o.key_or_group).is_dir()]
 
 
-def to_go_on_with(folder: Path, overrides: Sequence[str]) -> Command:
-    """The command to go on with a sweep's job, in its folder.
+def job_resume_command(folder: Path, overrides: Sequence[str]) -> Command:
+    """Return the command that resumes a sweep's job in its folder.
 
-    Values of parts that the job's own command types are typed again: they may name places outside of its folder.
+    Overrides of parts are typed again, because a saved config may not name places outside of its run's folder.
     """
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     typed = [o for o in parsed if not o.is_delete() and _is_part(o.key_or_group)]
-    again = [f"++{(o.input_line or '').lstrip('+')}" if o.is_add() else o.input_line or "" for o in typed]
-    return read_command("train", ("resume",), [with_value("resume", folder), *again])
+    retyped = [f"++{(o.input_line or '').lstrip('+')}" if o.is_add() else o.input_line or "" for o in typed]
+    return read_command("train", ("resume",), [with_value("resume", folder), *retyped])
 
 
 def _is_part(key: str) -> bool:
     return "." in key and bool(rule(key, "parts")) and not rule(key, "reads")
 
 
-def without_dashes(words: list[str]) -> list[str]:
-    """`--rerun <folder>` and `--rerun=<folder>` are rerun=<folder>."""
+def with_rerun_override(words: list[str]) -> list[str]:
+    """Replace `--rerun <folder>` and `--rerun=<folder>` by rerun=<folder>."""
     if "--rerun" in words[:-1]:
         n = words.index("--rerun")
         words = [*words[:n], f"--rerun={words[n + 1]}", *words[n + 2 :]]

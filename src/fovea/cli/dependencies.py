@@ -1,4 +1,4 @@
-"""Whether what fovea needs is installed, asked with the standard library alone."""
+"""Checks that fovea's dependencies are installed. Imports the standard library only."""
 
 import sys
 from importlib.util import find_spec
@@ -6,7 +6,7 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[3]
 PYTHON = (3, 11)
-NEEDED = (  # pyproject.toml's dependencies, as they are imported; torchcodec may be missing
+NEEDED = (  # import names of pyproject.toml's dependencies; torchcodec is optional
     *("torch", "torchvision", "lightning", "torchmetrics", "hydra", "omegaconf", "yaml", "pydantic", "dotenv"),
     *(
         "annotated_types",
@@ -25,10 +25,10 @@ NEEDED = (  # pyproject.toml's dependencies, as they are imported; torchcodec ma
 
 
 def exit_if_missing() -> None:
-    """Exit with 2, and say how to install, where Python is too old or a dependency is missing."""
+    """If Python is too old or a dependency is missing, print the install command and exit with code 2."""
     if sys.version_info < PYTHON:
-        wanted = ".".join(str(number) for number in PYTHON)
-        _exit(f"Python {wanted} or newer is needed, and {sys.executable} is {sys.version.split()[0]}", "make setup")
+        oldest = ".".join(str(number) for number in PYTHON)
+        _exit(f"Python {oldest} or newer is needed, but {sys.executable} is {sys.version.split()[0]}", "make setup")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -1,13 +1,13 @@
-"""From a command line to a running job: Hydra composes, the config is checked, the job runs.
+"""Turns a command line into a running job: Hydra composes the config, fovea checks it, the job runs.
 
-Nothing in this folder imports torch, so that a mistake is reported within a second. This folder, config/, build.py,
-trainer_parts.py and the entry files are all that know Hydra and OmegaConf.
+Nothing in this folder imports torch, so errors are reported within a second. Only this folder, config/, build.py,
+trainer_parts.py, load_run.py and the entry files import Hydra or OmegaConf.
 """
 
 # ruff: noqa: E402
 import gc
 
-gc.disable()  # until the job runs: collecting while modules load is a sixth of the time that a typing error takes
+gc.disable()  # until the job runs: collecting while modules load takes a sixth of the time until an error is reported
 
 from fovea.cli.dependencies import exit_if_missing
 
@@ -21,16 +21,16 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from fovea.cli.command import read_command, without_dashes
+from fovea.cli.command import read_command, with_rerun_override
 from fovea.cli.environment import load_environment
-from fovea.cli.errors.messages import few_lines
+from fovea.cli.errors.messages import short_errors
 from fovea.cli.errors.suggest import refuse_options
 from fovea.cli.help import help_text
 from fovea.cli.hydra_main import HydraMain
 from fovea.cli.job import Job, run_single_job, wants_tracebacks
 from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
-from fovea.cli.sweep import is_sweep, with_sweeps_command
+from fovea.cli.sweep import is_sweep, with_sweep_command
 from fovea.config.resolvers import register_resolvers
 from fovea.distributed.threads import sleep_while_waiting
 
@@ -39,20 +39,20 @@ if TYPE_CHECKING:
 
 
 def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[], None]]:
-    """Make a job into a program: Hydra composes `config_name`, the config is checked, the job runs.
+    """Decorate a job to make it a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
         config_name: the yaml in conf/.
-        saved_run: the keys that name a run folder, `resume`, `rerun` or `run`, if the program has any. If one is typed,
-            the overrides apply to the run's own config.yaml: resume.yaml, rerun.yaml, evaluate.yaml and predict.yaml
-            include it as `run_config`.
+        saved_run: the program's keys that name a run folder: `resume`, `rerun` or `run`. If one is typed, overrides
+            apply to that run's config.yaml, which resume.yaml, rerun.yaml, evaluate.yaml and predict.yaml include as
+            `run_config`.
     """
 
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def main() -> None:
             _prepare_process()
-            with few_lines(wants_tracebacks()):
+            with short_errors(wants_tracebacks()):
                 load_environment()
                 _run(job, config_name, saved_run)
 
@@ -62,17 +62,17 @@ def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[
 
 
 def _prepare_process() -> None:
-    if os.environ.get("LOCAL_RANK", "0") != "0":  # the first process reports Ctrl-C; the others end without a word
+    if os.environ.get("LOCAL_RANK", "0") != "0":  # rank 0 reports Ctrl-C; the other ranks exit silently
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # file names may be anything
+            stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     sleep_while_waiting()
     register_resolvers()
 
 
 def _run(job: Job, config_name: "Program", saved_run: Sequence[str]) -> None:
-    """Do what the command line asks for."""
+    """Print the help, or run the job or the sweep."""
     typed = _typed(sys.argv[1:], saved_run)
     command = read_command(config_name, saved_run, typed)
     if command.asks_for_help:
@@ -82,8 +82,8 @@ def _run(job: Job, config_name: "Program", saved_run: Sequence[str]) -> None:
 
 
 def _typed(arguments: Sequence[str], saved_run: Sequence[str]) -> list[str]:
-    """The arguments in Hydra's grammar, with run folders for `last` and checkpoints, and a sweep's own command."""
-    words = without_dashes(list(arguments))
+    """Return the arguments in Hydra's grammar; `last`, a run's files and sweep folders are replaced."""
+    words = with_rerun_override(list(arguments))
     refuse_options(words)
     words = [quoted(word, is_sweep(words)) for word in words]
-    return with_sweeps_command(with_run_folders(words, saved_run), saved_run)
+    return with_sweep_command(with_run_folders(words, saved_run), saved_run)

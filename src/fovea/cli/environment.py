@@ -1,4 +1,4 @@
-"""The environment, with the variables of the project's .env; folder variables are made absolute."""
+"""Loads the project's .env into the environment and makes folder variables absolute."""
 
 import io
 import os
@@ -14,9 +14,9 @@ FOLDERS = ("IMAGENET_DIR", "DATA_DIR", "RUNS_DIR")
 
 
 def load_environment() -> None:
-    """Take .env's variables where the environment has none; an empty folder variable counts as unset.
+    """Set the variables of .env that the environment lacks. An empty folder variable counts as unset.
 
-    A relative folder is relative to the project in .env, and to the current folder in the environment.
+    A relative folder in .env is relative to the project; in the environment it is relative to the current folder.
 
     Raises:
         ValueError: .env can't be read.
@@ -40,7 +40,7 @@ def _folder(name: str, base: Path) -> str:
 
 
 def _variables(file: Path) -> dict[str, str]:
-    """NAME -> value; {} where there is no file."""
+    """NAME -> value; {} if the file does not exist."""
     if not file.is_file():
         return {}
     text = _text(file)

@@ -1,6 +1,6 @@
-"""What `--help` says: how a program is called, its groups with their options, and its keys.
+"""Makes the text of `--help`: how to call a program, its groups with their options, and its keys.
 
-Each key is described by its comment in conf/. (Hydra's own help loads every yaml, twice.)
+Each key is described by its comment in conf/. Hydra's own help is not used because it loads every yaml twice.
 """
 
 import json
@@ -22,23 +22,32 @@ from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
 DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
-GROUPS = {"evaluate": ("data", "trainer"), "predict": ("trainer",), "pack": ("data",)}  # train has all
-KEYS = {  # beside a program's own; train has all
+GROUPS = {"evaluate": ("data", "trainer"), "predict": ("trainer",), "pack": ("data",)}  # train lists all groups
+KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
 }
-FIRST = ("", "checkpoint", "data", "model", "optimizer", "scheduler", "loss", "trainer")  # sections, the others after
-ROOT = "Keys, with the values that they have"
+FIRST = (
+    "",
+    "checkpoint",
+    "data",
+    "model",
+    "optimizer",
+    "scheduler",
+    "loss",
+    "trainer",
+)  # sections in this order, then the others
+ROOT = "Keys and their values"
 COLUMN = 32  # where descriptions begin
 NOTES = (
-    "group=option takes conf/<group>/<option>.yaml, group=[a,b] several of them, key=value sets a value and +key=value "
-    "adds one. --cfg job shows the whole config and runs nothing. --hydra-help and --info are Hydra's own."
+    "group=option chooses conf/<group>/<option>.yaml, group=[a,b] several of them; key=value sets a value, +key=value "
+    "adds a key. --cfg job shows the whole config and runs nothing. --hydra-help and --info are Hydra's own."
 )
 
 
 def help_text(command: Command) -> str:
-    """How the program is called, its groups and its keys, as the overrides leave them."""
+    """Return the help of the command's program; values and options are shown as the overrides set them."""
     name, words = command.config_name, [word for word in command.words if not word.startswith("-")]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(name, words, return_hydra_config=True)
@@ -51,7 +60,10 @@ def help_text(command: Command) -> str:
 
 
 def descriptions(name: str, choices: dict[str, Any]) -> dict[str, str]:
-    """Dotted key -> words, from the program's yaml and of each group the chosen one, or all where several may be."""
+    """Dotted key -> description, from the program's yaml and each group's chosen yaml.
+
+    All yamls are read of a group in which several can be chosen.
+    """
     found: dict[str, str] = {}
     for group in sorted(folder for folder in CONF.iterdir() if folder.is_dir()):
         option = choices.get(group.name, "*")
@@ -64,7 +76,7 @@ def _group_lines(name: str, choices: dict[str, Any], width: int) -> Iterator[str
     folders = sorted(folder for folder in CONF.iterdir() if folder.is_dir() and folder.name != "hydra")
     shown = [folder for folder in folders if name == TRAIN or folder.name in GROUPS.get(name, ())]
     if shown:
-        yield "\nGroups, with the options that they have"
+        yield "\nGroups and their options"
     for folder in shown:
         chosen = choices.get(folder.name, "[...]") if name in (TRAIN, "pack") else "..."
         options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
@@ -83,19 +95,19 @@ def _key_lines(name: str, values: dict[str, str], words: dict[str, str], width: 
 
 
 def _shown(name: str, values: Iterable[str], described: Container[str]) -> list[str]:
-    """The dotted keys to show; some are described and not in the config, where no run is typed."""
-    there = [key for key in values if not key.startswith("hydra.")]
+    """Return the dotted keys to list. If no run is typed, some of them are described but not in the config."""
+    present = [key for key in values if not key.startswith("hydra.")]
     if name == TRAIN:
-        return [*there, "hydra.run.dir", "hydra.sweep.dir"]
+        return [*present, "hydra.run.dir", "hydra.sweep.dir"]
     own = re.findall(r"(?m)^(?!defaults|hydra|usual)(\w+):", (CONF / f"{name}.yaml").read_text("utf-8"))
-    for beside in KEYS.get(name, ()):
-        found = [key for key in there if key == beside or key.startswith(f"{beside}.")]
-        own += found or [beside] * (beside in described)
+    for extra in KEYS.get(name, ()):
+        found = [key for key in present if key == extra or key.startswith(f"{extra}.")]
+        own += found or [extra] * (extra in described)
     return [*own, "hydra.run.dir"]
 
 
 def _values(cfg: DictConfig, described: Container[str]) -> dict[str, str]:
-    """Dotted key -> its value as it is typed, without keys that only pass another key's value on."""
+    """Dotted key -> its value as it would be typed. Keys that only refer to another key are left out."""
     leaves = dict(_leaves(OmegaConf.to_container(cfg)))
     return {key: _typed(cfg, key, raw) for key, raw in leaves.items() if key in described or "${" not in str(raw)}
 
@@ -109,7 +121,7 @@ def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _typed(cfg: DictConfig, key: str, raw: Any) -> str:
-    """An expression as it stands, unless it gives a number or a word."""
+    """Return a value as text. An expression is replaced by its result if that is a number or a word."""
     if isinstance(raw, str) and "${" in raw and not key.startswith("hydra."):
         with suppress(OmegaConfBaseException):
             computed = OmegaConf.select(cfg, key)
@@ -120,9 +132,9 @@ def _typed(cfg: DictConfig, key: str, raw: Any) -> str:
     )
 
 
-def _row(key: str, words: str, width: int) -> list[str]:
-    """`key` and, from COLUMN on, what it is; below it where the key is too long."""
+def _row(key: str, description: str, width: int) -> list[str]:
+    """Return the lines of a key. Its description begins at COLUMN, on the next line if the key is too long."""
     key = f"  {key}" if len(key) <= width - 2 else f"  {key[: width - 5]}..."
-    lines = textwrap.wrap(words, width - COLUMN)
+    lines = textwrap.wrap(description, width - COLUMN)
     first = key.ljust(COLUMN) + lines.pop(0) if lines and len(key) < COLUMN else key
     return [first, *(" " * COLUMN + line for line in lines)]

@@ -1,4 +1,4 @@
-"""Runs jobs through hydra.main: sweeps, and switches of Hydra's such as --cfg."""
+"""Runs jobs through hydra.main: sweeps, and Hydra's own switches such as --cfg."""
 
 import functools
 import gc
@@ -13,18 +13,18 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from fovea.cli import job as jobs
-from fovea.cli.command import Command, to_go_on_with
-from fovea.cli.errors.messages import few_lines
+from fovea.cli.command import Command, job_resume_command
+from fovea.cli.errors.messages import short_errors
 from fovea.cli.job import FULL_ERROR, Job, set_full_error, wants_tracebacks
 from fovea.cli.sweep import Sweep, is_sweep
 from fovea.config.resolvers import CONF
 
 
 class HydraMain:
-    """What hydra.main runs for one command line: one job, or each job of a sweep in turn."""
+    """Runs one command line through hydra.main: one job, or the jobs of a sweep one after the other."""
 
     def __init__(self, job: Job, command: Command, typed: list[str], trains: bool) -> None:
-        """`typed` is the command line in Hydra's grammar; only a sweep that `trains` has a folder of its own."""
+        """`typed` is the command line in Hydra's grammar. Only sweeps of trainings have a sweep folder."""
         self.job, self.command, self.typed = job, command, typed
         words = command.words if command.has_switches else ["-m", *command.words]
         self.sweep = Sweep(command.config_name, words) if trains and is_sweep(words) else None
@@ -32,34 +32,34 @@ class HydraMain:
         self.full_error = os.environ.get(FULL_ERROR)  # as the user set it
 
     def run(self) -> None:
-        """Give the command line to hydra.main."""
+        """Call hydra.main."""
 
         @functools.wraps(self.job)
         def run_job(cfg: DictConfig) -> float | None:
             return self._run_job(cfg)
 
         sys.argv[1:] = self.arguments
-        set_full_error("1")  # so that hydra.main raises errors and doesn't print them itself
-        with self.sweep.told() if self.sweep else nullcontext():
+        set_full_error("1")  # so that hydra.main raises errors instead of printing them
+        with self.sweep.reported() if self.sweep else nullcontext():
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=self.command.config_name)(run_job)()
 
     def _run_job(self, cfg: DictConfig) -> float | None:
         gc.enable()
         set_full_error(self.full_error)
-        jobs.leave_command_to_ranks(self.typed)
+        jobs.set_command_for_ranks(self.typed)
         try:
             if self.sweep:
                 return self.sweep.run_job(cfg, self._begin, self._go_on, wants_tracebacks())
-            with self._errors_in_few_lines():
+            with self._short_errors():
                 self._begin(cfg)
             return None
         finally:
             set_full_error("1")
 
-    def _errors_in_few_lines(self) -> AbstractContextManager[None]:
-        """Several evaluations or predictions leave their errors to Hydra, which ends all of them at the first one."""
+    def _short_errors(self) -> AbstractContextManager[None]:
+        """Print errors briefly. In a multirun of evaluations or predictions Hydra stops at the first error instead."""
         many = HydraConfig.get().mode == RunMode.MULTIRUN
-        return nullcontext() if many else few_lines(wants_tracebacks())
+        return nullcontext() if many else short_errors(wants_tracebacks())
 
     def _begin(self, cfg: DictConfig) -> None:
         overrides = list(HydraConfig.get().overrides.task)
@@ -67,13 +67,13 @@ class HydraMain:
 
     def _go_on(self, folder: Path) -> None:
         """Resume a job of the sweep."""
-        command = to_go_on_with(folder, HydraConfig.get().overrides.task)
+        command = job_resume_command(folder, HydraConfig.get().overrides.task)
         sys.argv[1:] = command.words  # for the other ranks
         self._check_and_start(hydra.compose(command.config_name, command.words), command)
 
     def _check_and_start(self, cfg: DictConfig, command: Command) -> None:
         if self.sweep is None:
             jobs.check_folder(command.config_name)
-        jobs.make_paths_absolute(cfg)  # before the check: the job may run in its own folder, not where it was typed
+        jobs.make_paths_absolute(cfg)  # before the check, as hydra.job.chdir may have changed the current folder
         jobs.check_config(cfg, command)
         jobs.start(self.job, cfg)

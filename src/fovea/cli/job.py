@@ -1,4 +1,4 @@
-"""Runs one job: composes its config, checks it, makes its folder, and calls it."""
+"""Runs one job: composes its config, checks it, makes its folder and calls it."""
 
 import errno
 import gc
@@ -17,7 +17,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig, open_dict, read_write
 
 from fovea.cli.command import Command
-from fovea.cli.errors.messages import few_lines
+from fovea.cli.errors.messages import short_errors
 from fovea.cli.paths import make_absolute
 from fovea.cli.screen import warnings_logged
 from fovea.config.resolvers import CONF
@@ -29,10 +29,10 @@ log = logging.getLogger(__name__)
 
 
 def run_single_job(job: Job, command: Command, typed: list[str]) -> bool:
-    """Run the job, and return whether it was run: False where a yaml asks for a sweep (hydra.mode: MULTIRUN).
+    """Run the job and return True; return False, without running, if a yaml asks for a sweep (hydra.mode: MULTIRUN).
 
-    hydra.main would compose the config twice more, half a second in all, and make the folder before the config is
-    checked.
+    hydra.main is not used because it would compose the config twice more, which takes half a second, and make the
+    folder before the config is checked.
     """
     with hydra.initialize_config_dir(str(CONF), job_name=command.config_name, version_base="1.3"):
         cfg = hydra.compose(command.config_name, command.words, return_hydra_config=True)
@@ -43,8 +43,8 @@ def run_single_job(job: Job, command: Command, typed: list[str]) -> bool:
 
         def run(cfg: DictConfig) -> None:
             gc.enable()
-            leave_command_to_ranks(typed)
-            with few_lines(wants_tracebacks()):
+            set_command_for_ranks(typed)
+            with short_errors(wants_tracebacks()):
                 check_folder(command.config_name)
                 make_paths_absolute(cfg)
                 start(job, cfg)
@@ -64,7 +64,7 @@ def _check_before_it_runs(cfg: DictConfig, command: Command) -> None:
 
 
 def _run_as_hydra_does(job: Job, cfg: DictConfig) -> None:
-    """What hydra.main (1.3) does after composing."""
+    """Do what hydra.main (1.3) does after composing."""
     callbacks, name = Callbacks(cfg), cfg.hydra.job.config_name
     configure_log(cfg.hydra.hydra_logging, cfg.hydra.verbose)
     callbacks.on_run_start(config=cfg, config_name=name)
@@ -75,36 +75,36 @@ def _run_as_hydra_does(job: Job, cfg: DictConfig) -> None:
 
 
 def check_config(cfg: DictConfig, command: Command) -> None:
-    """Raises ValueError for a value that the programs can't use."""
-    from fovea.config.check import check, check_overrides  # pydantic takes a fifth of a second, and --help needs none
+    """Raise ValueError for a value that the programs can't use."""
+    from fovea.config.check import check, check_overrides  # here, because --help needs no pydantic (0.2 s to import)
 
     check(cfg, command.config_name, command.source)
     check_overrides(cfg, command.config_name, command.words)
 
 
 def make_paths_absolute(cfg: DictConfig) -> None:
-    """Relative paths are meant from the folder in which the command was typed."""
+    """Make relative paths absolute; they are relative to the folder in which the command was typed."""
     make_absolute(cfg, Path(HydraConfig.get().runtime.cwd))
 
 
 def start(job: Job, cfg: DictConfig) -> None:
-    """Call the job, after warnings of what the run folder will not keep."""
-    trains = not {"run", "usual"} & set(cfg)  # neither evaluates nor packs
+    """Call the job. Before a training, warn about values that every later command on its run has to type again."""
+    trains = not {"run", "usual"} & set(cfg)  # evaluate and predict have `run`, pack has `usual`
     if trains and is_first():
-        from fovea.config.check import to_type_again
+        from fovea.config.check import values_to_retype
 
-        for line in to_type_again(cfg):
+        for line in values_to_retype(cfg):
             log.warning(line)
     with warnings_logged():
         job(cfg)
 
 
 def check_folder(config_name: str) -> None:
-    """Refuse an output folder that can't be written to, or one with a run, whose config and results would be lost.
+    """Check that the output folder is writable and holds no other run, whose files would be overwritten.
 
     Raises:
-        OSError: it can't be written to.
-        ValueError: it has a run.
+        OSError: the folder can't be written to.
+        ValueError: the folder holds a run.
     """
     folder = HydraConfig.get().runtime.output_dir
     if config_name != "pack" and not os.access(folder, os.W_OK):  # Hydra has made it, or found it
@@ -112,14 +112,14 @@ def check_folder(config_name: str) -> None:
     # rank 0 may have written its config.yaml by the time that the other ranks come here
     if config_name in ("train", "rerun", "evaluate") and is_first() and (Path(folder) / "config.yaml").exists():
         go_on = f"To go on with it: resume={folder}\n" if config_name == "train" else ""
-        other = "To train another one" if config_name == "train" else "Instead"
         raise ValueError(
-            f"hydra.run.dir={folder} has a run already\n{go_on}{other}: hydra.run.dir=<another folder>, or none"
+            f"hydra.run.dir={folder} has a run already\n"
+            f"{go_on}To use a new folder: hydra.run.dir=<another folder>, or no hydra.run.dir= for the usual one"
         )
 
 
-def leave_command_to_ranks(typed: list[str]) -> None:
-    """Set sys.argv to a command for this job alone, with which Lightning starts the other ranks if devices > 1."""
+def set_command_for_ranks(typed: list[str]) -> None:
+    """Set sys.argv to a command that runs this job alone. If devices > 1, Lightning starts the other ranks with it."""
     job = HydraConfig.get()
     with read_write(job):  # type: ignore[arg-type]  # a DictConfig that is typed as what it holds
         job.run.dir = job.runtime.output_dir

@@ -1,4 +1,4 @@
-"""Which run is meant: `last`, or the run that a named checkpoint or file belongs to."""
+"""Finds the run folder that is named by `last`, by a checkpoint or by another file of the run."""
 
 import os
 import sys
@@ -12,29 +12,29 @@ from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
 from fovea.runs.results_file import results_of
 
 LAST = "last"
-NEEDED = {  # key -> what `last` must have
-    "run": "a checkpoint",
-    "resume": "a checkpoint to go on from",
-    "rerun": "come to its end",
+USABLE = {  # key -> the runs that `last` can stand for
+    "run": "run with a checkpoint",
+    "resume": "run with a checkpoint to resume from",
+    "rerun": "finished run",
 }
 
 
 def with_run_folders(words: Sequence[str], keys: Sequence[str]) -> list[str]:
-    """The words with run folders where `last`, a checkpoint or another file of a run was typed.
+    """Replace `last`, a checkpoint or another file of a run by its run folder.
 
     run=<run folder>/checkpoints/last.ckpt becomes run=<run folder> and ckpt_path=<that file>.
 
     Args:
         words: overrides that `quoted` returned.
-        keys: those that name a run folder: `resume`, `rerun` or `run`.
+        keys: the keys that name a run folder: `resume`, `rerun` or `run`.
 
     Raises:
-        ValueError: there is no such run, or its checkpoint can't be used with that key.
+        ValueError: there is no such run, or the key can't be used with its checkpoint.
     """
-    return [new for word in words for new in _meant(word, words, keys)]
+    return [new for word in words for new in _with_run_folder(word, words, keys)]
 
 
-def _meant(word: str, words: Sequence[str], keys: Sequence[str]) -> list[str]:
+def _with_run_folder(word: str, words: Sequence[str], keys: Sequence[str]) -> list[str]:
     key, text = word.partition("=")[0], value_of(word)
     path = Path(text)
     if key not in keys or not text or (path / "config.yaml").is_file():
@@ -45,8 +45,8 @@ def _meant(word: str, words: Sequence[str], keys: Sequence[str]) -> list[str]:
     folder = inner.parent if inner.name == "checkpoints" else inner
     if path.suffix == ".ckpt":
         return _of_checkpoint(key, path, folder, words)
-    there = path.exists() and (folder / "config.yaml").is_file()
-    return [with_value(key, folder)] if there else [word]
+    is_file_of_run = path.exists() and (folder / "config.yaml").is_file()
+    return [with_value(key, folder)] if is_file_of_run else [word]
 
 
 def _of_checkpoint(key: str, file: Path, folder: Path, words: Sequence[str]) -> list[str]:
@@ -67,21 +67,21 @@ def _of_checkpoint(key: str, file: Path, folder: Path, words: Sequence[str]) -> 
 
 
 def _last(key: str) -> Path:
-    """The run that was started or resumed last, of those that the key can be used with."""
+    """Return the run that was started or resumed last, among those that the key can use."""
     runs = Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
     newest_first = sorted(_runs_below(runs), key=lambda run: (run / "config.yaml").stat().st_mtime_ns, reverse=True)
     folder = next((run for run in newest_first if _can_be_used(key, run)), None)
     if folder is None:
-        raise ValueError(f"{key}=last: no run in {runs} (RUNS_DIR) has {NEEDED[key]}")
+        raise ValueError(f"{key}=last: there is no {USABLE[key]} in {runs} (RUNS_DIR)")
     if is_first():
-        passed = f" ({newest_first[0]} is newer and hasn't {NEEDED[key]})" if folder != newest_first[0] else ""
+        skipped = f" ({newest_first[0]} is newer, but no {USABLE[key]})" if folder != newest_first[0] else ""
         job = f", a job of the sweep {folder.parent}" if (folder / "job.json").is_file() else ""
-        print(f"{key}=last is {folder}{job}{passed}", file=sys.stderr, flush=True)
+        print(f"{key}=last is {folder}{job}{skipped}", file=sys.stderr, flush=True)
     return folder
 
 
 def _runs_below(folder: Path) -> Iterator[Path]:
-    """Folders with a config.yaml; not the evaluations below a run."""
+    """Yield the folders that have a config.yaml, without the evaluations below a run."""
     for place, folders, files in os.walk(folder):
         if "config.yaml" in files:
             folders.clear()

@@ -1,6 +1,6 @@
-"""Keys that hold paths or names (the column `typed` of config/keys.py): their values are text, exactly as typed.
+"""Quotes the values of keys that hold paths or names (column `typed` of config/keys.py), so that they stay text.
 
-Hydra's grammar reads 2024_01_05 as the number 20240105, 1e3 as 1000.0, and rejects é, (, and =.
+Hydra's grammar would read 2024_01_05 as the number 20240105 and 1e3 as 1000.0, and would reject é, ( and =.
 """
 
 import os
@@ -16,17 +16,19 @@ from fovea.config.keys import Typed, names, row
 
 FUNCTION = re.compile(r"(choice|glob|range|interval|shuffle|sort|tag|str|extend_list)\(.*\)$")  # Hydra's
 QUOTED = re.compile(r"""'([^'\\]|\\.)*'|"([^"\\]|\\.)*\"""")
-CHOICE = re.compile(rf"(?:^|,)\s*((?:{QUOTED.pattern})(?=\s*(?:,|$))|[^,]*)")  # one of those that a sweep takes in turn
-VARIABLE = re.compile(r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))")  # in capitals: ${data_dir} is a config key
+CHOICE = re.compile(rf"(?:^|,)\s*((?:{QUOTED.pattern})(?=\s*(?:,|$))|[^,]*)")  # one value of a sweep's list
+VARIABLE = re.compile(
+    r"\$(?:\{([A-Z_][A-Z0-9_]*)\}|([A-Z_][A-Z0-9_]*))"
+)  # capitals only, as ${data_dir} is a config key
 FROM_HERE = (Typed.PATH_FROM_HERE, Typed.PATH_OR_NAME)
 
 
 def quoted(word: str, sweeps: bool = False) -> str:
-    """The override in quotes where Hydra would otherwise read something else than what was typed.
+    """Return the override, its value in quotes if Hydra would otherwise change or reject it.
 
     Args:
         word: one word of the command line.
-        sweeps: the command has -m, so that commas separate the values to take in turn.
+        sweeps: the command has -m, so commas separate the values of a sweep.
 
     Raises:
         ValueError: a path begins with a variable that is not set.
@@ -57,10 +59,10 @@ def with_value(key: str, value: str | Path) -> str:
 
 
 def expanded(key: str, path: str) -> str:
-    """The path with ~, ~user, $NAME and ${NAME} replaced, where there are such a user and variable.
+    """Expand ~, ~user, $NAME and ${NAME} in a path; an unknown user or variable stays as it is.
 
     Raises:
-        ValueError: it begins with a variable that is not set: a folder of that name would be made.
+        ValueError: the path begins with a variable that is not set: a folder with the variable's name would be made.
     """
     path = os.path.expanduser(path)
     first = VARIABLE.match(path)
@@ -70,16 +72,16 @@ def expanded(key: str, path: str) -> str:
 
 
 def make_absolute(cfg: DictConfig, here: Path) -> None:
-    """Make the paths that were typed in `here` hold in any folder: a job may run in its own, and be resumed elsewhere.
+    """Make paths that are relative to the folder `here` absolute.
 
-    hydra.job.chdir=true runs a job in its own.
+    The job may run in its own folder (hydra.job.chdir=true), and may be resumed from any folder.
     """
     for key in names("typed"):
         value = OmegaConf.select(cfg, key)
         if row(key).typed not in FROM_HERE or not isinstance(value, str) or not value or "://" in value:
             continue
         path = here / os.path.expanduser(value)
-        if str(path) == value:  # a reference to another key that holds an absolute path stays one
+        if str(path) == value:  # absolute already; writing it would replace a reference to another key
             continue
         if row(key).typed != Typed.PATH_OR_NAME or path.is_file():
             OmegaConf.update(cfg, key, str(path))
@@ -100,7 +102,7 @@ def _in_quotes(text: str) -> str:
 
 
 def _read_by_hydra(value: str) -> Override | None:
-    """What Hydra makes of a plain value; None where it can't read it."""
+    """Parse a plain value as Hydra does; None if Hydra can't."""
     try:
         return OverridesParser.create().parse_override(f"key={value}")
     except HydraException:

@@ -1,6 +1,6 @@
-"""Writes log lines and Python's warnings to the screen through Rich's console, so that no bar paints over them.
+"""Prints log lines and Python's warnings through Rich's console, so that a progress bar does not overwrite them.
 
-Rich is imported when the first line is written: a typing error need not wait for it.
+Rich is imported when the first line is printed, so that errors in the command line appear sooner.
 """
 
 import logging
@@ -21,9 +21,9 @@ PREFIXES = {logging.WARNING: ("warning: ", "yellow"), logging.ERROR: ("error: ",
 
 
 class Screen(logging.StreamHandler[Any]):
-    """On a terminal: messages without the time, wrapped at words. Elsewhere: the same lines as in the log file.
+    """A log handler: a terminal gets messages without the time, wrapped at words; a pipe gets the log file's lines.
 
-    A record's attribute `screen`, where it has one, is shown on a terminal in the place of its message, unbroken.
+    If a record has the attribute `screen`, a terminal shows that instead of the message, and does not wrap it.
     """
 
     def __init__(self, stream: Any = None) -> None:
@@ -43,7 +43,7 @@ class Screen(logging.StreamHandler[Any]):
             self.handleError(record)
 
     def shown(self, record: logging.LogRecord, width: int) -> "Text":
-        """What a terminal of this width shows of a record."""
+        """Return what a terminal of this width shows for a record."""
         from rich.text import Text
 
         screen: Text | str | None = getattr(record, "screen", None)
@@ -57,9 +57,9 @@ class Screen(logging.StreamHandler[Any]):
 
 
 def wrapped(line: str, width: int) -> list[str]:
-    """The line in parts of at most `width` characters, the later ones indented by two.
+    """Split the line into parts of at most `width` characters; all but the first are indented by two.
 
-    It is broken at double spaces, which separate figures, or else at single ones. Longer words stay whole, so that
+    It is split at double spaces, which separate figures, or else at single ones. Longer words are not split, so that
     paths can be copied.
     """
     parts, indent = [], len(line) - len(line.lstrip())
@@ -78,7 +78,7 @@ def wrapped(line: str, width: int) -> list[str]:
 
 @contextmanager
 def warnings_logged() -> Iterator[None]:
-    """Within, Python's warnings are log lines."""
+    """Log Python's warnings while the context is open."""
     before, warnings.showwarning = warnings.showwarning, _log_warning
     try:
         yield
@@ -97,8 +97,8 @@ def _log_warning(
     log.warning("%s (%s, %s:%d)", message, category.__name__, "/".join(Path(filename).parts[-2:]), lineno)
 
 
-def say_loading(what: str) -> None:
-    """Say what is about to run, before importing torch takes its seconds."""
-    log.info("%s", what)
+def log_loading(text: str) -> None:
+    """Log what is about to run, before torch is imported, which takes seconds."""
+    log.info("%s", text)
     if "torch" not in sys.modules:
         log.info("loading torch ...")

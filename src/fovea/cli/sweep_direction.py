@@ -1,4 +1,4 @@
-"""Whether an optimizing sweep minimizes or maximizes the monitor."""
+"""Decides whether an optimizing sweep minimizes or maximizes the monitor."""
 
 from collections.abc import Sequence
 
@@ -10,17 +10,17 @@ DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
 
 def direction(cfg: DictConfig, words: Sequence[str]) -> list[str]:
-    """The override that makes an optimizing sweeper follow the monitor, unless its direction is typed in `words`."""
-    known = OmegaConf.select(cfg, KEY, default=0)  # 0: the sweeper has none; a list: it follows several values
+    """Return the override that sets an optimizing sweeper's direction, unless it is typed in `words`."""
+    value = OmegaConf.select(cfg, KEY, default=0)  # 0: the sweeper has no such key; a list: it optimizes several values
     typed = any(word.lstrip("+").startswith(f"{KEY}=") for word in words)
-    return [f"{KEY}={direction_of(cfg)}"] if not typed and (known is None or isinstance(known, str)) else []
+    return [f"{KEY}={direction_of(cfg)}"] if not typed and (value is None or isinstance(value, str)) else []
 
 
 def direction_of(cfg: DictConfig) -> str:
-    """As `mode` says, or else `higher_is_better` of the monitored metric's class, which is imported for it.
+    """Return the direction by `mode` or, if it is null, by `higher_is_better` of the monitored metric's class.
 
     Raises:
-        ValueError: neither says it.
+        ValueError: neither is known.
     """
     name = cfg.monitor.partition("/")[2]
     nodes = [OmegaConf.select(cfg.metrics, one) for one in (name, name.removeprefix("ema_"))]
@@ -31,7 +31,7 @@ def direction_of(cfg: DictConfig) -> str:
         mode = ("max" if higher else "min") if isinstance(higher, bool) else None
     if mode is None:
         raise ValueError(
-            f"{KEY} is not known: the metric of monitor={cfg.monitor} doesn't say, before it is built, whether "
-            "higher or lower values are better\ntype mode=max or mode=min"
+            f"{KEY} is not known: monitor={cfg.monitor} is built by a target that has no higher_is_better\n"
+            "type mode=max if higher values are better, else mode=min"
         )
     return DIRECTIONS[mode]

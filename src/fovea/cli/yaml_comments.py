@@ -1,4 +1,4 @@
-"""The comments of conf/: a yaml's head says what it is for, and `key: value  # words` describes a key."""
+"""Reads the comments of conf/: the head of a yaml states its purpose, `key: value  # words` describes a key."""
 
 import re
 from pathlib import Path
@@ -15,7 +15,7 @@ def head(text: str) -> str:
 
 
 def descriptions(text: str) -> dict[str, str]:
-    """Dotted key -> its comment, with the lines below that begin in the same column."""
+    """Dotted key -> its comment, including comment lines below it that begin in the same column."""
     found: dict[str, str] = {}
     path: list[tuple[int, str]] = []  # (indent, key) from the root to the line's key
     column = -1
@@ -34,11 +34,11 @@ def descriptions(text: str) -> dict[str, str]:
 
 
 def described(file: Path, place: str = "") -> dict[str, str]:
-    """The descriptions of a yaml, and of the yamls beside it that its defaults name.
+    """Return the descriptions of a yaml, and of the yamls beside it that its defaults name.
 
     Args:
         file: the yaml.
-        place: the dotted key that it is put at; one that the yaml names itself (`# @package`) goes before.
+        place: the dotted key under which it is composed; `# @package` in the yaml takes precedence.
     """
     text = file.read_text("utf-8")
     package = re.match(r"# @package (\S+)", text)

@@ -1,9 +1,8 @@
-"""What a config may build: the same list for a training that begins and for a run folder that is read.
+"""An allowlist of the `_target_`s that a config may build, for new trainings and for saved runs alike.
 
-A run folder may come from a stranger, and `_target_` names code to call. A training whose run could not be read again
-is refused before it begins. Hydra's own list of forbidden targets is no boundary: torch.load, builtins.open or
-torch.hub.load pass. Here nothing passes but what is named. Nothing is imported to find out, so an attribute of a module
-that a module of ours imports (fovea.runs.run_folder.subprocess.run) is not found either.
+A `_target_` names code to call, and a run folder may come from a stranger. A new training is checked too, so that its
+run can be read later. Hydra's own denylist is not enough: it lets torch.load, builtins.open and torch.hub.load pass.
+The check imports nothing, so a target can't reach through a module's imports (fovea.runs.run_folder.subprocess.run).
 """
 
 import ast
@@ -20,16 +19,16 @@ from fovea.config.keys import dotted, names
 from fovea.config.resolvers import conf_texts
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# Folders of parts that yamls build. The other folders hold the programs' own machinery, which writes files and starts
-# processes, or were added by a clone: of what they define only the targets that conf/ names are allowed.
-GROUPS = ("models", "losses", "metrics", "optim", "callbacks")  # their functions and classes write and run nothing
-DATA = "data"  # of this folder classes and read_* functions alone: others pack, fetch and write files
+# Folders of parts that yamls build; their classes and functions write no files and start no processes. Of all other
+# folders only the targets that conf/ names are allowed.
+GROUPS = ("models", "losses", "metrics", "optim", "callbacks")
+DATA = "data"  # only its classes and read_* functions: its other functions pack, fetch and write files
 READER = re.compile(r"[A-Z]\w*|read_\w+", re.ASCII)
 
-# Public names alone, so that no module is reached, and of functions those that compute something. Not among them, as a
-# name alone makes them harm: torch.nn.utils and timm's functions (load files), torchvision.models and
-# torchvision.datasets (unpickle what they download), torch.hub (imports), lightning's other plugins (a CheckpointIO may
-# unpickle), torchmetrics' other folders (load models by name).
+# Public names only, so that no module can be reached. Left out because they are dangerous by themselves:
+# torch.nn.utils and timm's functions (load files), torchvision.models and torchvision.datasets (unpickle downloads),
+# torch.hub (imports code), Lightning's other plugins (a CheckpointIO may unpickle), torchmetrics' other folders (load
+# models by name).
 LIBRARIES = re.compile(
     r"""torch\.nn\.[A-Z]\w*
     | torch\.nn\.functional\.(\w+_loss|(binary_)?cross_entropy(_with_logits)?|kl_div)
@@ -42,8 +41,8 @@ LIBRARIES = re.compile(
     | torchvision\.ops\.([A-Z]\w*|sigmoid_focal_loss)
     | torchmetrics\.(classification\.)?[A-Z]\w*
     | lightning\.(pytorch\.)?Trainer
-    | lightning\.pytorch\.callbacks\.(?!SpikeDetection$)[A-Z]\w*  # SpikeDetection writes to any file that it is told
-    | lightning\.pytorch\.loggers\.(CSV|TensorBoard)Logger  # the others send what they log to any address
+    | lightning\.pytorch\.callbacks\.(?!SpikeDetection$)[A-Z]\w*  # SpikeDetection writes to any file
+    | lightning\.pytorch\.loggers\.(CSV|TensorBoard)Logger  # the others can send logs to any address
     | lightning\.pytorch\.profilers\.(Simple|Advanced|PyTorch|PassThrough)Profiler
     | lightning\.pytorch\.strategies\.(DDP|SingleDevice)Strategy  # FSDP's and DeepSpeed's unpickle checkpoints
     | lightning\.pytorch\.plugins\.environments\.(Kubeflow|LSF|Lightning|MPI|SLURM|TorchElastic)Environment
@@ -51,7 +50,7 @@ LIBRARIES = re.compile(
     | datetime\.timedelta | builtins\.(tuple|set|range|slice)  # what YAML can't write""",
     re.VERBOSE | re.ASCII,
 )
-STRATEGIES = re.compile(r"auto|ddp\w*|single_device")  # by Lightning's short names: the same as above
+STRATEGIES = re.compile(r"auto|ddp\w*|single_device")  # Lightning's short names of the strategies allowed above
 BUILDERS = (  # what to type instead of a function that would unpickle published weights
     (re.compile(r"torchvision\.models\.([a-z]\w*)"), r"model=torchvision model.name=\1"),
     (re.compile(r"timm\.create_model|timm\.models\.\w*"), "model=timm model.name=<name>"),
@@ -59,19 +58,19 @@ BUILDERS = (  # what to type instead of a function that would unpickle published
 
 
 def check_targets(cfg: DictConfig) -> None:
-    """Check every `_target_` of a composed config, as it is written and as it resolves, at any depth.
+    """Check every `_target_` of a composed config, at any depth, before and after references are resolved.
 
     Raises:
-        ValueError: one is not allowed or no plain text; the trainer's strategy would run a checkpoint's code; or a
-            text would be resolved a second time when its part is built.
+        ValueError: a target is not allowed or not plain text; the trainer's strategy would run code in a checkpoint; or
+            a resolved value holds a reference, which would be resolved when the part is built.
     """
     for content in (OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)):
         for place, target in targets(content):
             if not isinstance(target, str) or "${" in target:
-                raise ValueError(f"{place}={target}: in a run's config a target is plain text")
+                raise ValueError(f"{place}={target}: a target must be plain text: write the name itself")
             if not allowed(target):
                 raise ValueError(
-                    f"{place}={target}: a run's config may not name that, as a run folder may come from a stranger\n"
+                    f"{place}={target}: this target is not allowed, because a config may come from a stranger\n"
                     f"{_remedy(target)}"
                 )
     assert isinstance(content, dict)
@@ -82,7 +81,7 @@ def check_targets(cfg: DictConfig) -> None:
 
 
 def _remedy(target: str) -> str:
-    """The public name or the option that does the same; else how to have the target allowed."""
+    """Return the public name or the option that does the same; if there is none, how to allow the target."""
     for pattern, instead in BUILDERS:
         if pattern.fullmatch(target):
             return f"Type {pattern.sub(instead, target)}"
@@ -99,14 +98,14 @@ def _remedy(target: str) -> str:
 
 
 def check_strategy(cfg: DictConfig) -> None:
-    """Raises ValueError where the trainer would load checkpoints in a way that runs code in them."""
+    """Raise ValueError if the trainer's strategy would load checkpoints in a way that runs code in them."""
     strategy = OmegaConf.select(cfg, "trainer.strategy")
     if isinstance(strategy, str) and not STRATEGIES.fullmatch(strategy):
         raise ValueError(f"trainer.strategy={strategy} would run code in a checkpoint: take auto or ddp, which don't")
 
 
 def targets(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of every `_target_`."""
+    """Yield (dotted key, value) of every `_target_`."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         path = f"{place}.{key}" if place else str(key)
@@ -116,24 +115,24 @@ def targets(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def allowed(target: str) -> bool:
-    """Whether it is one of LIBRARIES, of conf's own, or of the public names that a module in GROUPS or DATA defines."""
-    return bool(LIBRARIES.fullmatch(target)) or target in conf_targets() or _ours(target)
+    """Whether the target is in LIBRARIES or in conf/, or is a public name that a module in GROUPS or DATA defines."""
+    return bool(LIBRARIES.fullmatch(target)) or target in conf_targets() or _is_own_part(target)
 
 
 def conf_targets() -> set[str]:
-    """Every `_target_` in conf/."""
+    """Return every `_target_` in conf/."""
     return set(re.findall(r"_target_[\"']?\s*:\s*[\"']?([\w.]+)", conf_texts()))
 
 
-def conf_places() -> list[str]:
-    """Folders to write to that conf/ names: as absolute paths, or by a variable of the environment that is set."""
+def conf_folders() -> list[str]:
+    """Return the folders to write to that conf/ names, as absolute paths or by environment variables that are set."""
     key = r"(?<!sub_)(?:cache|folder|dir|dirpath)[\"']?\s*:\s*[\"']?"
     named = re.findall(key + r"([/~][^\s\"',}\]]+)", conf_texts())
     variables = set(re.findall(key + r"\$\{oc\.env\s*:\s*(\w+)", conf_texts())) - {"RUNS_DIR", "DATA_DIR"}
     return [*named, *(os.environ[name] for name in sorted(variables) if os.environ.get(name))]
 
 
-def _ours(target: str) -> bool:
+def _is_own_part(target: str) -> bool:
     if target.count(".") < 3:  # package, group, module, name
         return False
     package, *folders, name = target.split(".")
@@ -147,6 +146,6 @@ def _ours(target: str) -> bool:
 
 @cache
 def _defined(file: Path) -> set[str]:
-    """Names of a module's own classes and functions, not of what it imports."""
+    """Return the names of the classes and functions that a module defines, without those that it imports."""
     body = ast.parse(file.read_text("utf-8")).body
     return {node.name for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}

@@ -15,37 +15,37 @@ from fovea.config import untrusted
 from fovea.config.allowed_targets import check_targets, targets
 from fovea.config.keys import KEYS, names
 from fovea.config.resolvers import CONF
-from fovea.config.resume_rules import hidden, refuse_hidden
+from fovea.config.resume_rules import masked_keys, refuse_masked_values
 from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
 
 Program = Literal["train", "resume", "rerun", "evaluate", "predict", "pack"]
 TRAINS = ("train", "resume", "rerun")
-FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # numbers, once the data has been read
+FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
 
 
 def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = None) -> None:
-    """Check the config that a program was given.
+    """Check the config of a program.
 
     Args:
-        cfg: composed, with references.
+        cfg: the composed config, with references.
         program: the yaml in conf/ that it was composed from.
-        source: the run folder that its values come from, if any.
+        source: the run folder that the config comes from, if any.
 
     Raises:
-        ValueError: a key is missing or of a wrong type; it names a file or a metric that is not there, or a target that
-            is not allowed; two options contradict each other; or it comes from `source` and would write elsewhere.
+        ValueError: a key is missing or has a wrong type; a file or a metric does not exist; a target is not allowed;
+            two options contradict each other; or a part of `source`'s config would write outside of the run's folder.
     """
     cfg = cfg.copy()
     for key in {"run_dir", "output_dir"} & set(cfg):
-        cfg[key] = str(source.folder.resolve()) if source else key  # not known before the run
+        cfg[key] = str(source.folder.resolve()) if source else key  # a placeholder: the folder is not made yet
     config = _resolved(cfg)
     check_targets(cfg)
     if source:
         untrusted.check_places(source, cfg)
-    if source and program != "evaluate" and program != "predict":  # these two use no logger
-        refuse_hidden(cfg)
+    if source and program != "evaluate" and program != "predict":  # these two use no logger, so need no secret
+        refuse_masked_values(cfg)
     _check_data_root(cfg)
     check_types(config)
     if program == "pack":
@@ -57,12 +57,12 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
-    """Plain containers. Raises ValueError where a value is missing or can't be computed from others."""
+    """Return plain containers. Raises ValueError if a value is missing or its reference can't be resolved."""
     try:
         missing = sorted(OmegaConf.missing_keys(cfg))
         config = {} if missing else plain(cfg)
     except OmegaConfBaseException as error:
-        check_types(_typed(cfg), complete=False)  # a wrong type is often the cause, and its own error is plainer
+        check_types(_without_references(cfg), complete=False)  # a wrong type, often the cause, has a clearer message
         raise ValueError(f"{error.full_key}: {_reason(error)}") from error
     if missing:
         raise ValueError(f"{missing[0]} is missing: type {missing[0]}=<value>")
@@ -70,7 +70,7 @@ def _resolved(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _reason(error: OmegaConfBaseException) -> str:
-    """OmegaConf's message without the lines that say in which object it was raised."""
+    """Return OmegaConf's message without the lines about the object that raised it."""
     lines = [
         line for line in str(error).splitlines() if not re.match(r"\s+(full_key|object_type|reference_type)", line)
     ]
@@ -86,11 +86,14 @@ def _check_files(cfg: DictConfig) -> None:
 
 
 def _check_combinations(cfg: DictConfig) -> None:
-    """Raises ValueError where two options contradict each other, or the monitor is not logged when it is needed."""
+    """Raise ValueError if two options contradict each other, or the monitor is not logged when it is needed."""
     if OmegaConf.select(cfg, "data.resident") and cfg.data.decode != "cpu":
-        raise ValueError(f"data.resident=true keeps decoded images: there is nothing for data.decode={cfg.data.decode}")
+        raise ValueError(
+            f"data.resident=true keeps decoded images, so data.decode={cfg.data.decode} has no effect: "
+            "keep data.decode=cpu, or type data.resident=false"
+        )
     if cfg.weights and cfg.ckpt_path:
-        raise ValueError("weights= and ckpt_path= both say what to start from: keep one of them")
+        raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"], _may_average(cfg))
     by_step = cfg.scheduler.interval == "step" and str(cfg.scheduler._target_).endswith("ReduceLROnPlateau")
     if cfg.monitor.startswith("train/") and by_step:
@@ -98,11 +101,14 @@ def _check_combinations(cfg: DictConfig) -> None:
             f"monitor={cfg.monitor} is known at an epoch's end: a plateau schedule needs scheduler.interval=epoch"
         )
     if cfg.monitor.startswith("train/") and cfg.trainer.val_check_interval is not None:
-        raise ValueError(f"monitor={cfg.monitor} is known at an epoch's end, not every trainer.val_check_interval")
+        raise ValueError(
+            f"monitor={cfg.monitor} is known at an epoch's end, but trainer.val_check_interval="
+            f"{cfg.trainer.val_check_interval} validates within epochs: type trainer.val_check_interval=null"
+        )
 
 
 def _may_average(cfg: DictConfig) -> bool:
-    """Whether a callback may average the weights: any but Lightning's and the usual ones. build.py knows for sure."""
+    """Whether a callback may average the weights: any but Lightning's and the default ones. build.py checks exactly."""
     if "/ema_" not in cfg.monitor:
         return False
     usual = {target for _, target in targets(composed()["callbacks"])}
@@ -110,43 +116,45 @@ def _may_average(cfg: DictConfig) -> bool:
     return any(not target.startswith("lightning.") for target in named - usual)
 
 
-def to_type_again(cfg: DictConfig) -> list[str]:
-    """Which values of a training every later command on its run has to be given again, a sentence each."""
+def values_to_retype(cfg: DictConfig) -> list[str]:
+    """Return a sentence for each value of a training that every later command on its run has to type again."""
     places = untrusted.places_outside(untrusted.Source(Path(cfg.run_dir), frozenset()), cfg)
     lines = [
-        f"{place}={text} is outside of the run's folder, so every later command on this run has to type it again; "
-        "a place that a yaml of conf/ names has not to be typed"
+        f"{place}={text} is outside of the run's folder, so every later command on this run has to type it again, "
+        "unless a yaml of conf/ names this place"
         for place, text in places
-        if place != "data.root"  # of made data: they are there by then, and only read
+        if place != "data.root"  # generated data: later commands only read them
     ]
     return lines + [
-        f"{key} is a secret, which config.yaml doesn't keep: resume= and rerun= have to type it again; "
-        "a variable of .env that a yaml of conf/ names has not to be typed"
-        for key in hidden(to_save(cfg))
+        f"{key} is a secret, which config.yaml doesn't keep, so resume= and rerun= have to type it again, "
+        "unless a yaml of conf/ takes it from a variable of .env"
+        for key in masked_keys(to_save(cfg))
     ]
 
 
 def _check_packing(cfg: DictConfig) -> None:
-    """Refuse options that the format does not use."""
+    """Raise ValueError if the output is missing, or if the format does not use an option."""
     if not cfg.output:
-        raise ValueError("output=<folder> is missing: where is the store to be written?")
+        raise ValueError("output=<folder> is missing: type the folder to write the store to")
     if cfg.format == "files" and (cfg.short_side or cfg.long_side):
         raise ValueError("format=files keeps images as they are: short_side= and long_side= are for jpeg and raw")
     if (cfg.quality is None) == (cfg.format == "jpeg"):
-        raise ValueError(f"format={cfg.format} quality={cfg.quality}: jpeg takes a quality, 1 to 100, and it alone")
+        raise ValueError(
+            f"format={cfg.format} quality={cfg.quality}: format=jpeg needs a quality, 1 to 100; other formats have none"
+        )
 
 
-def _typed(cfg: DictConfig) -> dict[str, Any]:
-    """The config without what is computed."""
+def _without_references(cfg: DictConfig) -> dict[str, Any]:
+    """Return the config as plain containers without values that refer to others."""
 
     def kept(node: Any) -> Any:
         if isinstance(node, dict):
             return {key: kept(value) for key, value in node.items() if not (isinstance(value, str) and "${" in value)}
         return node
 
-    typed = kept(OmegaConf.to_container(cfg))
-    assert isinstance(typed, dict)
-    return typed
+    config = kept(OmegaConf.to_container(cfg))
+    assert isinstance(config, dict)
+    return config
 
 
 def _check_data_root(cfg: DictConfig) -> None:
@@ -159,10 +167,10 @@ def _check_data_root(cfg: DictConfig) -> None:
 
 
 def check_overrides(cfg: DictConfig, program: Program, words: Sequence[str]) -> None:
-    """Raises ValueError where an override would have no effect, or is text where the yaml has a number, true or false.
+    """Raise ValueError if an override would have no effect, or is text where the yaml has a number, true or false.
 
     Args:
-        cfg: what was composed with the overrides.
+        cfg: the config that was composed with the overrides.
         program: the yaml in conf/.
         words: the overrides.
     """
@@ -188,12 +196,12 @@ def _is_group(override: Override) -> bool:
 
 
 def _new_texts(cfg: DictConfig, overrides: Sequence[Override]) -> dict[str, str]:
-    """Values that were typed, of keys that were there, and are text and no absolute path."""
+    """Return the typed values that are text, without absolute paths, of keys that existed before."""
     keys = [o.key_or_group for o in overrides if o.type == OverrideType.CHANGE and not _is_group(o)]
     values = {key: OmegaConf.select(cfg, key) for key in keys if not key.startswith("hydra")}
     return {key: v for key, v in values.items() if isinstance(v, str) and not Path(v).is_absolute()}
 
 
 def _takes_text(key: str) -> bool:
-    """Whether the table's type has text beside numbers, as trainer.devices: `auto` and `0,1`."""
+    """Whether the type in the table allows text besides numbers, such as trainer.devices: `auto` and `0,1`."""
     return key in KEYS and str in getattr(KEYS[key].type, "__args__", ())

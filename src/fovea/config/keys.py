@@ -1,7 +1,7 @@
-"""The rules of config keys, in one table: type, how it is typed, what resume= and a saved config may do with it.
+"""The table of config keys: their types, how they are typed, and what resume= and a saved config may do with them.
 
-A key that is not in the table gets the strict default: resume= changes it with force=true only, and a text in a section
-of parts is taken as a place to write to, which a saved config may name within the run's folder only.
+Keys that are not in the table get strict defaults: resume= changes them with force=true only, and texts in a section of
+parts are treated as places to write to, which in a saved config must be inside the run's folder.
 """
 
 import functools
@@ -17,41 +17,41 @@ Fraction = Annotated[float, Ge(0), Lt(1)]
 Positive = Annotated[int, Gt(0)]
 NonNegative = Annotated[int, Ge(0)]
 AtLeastZero = Annotated[float, Ge(0)]
-Limit = NonNegative | Share | None  # so many batches, or that part of them
+Limit = NonNegative | Share | None  # a number of batches, or a share of them
 Text = Annotated[str, MinLen(1)]
 Color = Annotated[list[Annotated[int, Ge(0), Le(255)]], Len(3, 3)]
 
-FIXED = "fixed"  # in the column `resume`: the checkpoint brings it along or has to fit it, so not even force changes it
+FIXED = "fixed"  # in the column `resume`: stored in the checkpoint or has to fit it, so force=true can't change it
 
 
 class Typed(Enum):
-    """How a value is typed that Hydra's grammar must not read: 2024_01_05 would become the number 20240105."""
+    """How to read a value that Hydra's grammar would change: 2024_01_05 would become the number 20240105."""
 
-    TEXT = "as it is"
-    TEXT_OR_FALSE = "the same, but for the word false"
-    PATH = "~ and variables of the environment are expanded"
-    PATH_FROM_HERE = "the same, and it is relative to the folder in which the command was typed"
-    PATH_OR_NAME = "the same where there is such a file; else it is a name"
+    TEXT = "taken as it is"
+    TEXT_OR_FALSE = "taken as it is, except that false is a boolean"
+    PATH = "~ and environment variables are expanded"
+    PATH_FROM_HERE = "like PATH, and relative to the folder in which the command was typed"
+    PATH_OR_NAME = "like PATH_FROM_HERE if the file exists, else a name"
 
 
 class Key(NamedTuple):
-    """A row of the table. Columns up to `must_exist` are about the key itself, the others about the keys below it too.
+    """A row of the table. Columns up to `starts` apply to the key alone, the others also to all keys below it.
 
     Attributes:
-        type: what pydantic accepts in strict mode; None: anything.
-        required: whether a composed config must have the key.
-        typed: how it is typed; None: in Hydra's grammar.
-        must_exist: it names a file.
-        starts: a training starts from it; what a run started from is not loaded again with its config.
-        resume: why resume= may change it; FIXED: it may not; None: with force=true only.
-        own: it belongs to one run or one machine: two runs are not compared by it.
-        here: it belongs to this machine, and is never taken from a saved config.
-        reads: it says what is read, from whatever place; a saved config may name any.
-        parts: a section of which parts are built: they may write files, or send what they log.
-        group: the group of conf/ that brings it anew for a trained run.
-        view: how images are read, as opposed to which: kept where a trained run is given other data.
-        division: how splits that a dataset lacks are taken from its training images.
-        from_data: it follows from the data that was read.
+        type: the type that pydantic checks in strict mode; None: anything.
+        required: a composed config must have the key.
+        typed: how its value is typed; None: in Hydra's grammar.
+        must_exist: the value is a file that must exist.
+        starts: a file that a training starts from; a saved run's config is loaded without it.
+        resume: why resume= may change the key; FIXED: it may not; None: with force=true only.
+        own: specific to one run or machine, so runs are not compared by it.
+        here: specific to this machine, so never taken from a saved config.
+        reads: a place that is only read, so a saved config may name any place.
+        parts: a section whose parts are built, and which may write files or send logs.
+        group: the group of conf/ that can replace the section for a trained run.
+        view: how images are read, not which; kept if a trained run gets other data.
+        division: how missing splits are taken from the training images.
+        from_data: computed from the data when they are read.
     """
 
     type: Any = None
@@ -70,7 +70,7 @@ class Key(NamedTuple):
     from_data: bool | None = None
 
 
-FOLDER = Key(typed=Typed.PATH, resume="where this machine keeps things", own=True, here=True)
+FOLDER = Key(typed=Typed.PATH, resume="a folder of this machine", own=True, here=True)
 INPUT = Key(typed=Typed.PATH_FROM_HERE, own=True, reads=True)
 START = Key(str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, starts=True, resume=FIXED, reads=True)
 WEIGHTS = Key(typed=Typed.PATH_OR_NAME, starts=True, reads=True)
@@ -81,15 +81,15 @@ FACT = Key(resume=FIXED, from_data=True)
 COUNT = Key(from_data=True)
 LENGTH = Key(own=True, from_data=True)
 SAME_IMAGES = "the images are compared by their fingerprint"
-WRITES = "where something is written"
-LASTS = "how long it runs; the log says where the schedule follows"
-LOOKS_ON = "it observes the training"
-SKIPS = "a run with skip from its start would be the same up to here"
-MACHINE = "the machine at hand; the log says what is no longer bit for bit the same"
+WRITES = "a place to write to"
+LASTS = "the run's length; the log states what changes in the schedule"
+LOOKS_ON = "observes the training only"
+SKIPS = "makes no difference until the first error"
+MACHINE = "the machine; the log states whether results stay bit for bit the same"
 
 KEYS = {  # `*` stands for any part of a key
     # the run
-    "task_name": Key(Text, typed=Typed.TEXT, resume="a name"),
+    "task_name": Key(Text, typed=Typed.TEXT, resume="only a name"),
     "seed": Key(Annotated[int, Ge(0), Lt(2**32)], required=True),
     "mode": Key(Literal["min", "max"] | None),
     "on_nan": Key(Literal["stop", "skip"], resume=SKIPS),
@@ -103,11 +103,11 @@ KEYS = {  # `*` stands for any part of a key
     "force": OWN,
     "forced": OWN,
     "started_from": OWN,
-    "run_dir": Key(resume="where the run lies", own=True),
+    "run_dir": Key(resume="the run's folder", own=True),
     "output_dir": OWN,
     "runs_dir": FOLDER,
     "data_dir": FOLDER,
-    "project_dir": Key(resume="where the code lies", own=True, here=True),
+    "project_dir": Key(resume="the code's folder", own=True, here=True),
     # evaluating and predicting
     "split": Key(Literal["train", "val", "test", "all"]),
     "source": INPUT,
@@ -121,7 +121,7 @@ KEYS = {  # `*` stands for any part of a key
     "quality": Key(Annotated[int, Ge(1), Le(100)] | None),
     "num_workers": Key(NonNegative),
     "verify": Key(bool),
-    # what is known once the data has been read
+    # set when the data are read
     "task": FACT,
     "num_classes": FACT,
     "class_names": FACT,
@@ -169,7 +169,7 @@ KEYS = {  # `*` stands for any part of a key
     "data.image_size": Key(Positive, view=True),
     "data.background": Key(Color, view=True),
     "data.batch_size": Key(Positive, view=True),
-    "data.num_workers": Key(NonNegative, resume="an image's randomness is its own, whoever reads it", view=True),
+    "data.num_workers": Key(NonNegative, resume="an image's randomness doesn't depend on the worker", view=True),
     "data.on_error": Key(Literal["raise", "skip"], resume=SKIPS, view=True),
     "data.decode": Key(Literal["cpu", "cuda"], view=True),
     "data.resident": Key(bool, view=True),
@@ -202,9 +202,9 @@ KEYS = {  # `*` stands for any part of a key
     "trainer.limit_val_batches": Key(Limit),
     "trainer.limit_test_batches": Key(Limit),
     "trainer.default_root_dir": Key(typed=Typed.PATH, resume=WRITES),
-    "trainer.log_every_n_steps": Key(NonNegative, resume="what is logged when"),
+    "trainer.log_every_n_steps": Key(NonNegative, resume="how often is logged"),
     "trainer.profiler": Key(resume=LOOKS_ON),
-    "trainer.detect_anomaly": Key(resume="it observes the training, and stops at an error"),
+    "trainer.detect_anomaly": Key(resume="observes the training and stops at an error"),
     "trainer.enable_progress_bar": Key(resume=LOOKS_ON),
     "trainer.enable_model_summary": Key(resume=LOOKS_ON),
     # callbacks and loggers
@@ -218,7 +218,7 @@ KEYS = {  # `*` stands for any part of a key
     "callbacks.epoch_log": Key(resume=LOOKS_ON),
     "callbacks.*.folder": Key(resume=WRITES),
     "callbacks.*.dirpath": Key(typed=Typed.PATH, resume=WRITES),
-    "logger": SECTION._replace(group="logger", resume="what is logged where", own=True),
+    "logger": SECTION._replace(group="logger", resume="where logs go", own=True),
     **{f"logger.*.{name}": NAME for name in ("name", "project", "group", "experiment_name")},
     # folders, wherever they are named
     "hydra.run.dir": Key(typed=Typed.PATH),
@@ -233,27 +233,27 @@ PATTERNS = {key: row for key, row in KEYS.items() if "*" in key}
 
 @functools.cache
 def row(key: str) -> Key:
-    """The row of exactly this key; an empty one where the table has none."""
+    """Return the row of exactly this key; an empty row if the table has none."""
     return KEYS.get(key) or next((found for pattern, found in PATTERNS.items() if fnmatchcase(key, pattern)), Key())
 
 
 @functools.cache
 def rule(key: str, column: str) -> Any:
-    """What a column says of a key, or of the nearest section that it lies in; None: nothing."""
+    """Return a column's value for a key, or for the nearest section above it; None if there is none."""
     parts = key.split(".")
     rows = (row(".".join(parts[:n])) for n in range(len(parts), 0, -1))
     return next((value for found in rows if (value := getattr(found, column)) is not None), None)
 
 
 def names(column: str) -> list[str]:
-    """The keys of the table whose own row has something in this column, patterns aside."""
+    """Return the keys whose row has a value in this column, without patterns."""
     return [key for key, found in KEYS.items() if getattr(found, column) and key not in PATTERNS]
 
 
 def dotted(node: Any, place: str = "", into_lists: bool = False) -> Iterator[tuple[str, Any]]:
-    """(dotted key, value) of everything in plain containers that is no mapping, and of empty mappings.
+    """Yield (dotted key, value) of all leaves of plain containers; empty mappings and lists are leaves.
 
-    `into_lists` goes through lists too: `a.0.b`.
+    With `into_lists`, elements of lists are leaves too (`a.0.b`); without it, a list is one leaf.
     """
     items: Any = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     if node and (isinstance(node, dict) or (into_lists and isinstance(node, list))):

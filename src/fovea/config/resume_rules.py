@@ -1,6 +1,6 @@
-"""Compares a run's config with the one composed now: what resume= may change, and what a repetition does otherwise.
+"""Compares a saved run's config with the one composed now, for resume=, rerun= and evaluations.
 
-The rules are in the table of keys.py: `resume` says why a key may change, or that it is fixed.
+The column `resume` of the table in keys.py decides which keys resume= may change.
 """
 
 import os
@@ -19,11 +19,11 @@ from fovea.config.secrets import HIDDEN
 from fovea.runs.results_file import results_of
 
 UNSET = "not set"
-MOST = 3  # differences that are listed
+MOST = 3  # differences that a message lists
 
 
-def as_they_were(folder: Path, typed: Sequence[Override], overrides: Iterable[Override]) -> list[Override]:
-    """Which of the typed groups can't be chosen anew, but bring what the run in `folder` has: they are accepted."""
+def unchanged_groups(folder: Path, typed: Sequence[Override], overrides: Iterable[Override]) -> list[Override]:
+    """Return the typed groups that resume= can't replace but that equal the run's own, so that they are accepted."""
     places = {o.key_or_group: "data.sampler" if o.key_or_group == "sampler" else o.key_or_group for o in typed}
     fixed = [o for o in typed if o.key_or_group not in groups()]
     if not fixed:
@@ -36,47 +36,51 @@ def as_they_were(folder: Path, typed: Sequence[Override], overrides: Iterable[Ov
     return [o for o in fixed if values[o.key_or_group] == _value(now, places[o.key_or_group]) is not None]
 
 
-def forced(folder: Path, base: dict[str, Any], overrides: Sequence[Override], force: bool) -> list[str]:
-    """What differs from the run's and may not change freely, "<key>: <value> then, <value> now" each.
+def forced_changes(folder: Path, base: dict[str, Any], overrides: Sequence[Override], force: bool) -> list[str]:
+    """Return the changes that need force=true, as "<key>: <value> then, <value> now".
 
     Args:
-        base: the config of the run in `folder`, with the groups that were chosen in the place of its own.
-        overrides: all that were typed.
+        folder: the run's.
+        base: the run's config, with the typed groups in it.
+        overrides: all overrides that were typed.
+        force: allows such changes.
 
     Raises:
-        ValueError: the value of a fixed key was typed; or there is such a difference, and `force` is not set.
+        ValueError: a fixed key was typed with another value; or there is such a change and `force` is not set.
     """
     typed = [o.key_or_group for o in overrides]
     then, now = DictConfig(load("", folder, from_its_start=True)), _with_values(base, overrides)
     found = {place: text for place, text in _differences(then, now) if not _is_free(place)}
-    for place in (o.key_or_group for o in overrides if _is_no_value(o) and not _is_free(o.key_or_group)):
+    for place in (o.key_or_group for o in overrides if _has_no_value(o) and not _is_free(o.key_or_group)):
         found.setdefault(place, f"{place}: {_short(_value(then, place))} then")
-    own = {place: text for place, text in found.items() if any(_touch(place, key) for key in typed)}
-    anew = f"To begin a new run from its weights: weights={folder}/checkpoints/last.ckpt"
-    for place, text in own.items():
+    of_typed = {place: text for place, text in found.items() if any(_touch(place, key) for key in typed)}
+    new_run = f"To begin a new run from its weights: weights={folder}/checkpoints/last.ckpt"
+    for place, text in of_typed.items():
         if rule(place, "resume") == FIXED:
-            raise ValueError(f"{place} can't be changed by resume=, it is what the run began with ({text})\n{anew}")
-    # What follows in a fixed key from another value comes with the checkpoint; `other_schedule` reports the schedule's.
-    texts = [text for place, text in (own | found).items() if rule(place, "resume") != FIXED]
+            raise ValueError(
+                f"{place} can't be changed by resume=, as the checkpoint depends on it ({text})\n{new_run}"
+            )
+    # A fixed key that only follows from a changed key keeps its state in the checkpoint. `changed_schedule` logs it.
+    texts = [text for place, text in (of_typed | found).items() if rule(place, "resume") != FIXED]
     if texts and not force:
         more = [f"and {len(texts) - MOST} more"] if len(texts) > MOST else []
         lines = [
-            "resume= would change what the run's weights and figures follow from:",
+            "resume= would change values that the run's weights and figures depend on:",
             *(texts[:MOST] + more),
             "force=true changes it from here on; the run will then not be reproducible from one command",
-            anew,
+            new_run,
         ]
         raise ValueError("\n".join(lines))
     return texts
 
 
 def _differences(then: DictConfig, now: DictConfig) -> Iterator[tuple[str, str]]:
-    """(dotted path, "<path>: <value> then, <value> now") of every value that differs, secrets masked."""
+    """Yield (dotted key, "<key>: <value> then, <value> now") of every value that differs, secrets masked."""
     before, after = ({key: value for key, value in dotted(plain(cfg)) if value != {}} for cfg in (then, now))
     for key in before | after:
-        was, is_now = before.get(key, UNSET), after.get(key, UNSET)
-        if was != is_now and not rule(key, "own"):
-            yield key, f"{key}: {_short(was)} then, {_short(is_now)} now"
+        old, new = before.get(key, UNSET), after.get(key, UNSET)
+        if old != new and not rule(key, "own"):
+            yield key, f"{key}: {_short(old)} then, {_short(new)} now"
 
 
 def _touch(key: str, other: str) -> bool:
@@ -87,17 +91,17 @@ def _is_free(place: str) -> bool:
     return rule(place, "resume") not in (None, FIXED)
 
 
-def other_schedule(cfg: DictConfig, folder: Path) -> list[str]:
-    """What the schedule has otherwise than when the run in `folder` last started, as it follows from the run's end."""
+def changed_schedule(cfg: DictConfig, folder: Path) -> list[str]:
+    """Return the schedule's values that differ from the last start of the run, because its length was changed."""
     then = DictConfig(load("", folder))
     return [text for place, text in _differences(then, cfg) if _lies_in(place, ["scheduler"])]
 
 
 def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictConfig:
-    """The config with the values that were typed; groups are in it already, and Hydra's own are none of it."""
+    """Set the values that were typed; groups are in the config already, and Hydra's own keys are not part of it."""
     now = OmegaConf.create(base)
     for o in overrides:
-        if not (_is_no_value(o) or o.key_or_group.startswith("hydra") or (CONF / o.key_or_group).is_dir()):
+        if not (_has_no_value(o) or o.key_or_group.startswith("hydra") or (CONF / o.key_or_group).is_dir()):
             OmegaConf.update(now, o.key_or_group, o.value(), force_add=True)
     for key in names("starts"):
         if row(key).must_exist and now.get(key):
@@ -105,7 +109,7 @@ def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictCon
     return now
 
 
-def _is_no_value(o: Override) -> bool:
+def _has_no_value(o: Override) -> bool:
     return o.is_sweep_override() or o.is_delete()
 
 
@@ -123,81 +127,81 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else "..."
 
 
-def refuse_unfinished(said: str, folder: Path) -> None:
-    """Raises ValueError where there is nothing yet to compare a repetition with."""
+def refuse_unfinished(typed: str, folder: Path) -> None:
+    """Raise ValueError if the run is not finished, so that a rerun can't be compared with it."""
     file = folder / "results.json"
     status = results_of(folder)["status"] if file.is_file() else "missing"
     if status != "finished":
         raise ValueError(
-            f"{said}: a repetition is compared with a finished run, and {file} says {status}\n"
-            f"Finish that one first: resume={folder}"
+            f"{typed}: a rerun is compared with a finished run, but the status in {file} is {status}\n"
+            f"Finish the run first: resume={folder}"
             if file.is_file()
-            else f"{said}: there is no {file} to compare a repetition with"
+            else f"{typed}: there is no {file} to compare a rerun with: name the folder of a finished run"
         )
 
 
-def other_values(cfg: DictConfig, folder: Path) -> list[str]:
-    """What the config has otherwise than the run's in `folder`, "<key>: <value> then, <value> now" each."""
+def changed_values(cfg: DictConfig, folder: Path) -> list[str]:
+    """Return the differences to the config of the run in `folder`, as "<key>: <value> then, <value> now"."""
     then = DictConfig(load("", folder, from_its_start=True))
-    for key in {*names("own")} & {*cfg}:  # other values refer to these
+    for key in {*names("own")} & {*cfg}:  # references to these must not count as differences
         then[key] = cfg[key]
     return [text for _, text in _differences(then, cfg)]
 
 
 def same_source(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the data are read from where the run in `folder` read its own."""
+    """Whether the data are read from the same place, with the same options, as for the run in `folder`."""
     then, now = _value(DictConfig(load("", folder)), "data"), _value(cfg, "data")
     return all(then.get(key) == now.get(key) for key in then.keys() | now.keys() if not rule(f"data.{key}", "view"))
 
 
 def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
-    """Set how the data that is evaluated is divided, except for what was typed in `words`.
+    """Set the keys of `division`, except those typed in `words`, before data are evaluated.
 
-    The data of the run in `folder` are divided as for its training; other data are not divided.
+    If the data are those of the run in `folder`, they are divided as for its training; other data are not divided.
     """
     typed = {o.key_or_group for o in OverridesParser.create().parse_overrides(list(words))}
-    then, own = division_of(folder), same_place(cfg, folder)
+    then, is_same = division_of(folder), same_place(cfg, folder)
     for key in division():
         if key in cfg.data and f"data.{key}" not in typed:
-            cfg.data[key] = then.get(key, cfg.data[key]) if own else type(cfg.data[key])(0)
+            cfg.data[key] = then.get(key, cfg.data[key]) if is_same else type(cfg.data[key])(0)
 
 
 def division() -> list[str]:
-    """The keys of `data` that say how splits which a dataset lacks are taken from its training images."""
+    """Return the keys of `data` that set how missing splits are taken from the training images."""
     return [key.removeprefix("data.") for key in names("division")]
 
 
 def division_of(folder: Path) -> dict[str, Any]:
-    """Those keys as the data of the run in `folder` had them."""
+    """Return the values of these keys in the config of the run in `folder`."""
     data = _value(DictConfig(load("", folder)), "data")
     return {key: data[key] for key in division() if key in data}
 
 
 def same_place(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the data are in the place where the run in `folder` had its own, however they are divided and viewed.
+    """Whether the data are the same files as the run's in `folder`, even if they are divided or viewed differently.
 
-    Keys that only one of the configs has are not compared: options come and go between versions.
+    Keys that only one of the configs has are not compared, as options change between versions.
     """
     then, now = (dict(dotted(_value(c, "data"), "data")) for c in (DictConfig(load("", folder)), cfg))
     keys = [key for key in then.keys() & now.keys() if not (rule(key, "view") or rule(key, "division"))]
-    return all(_real(key, then[key]) == _real(key, now[key]) for key in keys if key != "data.read.cache")
+    return all(_real_path(key, then[key]) == _real_path(key, now[key]) for key in keys if key != "data.read.cache")
 
 
-def _real(key: str, value: Any) -> Any:
-    """A path with its links followed."""
+def _real_path(key: str, value: Any) -> Any:
+    """Follow the links in a value that is a path; other values stay as they are."""
     is_path = key in ("data.root", "data.store") and isinstance(value, str) and "://" not in value
     return os.path.realpath(os.path.expanduser(value)) if is_path else value
 
 
-def refuse_hidden(cfg: DictConfig) -> None:
-    """Raises ValueError where a value was a secret, which no run folder keeps."""
-    for key in hidden(OmegaConf.to_container(cfg, resolve=True)):
+def refuse_masked_values(cfg: DictConfig) -> None:
+    """Raise ValueError if a value was a secret, which the run's config does not keep."""
+    for key in masked_keys(OmegaConf.to_container(cfg, resolve=True)):
         raise ValueError(
-            f"{key} held a secret, and the run's config.yaml doesn't keep those: type {key}=<value> again,\n"
-            "or name a variable of .env in conf/, as in ${oc.env:A_TOKEN}: that stays as it is"
+            f"{key} held a secret, which the run's config.yaml does not keep: type {key}=<value> again,\n"
+            "or let conf/ refer to a variable of .env, as in ${oc.env:A_TOKEN}: references are kept"
         )
 
 
-def hidden(content: Any) -> list[str]:
-    """The dotted keys whose values were masked."""
+def masked_keys(content: Any) -> list[str]:
+    """Return the dotted keys whose values were masked."""
     return [key for key, value in dotted(content) if HIDDEN in str(value)]

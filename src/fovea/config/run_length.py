@@ -1,4 +1,4 @@
-"""How long a run is, in epochs and in optimizer steps, and what a schedule may follow of that."""
+"""Computes a run's length in epochs and optimizer steps, and checks how schedules refer to it."""
 
 import math
 import re
@@ -9,13 +9,13 @@ from omegaconf import DictConfig, OmegaConf
 
 from fovea.config.resolvers import CONF
 
-LIGHTNINGS_EPOCHS = 1000  # where no limit is set
+LIGHTNINGS_EPOCHS = 1000  # Lightning's default if no limit is set
 UNITS = {"total_steps": "step", "trainer.max_epochs": "epoch", "trainer.max_steps": "step"}  # what a key counts
 REFERENCE = re.compile(r"\$\{\s*(schedule_length|total_steps|trainer\.max_epochs|trainer\.max_steps)\s*\}")
 
 
 class RunLength(NamedTuple):
-    """`epochs` and `steps` are None where the run has no end."""
+    """`epochs` and `steps` are None if the run has no end."""
 
     epochs: int | None
     steps: int | None
@@ -23,10 +23,11 @@ class RunLength(NamedTuple):
 
 
 def run_length(cfg: DictConfig, batches: int) -> RunLength:
-    """The run's length as Lightning's Trainer counts, at least 1 of each.
+    """Return the run's length as Lightning's Trainer counts it; each number is at least 1.
 
     Args:
-        batches: of an epoch, over all devices, without the trainer's limits.
+        cfg: the config.
+        batches: batches of an epoch, over all devices, without the trainer's limits.
     """
     per_epoch = max(1, math.ceil(_limited(batches, cfg.trainer) / cfg.trainer.accumulate_grad_batches))
     epochs, steps = limits(cfg)
@@ -37,7 +38,7 @@ def run_length(cfg: DictConfig, batches: int) -> RunLength:
 
 
 def _limited(batches: int, trainer: Any) -> int:
-    """Batches of an epoch, as Lightning limits them: a whole number is so many, a fraction that part."""
+    """Apply the trainer's limits to the batches of an epoch: an integer is a number of batches, a float a share."""
     limit = trainer.overfit_batches or int(trainer.fast_dev_run) or trainer.limit_train_batches
     if limit is None:
         return batches
@@ -45,7 +46,7 @@ def _limited(batches: int, trainer: Any) -> int:
 
 
 def limits(cfg: DictConfig) -> tuple[int | None, int | None]:
-    """The limits in epochs and in optimizer steps; None is no limit. How far max_time leads is not known before."""
+    """Return the limits in epochs and in optimizer steps; None is no limit. max_time can't be converted to either."""
     trainer = cfg.trainer
     if trainer.fast_dev_run:
         return 1, int(trainer.fast_dev_run)
@@ -67,33 +68,33 @@ def fill_in(cfg: DictConfig, batches: int) -> RunLength:
 
 
 def check_schedule(cfg: DictConfig) -> None:
-    """Look at what the schedule refers to, before the data is read.
+    """Check the schedule's references to the run's length, before the data is read.
 
     Raises:
-        ValueError: it follows the length of a run that has no end, or a key that counts another unit than it.
+        ValueError: the run has no end, or a key counts another unit than the schedule's interval.
     """
     interval, (epochs, steps) = cfg.scheduler.interval, limits(cfg)
     for place, text, key in _references(OmegaConf.to_container(cfg.scheduler), "scheduler"):
         counted = UNITS.get(key, interval)
         if counted != interval:
             raise ValueError(
-                f"{place}={text} is a number of {counted}s, and scheduler.interval={interval}\n"
-                "Refer to ${schedule_length}, which is the run's length in the schedule's own unit"
+                f"{place}={text} is a number of {counted}s, but scheduler.interval={interval}\n"
+                "Refer to ${schedule_length}, the run's length in the schedule's own unit"
             )
         of_trainer = {"trainer.max_epochs": epochs, "trainer.max_steps": steps}
         if epochs is None and steps is None:
             limit = f"trainer.max_epochs={cfg.trainer.max_epochs} trainer.max_steps={cfg.trainer.max_steps}".lower()
             raise ValueError(
-                f"scheduler ({_name(cfg)}): {place} follows the run's length, and the run has no end: {limit}\n"
-                "Set trainer.max_epochs= or trainer.max_steps=, or take a schedule that needs no end:\n"
+                f"scheduler ({_name(cfg)}): {place} follows the run's length, but the run has no end: {limit}\n"
+                "Set trainer.max_epochs= or trainer.max_steps=, or choose a schedule that needs no end:\n"
                 f"scheduler={'|'.join(without_end())}"
             )
         if of_trainer.get(key, 0) is None:
-            raise ValueError(f"{place}={text}, and {key} is no limit of this run: refer to ${{schedule_length}}")
+            raise ValueError(f"{place}={text}, but {key} is not set for this run: refer to ${{schedule_length}}")
 
 
 def _references(node: Any, place: str) -> Iterator[tuple[str, str, str]]:
-    """(dotted path, expression, key) of every reference to the run's length."""
+    """Yield (dotted key, expression, referenced key) of every reference to the run's length."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     for key, value in items:
         yield from _references(value, f"{place}.{key}")
@@ -106,5 +107,5 @@ def _name(cfg: DictConfig) -> str:
 
 
 def without_end() -> list[str]:
-    """The yamls of conf/scheduler that don't refer to the run's length."""
+    """Return the names of the yamls of conf/scheduler that don't refer to the run's length."""
     return [f.stem for f in sorted((CONF / "scheduler").glob("*.yaml")) if not REFERENCE.search(f.read_text("utf-8"))]

@@ -1,7 +1,7 @@
-"""A run's config as files: written when the run begins, and loaded again to resume, evaluate or predict.
+"""Saves a run's config when the run begins, and loads it again to resume, evaluate or predict.
 
-config.yaml has the config with its references to other keys and to the environment, so that an override of a loaded
-config moves what follows from it, and each machine has its own folders. resolved.yaml has the values, for reading.
+config.yaml keeps references to other keys and to the environment, so that an override of a loaded config changes all
+keys that refer to it, and each machine uses its own folders. resolved.yaml has the resolved values, for people to read.
 """
 
 import functools
@@ -24,19 +24,19 @@ from fovea.config.resolvers import CONF
 from fovea.config.secrets import masked, secrets_in
 from fovea.files import write_safely
 
-OF_THIS_COMMAND = re.compile(r"\$\{(hydra|now|stamp|python_version)\b")  # resolvers whose values a later one has not
+OF_THIS_COMMAND = re.compile(r"\$\{(hydra|now|stamp|python_version)\b")  # resolvers that a later command can't repeat
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The config as resolved plain containers, secrets masked."""
+    """Return the config as resolved plain containers, secrets masked."""
     return _masked(OmegaConf.to_container(cfg, resolve=True), cfg)
 
 
 def to_save(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain containers with its references, secrets masked.
+    """Return the config as plain containers with its references, secrets masked.
 
-    Resolved are the network, because trained weights don't change with the data that they are used on, and what only
+    Two kinds of values are resolved: the network's, because trained weights fit no other network, and those that only
     this command knows, such as the time.
     """
     raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
@@ -64,18 +64,23 @@ def save(cfg: DictConfig, folder: Path) -> None:
         write_safely(folder / name, text)
 
 
-def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any]:
-    """A run's config, unresolved, for its folder as it is called now and for this machine's own folders.
+def load(typed: str, folder: Path, from_its_start: bool = False) -> dict[str, Any]:
+    """Load a run's config, unresolved, with the folder's current path and this machine's own folders.
 
-    What the run started from (the table's column `starts`) moves to `started_from`, because its checkpoints have the
-    weights; with `from_its_start` it is put where the run had it.
+    Files that the run started from (the table's column `starts`) move to `started_from`, because its checkpoints have
+    the weights. With `from_its_start` they stay in their keys, so that the run can be repeated.
+
+    Args:
+        typed: the override that named the folder, for the error message.
+        folder: the run's.
+        from_its_start: the config is for a run from the beginning.
 
     Raises:
-        ValueError: `said`, what the user typed, names no run folder; or the file is damaged.
+        ValueError: there is no run in the folder, or the file is damaged.
     """
     file = folder / "config.yaml"
     if not file.is_file():
-        raise ValueError(f"{said}: no run folder, for there is no {file}")
+        raise ValueError(f"{typed}: no run folder, because {file} does not exist")
     own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
     assert isinstance(own, dict)
     content = untrusted.read(file) | {key: own[key] for key in names("here")} | {"run_dir": str(folder.resolve())}
@@ -94,24 +99,24 @@ def load(said: str, folder: Path, from_its_start: bool = False) -> dict[str, Any
 
 
 def forget_limits(base: dict[str, Any]) -> None:
-    """Remove what kept a training short, or chose its images: an evaluation neither follows it nor asks for it."""
+    """Remove the limits and the sampler of a training, which an evaluation must not use."""
     unlimited = {"fast_dev_run": False, "limit_test_batches": None, "limit_predict_batches": None}
     base["trainer"] |= {key: value for key, value in unlimited.items() if key in base["trainer"]}
     base["data"].pop("sampler", None)
 
 
 def with_groups(base: dict[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
-    """The config with the sections that group choices such as `data=folder` bring, as train.yaml would have them.
+    """Replace the sections of the typed groups, such as `data=folder`, by those that train.yaml would compose.
 
-    Other data are still viewed as the run viewed its own (the table's column `view`): at its image size, in its
-    batches. Of another trainer, what differs from the default one is taken.
+    New data keep the run's values in the table's column `view`, such as image and batch size. Of a new trainer, only
+    the values that differ from the default trainer's are taken.
 
     Raises:
         ValueError: the group can't be replaced in a run that has been trained.
     """
-    strange = [o.key_or_group for o in overrides if o.key_or_group not in groups()]
-    if strange:
-        raise ValueError(f"{strange[0]}= can't be chosen for a trained run; these can: {', '.join(groups())}")
+    fixed = [o.key_or_group for o in overrides if o.key_or_group not in groups()]
+    if fixed:
+        raise ValueError(f"{fixed[0]}= can't be chosen for a trained run; these can: {', '.join(groups())}")
     if not overrides:
         return base
     chosen = composed(*(o.input_line or "" for o in overrides))
@@ -121,32 +126,32 @@ def with_groups(base: dict[str, Any], overrides: Sequence[Override]) -> dict[str
         sections["data"] = sections["data"] | {key: base["data"][key] for key in view if key in base["data"]}
     if "trainer" in sections:
         default = composed()["trainer"]
-        news = {key: value for key, value in sections["trainer"].items() if value != default.get(key)}
-        sections["trainer"] = base["trainer"] | news
+        changed = {key: value for key, value in sections["trainer"].items() if value != default.get(key)}
+        sections["trainer"] = base["trainer"] | changed
     return base | sections
 
 
 @functools.cache
 def groups() -> dict[str, list[str]]:
-    """The groups of conf/ that can be chosen for a trained run, and the sections that each brings."""
-    brought: dict[str, list[str]] = {}
+    """Return the groups of conf/ that can be chosen for a trained run, with the sections that each of them sets."""
+    sections: dict[str, list[str]] = {}
     for key, row in KEYS.items():
         if row.group:
-            brought.setdefault(row.group, []).append(key)
-    return brought
+            sections.setdefault(row.group, []).append(key)
+    return sections
 
 
 def typed_keys(overrides: Sequence[Override]) -> frozenset[str]:
-    """Dotted keys whose values were typed. A mapping is merged into the one that is there, so its own keys count."""
+    """Return the dotted keys whose values were typed; of a typed mapping its keys, as it is merged into the config."""
     values = (o for o in overrides if not (CONF / o.key_or_group).is_dir())
     return frozenset(key for o in values for key, value in dotted(o.value(), o.key_or_group) if value != {})
 
 
 @functools.cache
 def composed(*overrides: str) -> dict[str, Any]:
-    """train.yaml with these, nothing of it resolved; the same containers each time, not to be changed."""
-    begun = GlobalHydra.instance().is_initialized()  # for conf/ too
-    with nullcontext() if begun else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+    """Compose train.yaml with these overrides, unresolved. The result is cached, so it must not be changed."""
+    initialized = GlobalHydra.instance().is_initialized()  # always for conf/
+    with nullcontext() if initialized else hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_container(hydra.compose("train", list(overrides)))
     assert isinstance(config, dict)
     return {str(key): value for key, value in config.items()}

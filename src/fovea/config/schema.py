@@ -1,4 +1,4 @@
-"""Checks the types and ranges of a config's keys (keys.py has them), and the name of the monitor."""
+"""Checks a config's values against the types and ranges in keys.py, and the name of the monitor."""
 
 import difflib
 import functools
@@ -9,16 +9,15 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fovea.config.keys import KEYS, names
 
-MOST = 3  # errors that are named
-NOTHING = object()
+MOST = 3  # errors that a message lists
 
 
 def check_types(config: dict[str, Any], complete: bool = True) -> None:
-    """Raises ValueError naming up to three keys whose value has a wrong type or range, or that are missing.
+    """Raise ValueError for up to three keys that have a value of wrong type or range, or are missing.
 
     Args:
         config: plain containers.
-        complete: whether a key may be called missing.
+        complete: required keys that are missing are errors.
     """
     lines = [line for key in names("type") for line in _errors(config, key, complete)][:MOST]
     if lines:
@@ -26,13 +25,13 @@ def check_types(config: dict[str, Any], complete: bool = True) -> None:
 
 
 def _errors(config: dict[str, Any], key: str, complete: bool) -> Iterator[str]:
-    """One line at most: of a union's branches each complains, and the first one is told."""
+    """Yield at most one line. For a union pydantic reports an error of each branch; only the first one is used."""
     *sections, last = key.split(".")
     node: Any = config
     for section in sections:
         node = node.get(section) if isinstance(node, dict) else None
     if not isinstance(node, dict):
-        return  # the section's own row says so
+        return  # the row of the section reports it
     if last not in node:
         if KEYS[key].required and complete:
             yield f"{key} is missing"
@@ -46,7 +45,7 @@ def _errors(config: dict[str, Any], key: str, complete: bool) -> Iterator[str]:
 
 
 def _is_key(part: int | str) -> bool:
-    """pydantic puts a union's branch ("constrained-int", "dict[...]") into the location, which is no key of ours."""
+    """Whether a part of pydantic's location is a config key, not a union's branch ("constrained-int", "dict[...]")."""
     return isinstance(part, int) or (part.isidentifier() and part not in ("int", "float", "str"))
 
 
@@ -56,9 +55,9 @@ def _validator(key: str) -> TypeAdapter[Any]:
 
 
 def check_monitor(monitor: str, metrics: Iterable[str], averaged: bool) -> None:
-    """Raises ValueError where `monitor` is not `train/` or `val/` and one of the metrics' names.
+    """Raise ValueError if `monitor` is not `train/<name>` or `val/<name>` of one of the metrics.
 
-    With `averaged` weights there are `val/ema_<name>` too.
+    With `averaged` weights, `val/ema_<name>` is allowed too.
     """
     splits = ("val/", "train/", "val/ema_") if averaged else ("val/", "train/")
     metrics = list(metrics)
@@ -67,5 +66,5 @@ def check_monitor(monitor: str, metrics: Iterable[str], averaged: bool) -> None:
         raise ValueError(f"monitor={monitor} is not logged without averaged weights: callbacks=[default,ema]")
     if monitor not in names:
         near = difflib.get_close_matches(monitor, names, n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"monitor={monitor} is not logged: {meant}There are {', '.join(names)}")
+        suggestion = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"monitor={monitor} is not logged: {suggestion}There are {', '.join(names)}")

@@ -1,4 +1,4 @@
-"""Passwords and keys: told by the name of what holds them, and kept out of every file of a run."""
+"""Finds passwords and keys by the names of the variables that hold them, and masks them in all files of a run."""
 
 import logging
 import os
@@ -17,7 +17,7 @@ WORDS = r"api[_-]?key|access[_-]?key|private[_-]?key|token|secret|passw|credenti
 SECRET = re.compile(WORDS, re.IGNORECASE)
 HIDDEN = "***"
 REFERENCE = re.compile(r"\$\{.*\}", re.DOTALL)
-SHORTEST = 6  # characters of a value that is looked for everywhere; shorter ones would hide common words
+SHORTEST = 6  # characters; shorter values are not masked in other texts, as they may be common words
 
 URL = re.compile(r"(\w+://)(?:([^/@\s:'\"]+):)?[^/@\s:'\"]+@")  # scheme://user:password@host, scheme://token@host
 QUOTED = r'[fbruFBRU]*(?:"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\')'
@@ -30,27 +30,28 @@ BLOCK = re.compile(rf"(?:{WORDS})[\w.\-]*[\"']?\s*[:=]\s*(?:[|>][-+]?|\(|\\|\"\"
 
 
 def secret_values() -> list[str]:
-    """What the environment, .env and the command line hold under the names of secrets; the longest first.
+    """Return the values of variables with secret names in the environment, .env and the command line; longest first.
 
-    Line by line, of SHORTEST characters or more. What is there as a file is where a secret lies, and none itself.
+    Values are split into lines; lines shorter than SHORTEST are left out. Existing paths are left out too: they locate
+    a secret.
     """
-    known = [value for name, value in [*os.environ.items(), *_of_dotenv(PROJECT / ".env")] if SECRET.search(name)]
-    known += [found["value"].strip("'\"{}, ") for word in sys.argv for found in IN_TEXT.finditer(word)]
-    lines = {line.strip() for value in known for line in value.splitlines()}
+    values = [value for name, value in [*os.environ.items(), *_of_dotenv(PROJECT / ".env")] if SECRET.search(name)]
+    values += [found["value"].strip("'\"{}, ") for word in sys.argv for found in IN_TEXT.finditer(word)]
+    lines = {line.strip() for value in values for line in value.splitlines()}
     return sorted((x for x in lines if len(x) >= SHORTEST and not os.path.exists(x)), key=len, reverse=True)
 
 
 def without_values(text: str, values: Sequence[str]) -> str:
-    """`text` without these, and without the passwords in its URLs."""
+    """Mask these values in `text`, and the passwords in its URLs."""
     for value in values:
         text = text.replace(value, HIDDEN)
     return URL.sub(lambda url: f"{url[1]}{url[2] + ':' if url[2] else ''}{HIDDEN}@", text)
 
 
 def without_secrets(text: str, values: Sequence[str]) -> str:
-    """The same, and without what stands behind a name such as a secret has: in a command's word, or in a diff.
+    """Mask these values and also what follows a secret name, such as `api_key=`, in a command line or a diff.
 
-    In a diff of Python code only text in quotes is: what else stands there is no secret, but `cls_token = zeros(1)`.
+    In a diff of Python code only quoted texts are masked, because `cls_token = zeros(1)` is not a secret.
     """
     return "\n".join(_lines(without_values(text, values).split("\n")))
 
@@ -69,7 +70,7 @@ def _lines(lines: Sequence[str]) -> Iterator[str]:
 
 
 def secrets_in(content: Any, name: str = "") -> list[str]:
-    """`secret_values`, and the texts in plain containers that stand under the name of a secret."""
+    """Return `secret_values` and the values of keys with secret names in plain containers."""
     return sorted({*secret_values(), *_under_secret_names(content, name)}, key=len, reverse=True)
 
 
@@ -85,9 +86,9 @@ def _under_secret_names(node: Any, name: str) -> Iterator[str]:
 
 
 def masked(node: Any, secrets: Sequence[str], name: str = "") -> Any:
-    """Plain containers without secrets: not under their names, and none of `secrets` within another text.
+    """Return plain containers in which the values of secret names, and `secrets` within other texts, are masked.
 
-    A reference under the name of a secret, such as ${oc.env:WANDB_API_KEY}, stays.
+    A reference such as ${oc.env:WANDB_API_KEY} stays.
     """
     if isinstance(node, dict):
         return {key: masked(value, secrets, str(key)) for key, value in node.items()}
@@ -101,21 +102,21 @@ def masked(node: Any, secrets: Sequence[str], name: str = "") -> Any:
     return HIDDEN if secret and not REFERENCE.fullmatch(node) else without_values(node, secrets)
 
 
-def everywhere(content: object, change: Callable[[str], str]) -> object:
-    """Plain containers with every text in them changed."""
+def map_texts(content: object, change: Callable[[str], str]) -> object:
+    """Return plain containers in which `change` was applied to every text."""
     if isinstance(content, dict):
-        return {key: everywhere(value, change) for key, value in content.items()}
+        return {key: map_texts(value, change) for key, value in content.items()}
     if isinstance(content, list):
-        return [everywhere(value, change) for value in content]
+        return [map_texts(value, change) for value in content]
     return change(content) if isinstance(content, str) else content
 
 
 class Formatter(logging.Formatter):
-    """What the log says, without secrets' values: libraries name them in their errors."""
+    """A log formatter that masks the values of secrets, which libraries may print in their errors."""
 
     def __init__(self, *options: Any, **more: Any) -> None:
         super().__init__(*options, **more)
-        secret_values()  # .env is read before there is a log that reading it could write to
+        secret_values()  # reads .env now, because reading it may log a warning
 
     def format(self, record: logging.LogRecord) -> str:
         return without_values(super().format(record), secret_values())
@@ -123,6 +124,6 @@ class Formatter(logging.Formatter):
 
 @cache
 def _of_dotenv(file: Path) -> tuple[tuple[str, str], ...]:
-    """Read once. A line that can't be read was told when the environment was loaded, and isn't each time again."""
+    """Read .env once, without warnings about bad lines: loading the environment has reported these."""
     logging.getLogger("dotenv").setLevel(logging.ERROR)
     return tuple((name, value) for name, value in dotenv_values(file).items() if value)

@@ -7,17 +7,17 @@ from torch import distributed, nn
 T = TypeVar("T")
 
 
-def gather(mine: T) -> list[T]:
-    """The values of all ranks, by rank; all of them must call this together."""
+def gather(value: T) -> list[T]:
+    """Return each rank's value, in the order of ranks. All ranks must call this at the same point."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return [mine]
-    everyones = [mine] * distributed.get_world_size()
-    distributed.all_gather_object(everyones, mine)
-    return everyones
+        return [value]
+    values = [value] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values
 
 
 def broadcast_buffers(network: nn.Module) -> None:
-    """Overwrite the network's buffers with those of rank 0, which are what a checkpoint holds."""
+    """Overwrite the network's buffers with those of rank 0, which a checkpoint stores."""
     if distributed.is_available() and distributed.is_initialized():
         for buffer in network.buffers():
             distributed.broadcast(buffer, 0)

@@ -1,8 +1,8 @@
-"""The processes of one run (its ranks): an error of one is told once and ends all, and none outlives the others.
+"""Coordinates the ranks of a run: when one fails, stop all of them and print the first error once.
 
-Rank 0 is the process that was typed; Lightning starts the others. A rank that fails leaves a report in the run's
-folder; rank 0 looks for the report that explains its own failure, tells it, and ends what is left. Where another
-launcher starts all of them, torchrun or srun, it ends what is left, and a rank tells its own error.
+Rank 0 is the process that the user started; Lightning starts the others. A rank that fails writes a report into the
+run's folder; rank 0 finds the report that explains its own failure, prints it and kills the remaining ranks. If
+torchrun or srun started all ranks, it stops the remaining ones and each rank prints its own error.
 """
 
 import logging
@@ -28,21 +28,21 @@ from fovea.error_text import OtherRankError
 
 log = logging.getLogger(__name__)
 
-LOOK = 0.3  # seconds between two looks at the other processes
-REPORTS = 10  # seconds that rank 0 waits for the report of what made it fail
-HANGS = 20  # seconds after a rank's death, or report, until rank 0, that hasn't noticed, is ended too
-STARTS = 3  # the same after one that was asked to stop before it listened: rank 0 was too, and may wait for it in vain
-ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
-LEAVE = 30  # seconds that the others have to end after rank 0 has
+POLL_INTERVAL = 0.3  # seconds between two checks of the other processes
+REPORT_TIMEOUT = 10  # seconds that rank 0, after its own failure, waits for a report that explains it
+HANG_TIMEOUT = 20  # seconds after another rank's failure until rank 0, if it still runs, is ended too
+STOP_TIMEOUT = 3  # the same if a stop signal killed a rank before it had a handler, as rank 0 may wait for that rank
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+EXIT_TIMEOUT = 30  # seconds that the other ranks have to end after rank 0
 
 
 @contextmanager
-def together(folder: Path, ended: Callable[..., None] = lambda **values: None) -> Iterator[None]:
-    """One job of however many processes; afterwards their group and its variables are gone, for a sweep's next job.
+def coordinated(folder: Path, ended: Callable[..., None] = lambda **values: None) -> Iterator[None]:
+    """Run one job on all ranks; afterwards the process group and its variables are removed, for a sweep's next job.
 
     Args:
-        folder: of the run, where ranks leave their reports.
-        ended: notes the run's `status`, and an `error`, where rank 0 hangs and can't go on itself.
+        folder: the run's; ranks write their reports into it.
+        ended: writes the run's `status` and `error` if rank 0 hangs and can't do it itself.
 
     Raises:
         OtherRankError: another rank failed first, or was killed.
@@ -50,7 +50,7 @@ def together(folder: Path, ended: Callable[..., None] = lambda **values: None) -
     before = dict(os.environ)
     rank: int = rank_zero_only.rank  # type: ignore[attr-defined]
     try:
-        with _another(folder, rank) if rank else _first(folder, ended):
+        with _other_rank(folder, rank) if rank else _first_rank(folder, ended):
             yield
             _leave_group()
     finally:
@@ -59,43 +59,43 @@ def together(folder: Path, ended: Callable[..., None] = lambda **values: None) -
 
 
 def check_world(world_size: int) -> None:
-    """Raises ValueError where a launcher started more processes than train together: each would train alone."""
+    """Raise ValueError if a launcher started more processes than train together: the rest would train separately."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started > world_size:
         raise ValueError(
-            f"{started} processes were started (WORLD_SIZE) and {world_size} would train together, the others each "
-            f"alone: type trainer.devices=<processes on a node> and, on several nodes, trainer.num_nodes"
+            f"{started} processes were started (WORLD_SIZE), but only {world_size} would train together: "
+            "type trainer.devices=<processes on a node> and, on several nodes, trainer.num_nodes=<nodes>"
         )
 
 
 @contextmanager
-def _another(folder: Path, rank: int) -> Iterator[None]:
-    """Any rank but the first: it leaves a report, and is gone at once, whatever of it may still wait for the others."""
+def _other_rank(folder: Path, rank: int) -> Iterator[None]:
+    """Run a rank other than 0: after an error it writes a report and exits at once, even if its threads still wait."""
     if FIRST in os.environ:
-        threading.Thread(target=_end_with, args=(int(os.environ[FIRST]),), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(int(os.environ[FIRST]),), daemon=True).start()
     try:
         yield
     except BaseException as error:
         report = report_of(error, rank)
         try:
-            report.leave(folder)
+            report.write(folder)
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
         finally:
             os._exit(report.code)
 
 
-def _end_with(first: int) -> None:
-    """A process whose first rank is gone has nobody to work for."""
-    while os.getppid() == first:
-        time.sleep(LOOK)
+def _exit_with_parent(parent: int) -> None:
+    """Exit as soon as rank 0, the parent process, has ended."""
+    while os.getppid() == parent:
+        time.sleep(POLL_INTERVAL)
     os._exit(1)
 
 
 @contextmanager
-def _first(folder: Path, ended: Callable[..., None]) -> Iterator[None]:
-    others = Others(folder, ended)
-    # Lightning's own observer kills this process without a word when another one fails.
+def _first_rank(folder: Path, ended: Callable[..., None]) -> Iterator[None]:
+    others = OtherRanks(folder, ended)
+    # Lightning's own observer would kill this process without a message when another one fails.
     observe = subprocess_script._launch_process_observer
     subprocess_script._launch_process_observer = others.watch
     os.environ[FIRST] = str(os.getpid())
@@ -103,59 +103,61 @@ def _first(folder: Path, ended: Callable[..., None]) -> Iterator[None]:
         yield
         others.wait()
     except BaseException as error:
-        other = others.cause_of(error)
-        if other is None:
+        cause = others.cause_of(error)
+        if cause is None:
             raise
-        raise other from None
+        raise cause from None
     finally:
         subprocess_script._launch_process_observer = observe
         others.end()
         if distributed.is_initialized() and distributed.get_world_size() == 1 + len(others.processes):
-            _leave_group()  # nobody is left in it; a sweep's next job makes its own
+            _leave_group()  # all other ranks have ended; a sweep's next job makes a new group
 
 
-class Others:
-    """What rank 0 knows of the other processes."""
+class OtherRanks:
+    """Rank 0's view of the other ranks: watches them, finds their reports and stops them."""
 
     def __init__(self, folder: Path, ended: Callable[..., None]) -> None:
         self.folder, self.ended = folder, ended
         self.processes: list[subprocess.Popen[Any]] = []
-        self.over = threading.Event()  # rank 0 is through, or is dealing with an error itself
-        self._forget(before=BEGAN)  # not one that a rank of this start has left already
+        self.over = threading.Event()  # set when rank 0 has finished or handles an error itself
+        self._remove_reports(before=BEGAN)  # a rank of this start may have written its report already
 
     def watch(self, child_processes: list[subprocess.Popen[Any]]) -> None:
-        """Called by Lightning once it has started them."""
+        """Watch the processes in a thread. Lightning calls this when it has started them."""
         self.processes = child_processes
         threading.Thread(target=self._watch, daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._gone() and not reports_in(self.folder) and not self.over.wait(LOOK):
+        while not self._failed() and not reports_in(self.folder) and not self.over.wait(POLL_INTERVAL):
             pass
-        if self.over.wait(STARTS if any(-process.returncode in ASKED for process in self._gone()) else HANGS):
+        stopped = any(-process.returncode in STOP_SIGNALS for process in self._failed())
+        if self.over.wait(STOP_TIMEOUT if stopped else HANG_TIMEOUT):
             return
-        error = self._explained() or next((report.error() for report in reports_in(self.folder)), _GONE)
+        error = self._cause() or next((report.error() for report in reports_in(self.folder)), _GONE)
         if isinstance(error, OtherRankError):
             print(error.text, file=sys.stderr, flush=True)
             self.ended(status="failed", error=error.line)
         else:
             self.ended(status="interrupted")
         self._kill()
-        self._forget()
+        self._remove_reports()
         os._exit(error.code if isinstance(error.code, int) else 1)
 
     def cause_of(self, own: BaseException) -> BaseException | None:
-        """The error of another rank that led to rank 0's, or None."""
+        """Return the error of another rank that caused rank 0's error, or None."""
         self.over.set()
-        if not isinstance(own, Exception):  # asked to stop; by torchrun, once it has seen another one fail
-            return None if self.processes else self._explained()
+        if not isinstance(own, Exception):  # stopped by a signal, which torchrun sends after another rank's failure
+            return None if self.processes else self._cause()
         if not is_consequence(own):
             return None
-        end = time.monotonic() + REPORTS
-        while time.monotonic() < end and not self._explained() and (not self.processes or len(self._alive())):
-            time.sleep(LOOK)
-        return self._explained()
+        end = time.monotonic() + REPORT_TIMEOUT
+        while time.monotonic() < end and not self._cause() and (not self.processes or len(self._alive())):
+            time.sleep(POLL_INTERVAL)
+        return self._cause()
 
-    def _explained(self) -> OtherRankError | SystemExit | None:
+    def _cause(self) -> OtherRankError | SystemExit | None:
+        """Return the first reported error that is not a consequence, else that of a rank without a report."""
         reports = reports_in(self.folder)
         cause = next((report for report in reports if not report.consequence), None)
         if cause:
@@ -167,44 +169,44 @@ class Others:
         return None
 
     def wait(self) -> None:
-        """For the others to end, as rank 0 has.
+        """Wait for the other ranks to end after rank 0 has finished.
 
         Raises:
-            OtherRankError: one didn't end well.
+            OtherRankError: a rank failed.
         """
         self.over.set()
-        end = time.monotonic() + LEAVE
+        end = time.monotonic() + EXIT_TIMEOUT
         while self._alive() and time.monotonic() < end:
             time.sleep(0.05)
-        error = self._explained()
+        error = self._cause()
         if error:
             raise error
 
     def end(self) -> None:
-        """None is left, and no report."""
+        """Kill the ranks that have not ended by themselves after 5 seconds, and remove all reports."""
         self.over.set()
         end = time.monotonic() + 5
         while self._alive() and time.monotonic() < end:
             time.sleep(0.05)
         if self._alive():
-            log.warning("%d processes of this run haven't ended by themselves: they are killed", len(self._alive()))
+            log.warning("%d processes of this run have not ended by themselves and are killed", len(self._alive()))
         self._kill()
-        self._forget()
+        self._remove_reports()
 
-    def _gone(self) -> list[subprocess.Popen[Any]]:
-        """Those that didn't end well."""
+    def _failed(self) -> list[subprocess.Popen[Any]]:
+        """Return the processes that ended with an error or by a signal."""
         return [process for process in self.processes if process.poll()]
 
     def _alive(self) -> list[subprocess.Popen[Any]]:
         return [process for process in self.processes if process.poll() is None]
 
     def _kill(self) -> None:
-        """Not SIGTERM: a process that waits for the others in a collective wouldn't heed it."""
+        """Kill the remaining processes. SIGTERM is not enough: a process that waits in a collective ignores it."""
         for process in self._alive():
             process.kill()
             process.wait()
 
-    def _forget(self, before: float = math.inf) -> None:
+    def _remove_reports(self, before: float = math.inf) -> None:
         for file in self.folder.glob(".rank_*"):
             with suppress(FileNotFoundError):
                 if file.stat().st_mtime < before:
@@ -215,7 +217,7 @@ _GONE = OtherRankError("a process is gone", "error: a process is gone", 1)
 
 
 def _died(rank: int, code: int) -> OtherRankError | SystemExit:
-    if -code in ASKED:
+    if -code in STOP_SIGNALS:
         return SystemExit(128 - code)
     reason = "; out of memory?" if code == -signal.SIGKILL else ""
     how = f"was killed (signal {-code}{reason})" if code < 0 else f"ended with exit code {code}"

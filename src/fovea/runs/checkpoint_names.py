@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-TO_RESUME = ("new.ckpt", "last.ckpt", "previous.ckpt")  # a resumed run takes the first one that is not damaged
+TO_RESUME = ("new.ckpt", "last.ckpt", "previous.ckpt")  # resume= takes the first of these that is not damaged
 TO_EVALUATE = ("best.ckpt", *TO_RESUME)
 
 
 def existing(run: Path, names: Sequence[str]) -> list[Path]:
-    """The files with these names that the run has, in this order."""
+    """Return the files with these names that exist in the run folder, in this order."""
     files = [run / "checkpoints" / name for name in names]
     return [file for file in files if file.is_file()]

@@ -1,4 +1,4 @@
-"""One training at a time in a run folder."""
+"""Locks a run folder, so that only one training at a time uses it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,11 +8,11 @@ from fovea.files import LockedError, locked
 
 
 @contextmanager
-def alone_in(folder: Path, first: bool) -> Iterator[None]:
-    """Lock the folder for this run; of its processes only the `first` one takes the lock.
+def lock_folder(folder: Path, first: bool) -> Iterator[None]:
+    """Lock the folder for this run; only its `first` rank takes the lock.
 
     Raises:
-        ValueError: another process trains in the folder.
+        ValueError: another training uses the folder.
     """
     if not first:
         yield
@@ -21,4 +21,4 @@ def alone_in(folder: Path, first: bool) -> Iterator[None]:
         with locked(folder / ".lock"):
             yield
     except LockedError as error:
-        raise ValueError(f"{folder}: another training is at work there, {error}") from None
+        raise ValueError(f"{folder}: another training runs in this folder ({error}): wait for it, or end it") from None

@@ -1,4 +1,4 @@
-"""provenance.json: where a run came from, an entry for each start; and what is no longer as it was."""
+"""Writes provenance.json, with code, data, versions and hardware of each start, and compares it with a later start."""
 
 import logging
 import os
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from fovea.config.resolvers import PROJECT
-from fovea.config.secrets import everywhere, secret_values, without_secrets
+from fovea.config.secrets import map_texts, secret_values, without_secrets
 from fovea.data.fingerprint import Difference, compare
 from fovea.files import read_json
 from fovea.runs.results_file import results_of
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 PACKAGES = ("torch", "torchvision", "torchcodec", "lightning", "hydra-core", "omegaconf", "torchmetrics", "pillow")
 FOLDERS = ("RUNS_DIR", "DATA_DIR", "IMAGENET_DIR")
-CODE = ("src", "conf", "scripts")  # where new files that git does not know yet belong to the run
-LARGEST = 200_000  # bytes of such a file
+CODE = ("src", "conf", "scripts")  # folders whose untracked files belong to the diff
+LARGEST = 200_000  # bytes; larger untracked files are left out
 
 
 def start(seed: int, data: dict[str, Any], world_size: int) -> dict[str, Any]:
-    """This start's entry; `data` is their fingerprint. No secret is in it."""
+    """Return the entry of this start, secrets masked; `data` is the data's fingerprint."""
     entry = {
         "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "argv": list(sys.argv),
@@ -42,110 +42,110 @@ def start(seed: int, data: dict[str, Any], world_size: int) -> dict[str, Any]:
         "hardware": hardware(),
     }
     values = secret_values()
-    clean = everywhere(entry, lambda text: without_secrets(text, values))
+    clean = map_texts(entry, lambda text: without_secrets(text, values))
     assert isinstance(clean, dict)
     return clean
 
 
 def starts(folder: Path) -> list[dict[str, Any]]:
-    """The run's, the last one last; none where it has no provenance.json."""
+    """Return the entries of the run, the latest last; [] if there is no provenance.json."""
     file = folder / "provenance.json"
     if not file.exists():
         return []
-    entries: list[dict[str, Any]] = read_json(file, {"starts": list}, "remove it to go on without it")["starts"]
+    content = read_json(file, {"starts": list}, "remove the file to continue without it")
+    entries: list[dict[str, Any]] = content["starts"]
     return entries
 
 
 def add(folder: Path, entry: dict[str, Any]) -> None:
-    """Write down this start: one entry for the run, one for each time it was resumed."""
+    """Append the entry of this start to provenance.json."""
     write_json(folder / "provenance.json", {"starts": [*starts(folder), entry]})
 
 
-def go_on(folder: Path, entry: dict[str, Any], forced: Sequence[str], force: bool) -> dict[str, Any]:
-    """Say what is not as it was when the run in `folder` last started.
+def resumed(folder: Path, entry: dict[str, Any], forced: Sequence[str], force: bool) -> dict[str, Any]:
+    """Log what has changed since the last start of the run in `folder`, and return the entry of this start.
 
-    Returns:
-        This start's entry, with what was forced and, where the run had come to an end before (trainer.max_steps), the
-        step of it, for which metrics.csv has a row that a run of one go has not.
+    The entry gets `forced`, the changes made with force=true, and `ended_at`, the step at which a run that is now
+    prolonged had ended: metrics.csv has a row there that an uninterrupted run lacks.
 
     Raises:
-        ValueError: the data are other ones, and `force` is not set.
+        ValueError: the data have changed and `force` is not set.
     """
-    data = other_data(folder, entry["data_fingerprint"])
+    data = changed_data(folder, entry["data_fingerprint"])
     if data and data.certain and not force:
         raise ValueError(
-            f"resume={folder}: the data are no longer the run's ({data.text})\n"
-            "force=true goes on with these; no command repeats such a run\n"
+            f"resume={folder}: the data differ from the run's ({data.text})\n"
+            "force=true continues with them; the run will then not be reproducible from one command\n"
             f"To begin a new run from its weights: weights={folder}/checkpoints/last.ckpt"
         )
     if data and not data.certain:
-        log.warning("the data may be no longer the run's: %s", data.text)
+        log.warning("the data may differ from the run's: %s", data.text)
     forced = [*forced, *([f"data: {data.text}"] if data and data.certain else [])]
     if forced:
         log.warning(
-            "force=true: from here on, not what the run began with: %s\nAn epoch that was under way goes on at the "
-            "same batch's number, or begins again where it has fewer batches now",
+            "force=true: from here on the run differs from its beginning: %s\n"
+            "An unfinished epoch continues at the same batch number, or begins again if it has fewer batches now",
             "; ".join(forced),
         )
     for line in starts(folder)[-1:] and changes(starts(folder)[-1], entry):
-        log.warning("not as at the last start: %s", line)
+        log.warning("changed since the last start: %s", line)
     return entry | {"forced": forced, "ended_at": results_of(folder).get("steps")}
 
 
-def say_other_data(run: Path, data: dict[str, Any], same_source: bool) -> None:
-    """Warn where the data are not what the run in `run` last started with though they should be; else just say it."""
-    found = other_data(run, data)
+def log_changed_data(run: Path, data: dict[str, Any], same_source: bool) -> None:
+    """Log how the data differ from those of the run's last start; as a warning if they come from the same source."""
+    found = changed_data(run, data)
     if found is None:
         return
     if not same_source:
         log.info("not the run's own data: %s", found.text)
         return
-    log.warning("the data %s the run's: %s", "are no longer" if found.certain else "may be no longer", found.text)
+    log.warning("the data %s from the run's: %s", "differ" if found.certain else "may differ", found.text)
 
 
-def other_data(run: Path, data: dict[str, Any]) -> Difference | None:
-    """How data of this fingerprint differ from those that the run in `run` last started with."""
-    known = [one["data_fingerprint"] for one in starts(run)][-1:]
-    if not known:
+def changed_data(run: Path, data: dict[str, Any]) -> Difference | None:
+    """Compare the fingerprint `data` with that of the run's last start; None if they are equal or there is none."""
+    saved = [entry["data_fingerprint"] for entry in starts(run)][-1:]
+    if not saved:
         return None
-    then = known[0] if isinstance(known[0], dict) else {"images": known[0]}  # runs from before there was more
+    then = saved[0] if isinstance(saved[0], dict) else {"images": saved[0]}  # old runs have one digest only
     return compare(then, data)
 
 
 def changes(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What may make results differ, of code, libraries and machine, and how: a line each, none where nothing does."""
+    """Return a line for each change of devices, machine, libraries or code that may change the results."""
     lines = []
-    devices = _others({"devices": then.get("devices", now["devices"])}, now)
+    devices = _changed({"devices": then.get("devices", now["devices"])}, now)
     if devices:
         lines.append(
-            f"{', '.join(devices)}. Order and augmentation stay the same; the sums' order, BatchNorm's statistics and "
-            "dropout follow from the devices, so the weights are no longer bit for bit the same"
+            f"{', '.join(devices)}. Order and augmentation stay the same, but summation order, BatchNorm's statistics "
+            "and dropout depend on the devices, so the weights are no longer bit for bit the same"
         )
-    machine = [*_others(then["hardware"], now["hardware"]), *_others(then["versions"], now["versions"])]
+    machine = [*_changed(then["hardware"], now["hardware"]), *_changed(then["versions"], now["versions"])]
     if machine:
         lines.append(
-            f"{', '.join(machine)}. Order and augmentation stay the same; the weights may no longer be bit for bit"
+            f"{', '.join(machine)}. Order and augmentation stay the same; the weights may differ in their last bits"
         )
-    return lines + _other_code(then["git"], now["git"])
+    return lines + _changed_code(then["git"], now["git"])
 
 
-def _others(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Of the keys that both have."""
+def _changed(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return the changes of the keys that both have."""
     return [f"{key} {then[key]} then, {now[key]} now" for key in then if key in now and then[key] != now[key]]
 
 
-def _other_code(then: dict[str, str] | None, now: dict[str, str] | None) -> list[str]:
+def _changed_code(then: dict[str, str] | None, now: dict[str, str] | None) -> list[str]:
     if then is None or now is None:
-        return [] if then is now else ["the code: in a git repository only once, so it can't be compared"]
+        return [] if then is now else ["the code: in a git repository at only one of the starts, so not comparable"]
     if then["commit"] != now["commit"]:
         return [f"the code: commit {then['commit'][:10]} then, {now['commit'][:10]} now"]
     if then["diff"] != now["diff"]:
-        return ["the code: the same commit, with other changes that are not committed"]
+        return ["the code: the same commit, with different uncommitted changes"]
     return []
 
 
 def version_of(package: str) -> str | None:
-    """None where it isn't installed."""
+    """Return the version of a package, or None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -153,10 +153,10 @@ def version_of(package: str) -> str | None:
 
 
 def git_state(folder: Path) -> dict[str, str] | None:
-    """{"commit", "status", "diff"} of the tree that the code runs from, or None outside of one.
+    """Return {"commit", "status", "diff"} of the git repository, or None if the folder is not in one.
 
-    The diff has new files too, where they are text below CODE of LARGEST bytes at most, and no .env* but .env.example;
-    `git apply` takes it.
+    The diff includes untracked files below CODE of at most LARGEST bytes, but no .env* except .env.example. `git apply`
+    accepts it.
     """
 
     def git(*words: str) -> str:
@@ -184,7 +184,7 @@ def _is_small(file: Path) -> bool:
 
 
 def hardware() -> dict[str, Any]:
-    """What the run ran on, and the settings that decide which of its algorithms are used."""
+    """Return the machine's hardware, and torch's settings that choose among its algorithms."""
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "machine": platform.machine(),
@@ -202,7 +202,7 @@ def hardware() -> dict[str, Any]:
 
 
 def _cpu() -> str:
-    """The model where the system says it, and the instructions that torch uses of it."""
+    """Return the CPU's model (from /proc/cpuinfo, if it exists) and the instruction set that torch uses."""
     file = Path("/proc/cpuinfo")
     lines = file.read_text("utf-8", "replace").splitlines() if file.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""A run that repeats another one: what may make it differ is said before, and whether it does after."""
+"""Logs, before a rerun, what may make its results differ, and compares them with the first run's afterwards."""
 
 import logging
 from collections.abc import Sequence
@@ -12,29 +12,32 @@ from fovea.runs.run_folder import write_json
 log = logging.getLogger(__name__)
 
 
-def say_beforehand(of: Path, entry: dict[str, Any], other_values: Sequence[str]) -> None:
-    """Warn of everything that may make the repetition of the run in `of` another one.
+def warn_about_changes(of: Path, entry: dict[str, Any], changed_values: Sequence[str]) -> None:
+    """Warn about everything that may make the results differ from those of the run in `of`.
 
     Args:
-        entry: the repetition's of provenance.json.
-        other_values: what its config has otherwise.
+        of: the folder of the first run.
+        entry: the rerun's entry for provenance.json.
+        changed_values: differences between the configs.
     """
-    before = provenance.starts(of)
-    data = provenance.other_data(of, entry["data_fingerprint"])
-    lines = [f"the config: {text}" for text in other_values] + [f"the data: {data.text}" for data in [data] if data]
-    lines += dict.fromkeys(change for start in before for change in provenance.changes(start, entry))
-    lines += [] if before else ["the first run has no provenance.json"]
-    lines += [f"force=true changed the first run's {text}" for one in before for text in one.get("forced", [])]
+    starts = provenance.starts(of)
+    data = provenance.changed_data(of, entry["data_fingerprint"])
+    lines = [f"the config: {text}" for text in changed_values] + [f"the data: {data.text}" for data in [data] if data]
+    lines += dict.fromkeys(change for start in starts for change in provenance.changes(start, entry))
+    lines += [] if starts else ["the first run has no provenance.json"]
+    lines += [f"force=true changed the first run's {text}" for start in starts for text in start.get("forced", [])]
     for line in lines:
         log.warning("not as in the first run: %s", line)
-    log.info("repeating %s, %s", of, "which differs as said" if lines else "with the same code, data and machine")
+    log.info(
+        "repeating %s, %s", of, "with the differences listed above" if lines else "with the same code, data and machine"
+    )
 
 
-def say_whether_identical(of: Path, folder: Path) -> None:
-    """Compare what both runs ended with, say it, and write it to rerun.json in `folder`.
+def check_identical(of: Path, folder: Path) -> None:
+    """Compare the results of both runs, log the outcome and write it to rerun.json in `folder`.
 
     Raises:
-        SystemExit: 1, where anything differs.
+        SystemExit: with code 1, if anything differs.
     """
     found = differences(of, folder)
     write_json(folder / "rerun.json", {"of": str(of), "identical": not found, "differences": found})

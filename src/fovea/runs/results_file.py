@@ -1,4 +1,4 @@
-"""results.json of a run folder. Imports no torch: the command line reads it too."""
+"""Reads a run folder's results.json. Imports no torch, because the command line uses it too."""
 
 from pathlib import Path
 from types import UnionType
@@ -16,10 +16,10 @@ KINDS: dict[str, type | UnionType] = {
 
 
 def results_of(folder: Path) -> dict[str, Any]:
-    """The run's results; {} before it has any.
+    """Return the run's results; {} if there is no results.json yet.
 
     Raises:
-        ValueError: results.json is not what a run writes.
+        ValueError: results.json is damaged.
     """
     file = folder / "results.json"
-    return read_json(file, KINDS, "remove it to go on without it") if file.exists() else {}
+    return read_json(file, KINDS, "remove the file to continue without it") if file.exists() else {}

@@ -1,4 +1,4 @@
-"""A run's folder: its config, where it came from, what came out of it."""
+"""Writes a run's results into its folder: results.json with the run's status, and figures per class."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from fovea.config.secrets import everywhere, secret_values, without_values
+from fovea.config.secrets import map_texts, secret_values, without_values
 from fovea.error_text import line
 from fovea.files import write_safely
 from fovea.runs import checkpoint, summary
@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 
 
 def write_json(file: Path, content: Any) -> None:
-    """As `write_safely` does. Secrets are left out, and what is not finite becomes null, for JSON has no NaN."""
+    """Write JSON atomically. Secrets are masked; numbers that are not finite become null, as JSON has no NaN."""
     values = secret_values()
-    content = everywhere(content, lambda text: without_values(text, values))
+    content = map_texts(content, lambda text: without_values(text, values))
     write_safely(file, json.dumps(_finite(content), indent=2, allow_nan=False) + "\n")
 
 
@@ -40,18 +40,18 @@ def _finite(node: Any) -> Any:
 
 
 class Results:
-    """results.json of one run, true of the last thing that happened. Of a run's processes only one `writes`."""
+    """Keeps results.json up to date during a run. Only one rank `writes` it."""
 
     def __init__(self, folder: Path, monitor: str, writes: bool) -> None:
         self.file, self.writes = folder / "results.json", writes
-        before = results_of(folder)
-        self.content: dict[str, Any] = before | {"status": "running", "monitor": monitor}
+        previous = results_of(folder)
+        self.content: dict[str, Any] = previous | {"status": "running", "monitor": monitor}
         self.content.pop("error", None)
-        self.seconds_before, self.started = before.get("seconds") or 0.0, time.monotonic()
-        self.begun = not before
+        self.seconds_before, self.started = previous.get("seconds") or 0.0, time.monotonic()
+        self.begun = not previous
 
     def update(self, **values: Any) -> None:
-        """Write what is known now, and `values`."""
+        """Set `values` and write the file."""
         self.begun = True
         seconds = round(self.seconds_before + time.monotonic() - self.started, 1)
         self.content |= values | {"seconds": seconds}
@@ -59,7 +59,7 @@ class Results:
             write_json(self.file, self.content)
 
     def end(self, **values: str) -> None:
-        """Note how it ended early; that it can't be noted, on a full disk, must not hide why."""
+        """Write how the run ended. If that fails, on a full disk, only log it, so that the first error is reported."""
         try:
             self.update(**values)
         except OSError as error:
@@ -67,9 +67,10 @@ class Results:
 
     @contextmanager
     def status(self) -> Iterator[None]:
-        """`running` inside; then `finished`, `interrupted` or `failed` with the error's line, and how the run goes on.
+        """Set the status `running`, and at the end `finished`, `interrupted` or `failed` with the error's line.
 
-        A run that is resumed keeps what it had until the first `update`: a resume that is refused changes nothing.
+        After an early end the command to resume is logged. The file of a resumed run is not changed before the first
+        `update`, so that a refused resume changes nothing.
         """
         if self.begun:
             self.update()
@@ -78,22 +79,22 @@ class Results:
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.begun:
                 self.end(status="interrupted")
-                how = summary.to_go_on(self.file.parent) or "stopped"
-                log.info(how, extra={"screen": how})
+                hint = summary.resume_hint(self.file.parent) or "stopped"
+                log.info(hint, extra={"screen": hint})
             raise (stop if isinstance(stop, SystemExit) else SystemExit(130)) from None
         except BaseException as error:
             if not self.begun:
                 raise
             self.end(status="failed", error=line(error))
-            how = summary.to_go_on(self.file.parent)
-            if how and "resume=" not in str(error):  # some errors know better how
-                error.add_note(how)
+            hint = summary.resume_hint(self.file.parent)
+            if hint and "resume=" not in str(error):  # some errors have a better hint
+                error.add_note(hint)
             raise
         self.update(status="finished")
 
 
-def fitted(trainer: Trainer, monitor: str) -> dict[str, Any]:
-    """What results.json says of the training: its length, its speed, its best checkpoint."""
+def fit_results(trainer: Trainer, monitor: str) -> dict[str, Any]:
+    """Return the values of results.json about the training: its length, its speed, its best checkpoint."""
     speed = trainer.callback_metrics.get("train/images_per_second")
     return {
         "best": _best(trainer, monitor),
@@ -103,36 +104,36 @@ def fitted(trainer: Trainer, monitor: str) -> dict[str, Any]:
     }
 
 
-def keeper_of_best(trainer: Trainer, monitor: str) -> ModelCheckpoint | None:
-    """The callback that has kept the checkpoint with the monitor's best value; a SaveBest before Lightning's own."""
-    keepers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor == monitor]
-    keepers.sort(key=lambda keeper: not isinstance(keeper, SaveBest))
-    return next((keeper for keeper in keepers if Path(keeper.best_model_path).is_file()), None)
+def best_checkpoint_callback(trainer: Trainer, monitor: str) -> ModelCheckpoint | None:
+    """Return the callback that saved the checkpoint with the monitor's best value, preferably a SaveBest."""
+    savers = [c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor == monitor]
+    savers.sort(key=lambda saver: not isinstance(saver, SaveBest))
+    return next((saver for saver in savers if Path(saver.best_model_path).is_file()), None)
 
 
 def _best(trainer: Trainer, monitor: str) -> dict[str, Any] | None:
-    keeper = keeper_of_best(trainer, monitor)
-    if keeper is None:
+    saver = best_checkpoint_callback(trainer, monitor)
+    if saver is None:
         return None
-    file = Path(keeper.best_model_path)
+    file = Path(saver.best_model_path)
     state = checkpoint.read(file)
-    score = math.nan if keeper.best_model_score is None else keeper.best_model_score.item()
+    score = math.nan if saver.best_model_score is None else saver.best_model_score.item()
     return {
         "checkpoint": f"{file.parent.name}/{file.name}",
         "epoch": state["epoch"],
         "step": state["global_step"],
-        "value": score if math.isfinite(score) else None,  # Lightning keeps an undefined score as an infinity
+        "value": score if math.isfinite(score) else None,  # Lightning stores an undefined score as infinity
     }
 
 
 def figures(trainer: Trainer, split: str) -> dict[str, float]:
-    """{metric: value} of what was logged under `<split>/`."""
+    """Return {metric: value} of the values that were logged as `<split>/<metric>`."""
     logged = {name.partition("/"): value.item() for name, value in trainer.callback_metrics.items()}
     return {name: value for (first, _, name), value in logged.items() if first == split}
 
 
 def write_per_class(file: Path, class_names: Sequence[str], metrics: Mapping[str, Tensor]) -> None:
-    """A CSV with a line for each class; what is not defined for a class is left empty."""
+    """Write a CSV with a line for each class; undefined values are empty."""
     with file.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out:
         writer = csv.writer(out)
         writer.writerow(["class", *metrics])

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fovea.cli.errors import suggest
-from fovea.cli.errors.suggest import aliased, instead_of, near_options, refuse_options
+from fovea.cli.errors.suggest import aliased, near_options, refuse_options, replacements
 from fovea.config import saved
 from fovea.config.resolvers import CONF, register_resolvers
 
@@ -79,12 +79,14 @@ def test_another_spelling_and_the_name_of_a_class_are_understood(group: str, opt
 
 def test_a_networks_name_and_a_folder_are_answered_with_two_overrides(tmp_path: Path) -> None:
     resnet = ["model=torchvision model.name=resnet18", "model=timm model.name=resnet18"]
-    assert instead_of("model", "resnet18") == instead_of("model", "ResNet-18") == resnet
+    assert replacements("model", "resnet18") == replacements("model", "ResNet-18") == resnet
     tagged = "convnext_tiny.fb_in22k"
-    assert instead_of("model", tagged) == instead_of("model", f"timm/{tagged}") == [f"model=timm model.name={tagged}"]
-    assert instead_of("model", "se_resnett") == instead_of("data", "cifar100") == []
-    assert instead_of("data", "./my photos") == ["data=folder data.root='./my photos'"]
-    assert instead_of("data", str(tmp_path)) == [f"data=folder data.root={tmp_path}"]
+    assert (
+        replacements("model", tagged) == replacements("model", f"timm/{tagged}") == [f"model=timm model.name={tagged}"]
+    )
+    assert replacements("model", "se_resnett") == replacements("data", "cifar100") == []
+    assert replacements("data", "./my photos") == ["data=folder data.root='./my photos'"]
+    assert replacements("data", str(tmp_path)) == [f"data=folder data.root={tmp_path}"]
 
 
 @pytest.mark.parametrize(

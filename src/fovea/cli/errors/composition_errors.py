@@ -1,4 +1,4 @@
-"""What is wrong in a command line: explains the errors with which Hydra refuses to compose a config."""
+"""Explains the errors with which Hydra refuses to compose a config from the command line."""
 
 import difflib
 import re
@@ -11,24 +11,24 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, MissingConfigException
 from omegaconf import OmegaConf
 
-from fovea.cli.errors.suggest import PLUGINS, aliased, instead_of, missing_plugin, near_options
+from fovea.cli.errors.suggest import PLUGINS, aliased, missing_plugin, near_options, replacements
 from fovea.config.resolvers import CONF
 
-REASONS = {  # options that people ask for and that can't be there
+REASONS = {  # messages for options that people expect and that don't exist
     "hydra/sweeper/optuna": 'hydra/sweeper=optimize needs a plugin: pip install -e ".[optuna]"',
-    "optimizer/sparse_adam": "SparseAdam needs sparse gradients and an image network's are dense: use optimizer=adam",
+    "optimizer/sparse_adam": "SparseAdam needs sparse gradients, but an image network's are dense: use optimizer=adam",
     **{
-        f"optimizer/{name.lower()}": f"{name} is Adam's yaml: optimizer=adam optimizer._target_=torch.optim.{name}"
+        f"optimizer/{name.lower()}": f"{name} shares Adam's yaml: optimizer=adam optimizer._target_=torch.optim.{name}"
         for name in ("Adamax", "NAdam", "RAdam")
     },
-    "scheduler/multiplicative": "by one factor it is scheduler=exponential; by a function of yours: docs/training.md",
+    "scheduler/multiplicative": "use scheduler=exponential for a constant factor; for your own: docs/training.md",
 }
 QUESTIONS = {"model": "A network of torchvision or timm? ", "data": "A folder of images? "}
 OWN_IMAGES = "Your own images, in a folder for each class: data=folder data.root=<folder>"
 
 
 def explain(error: Exception) -> str | None:
-    """The text of an error in the command line; None for any other error."""
+    """Return the message for an error in the command line; None for any other error."""
     text = str(error)
     if "Config group override must be a string or a list" in text:
         return _null_for_a_group() if "Got NoneType" in text else _no_name_for_a_group()
@@ -48,7 +48,7 @@ def _unknown_option(error: MissingConfigException) -> str:
 
 
 def _group_and_option(asked: str) -> tuple[str, str]:
-    """Of a missing yaml's path without its ending; a typed option may have a slash too: data=some/folder."""
+    """Split the path of a missing yaml into group and option. A typed option may have a slash too: data=some/folder."""
     typed = (word.partition("=")[0] for word in sys.argv[1:])
     group = next((key for key in typed if key and asked.startswith(f"{key}/")), asked.rpartition("/")[0])
     return group, asked.removeprefix(f"{group}/")
@@ -56,9 +56,9 @@ def _group_and_option(asked: str) -> tuple[str, str]:
 
 def _no_such_option(group: str, option: str) -> str:
     missing = f"{group}={option}: there is no conf/{group}/{option}.yaml."
-    instead = instead_of(group, option)
-    if instead:
-        lines = [missing, f"{QUESTIONS.get(group, '')}Type {' or '.join(instead)}", _options(group), _plugins(group)]
+    suggested = replacements(group, option)
+    if suggested:
+        lines = [missing, f"{QUESTIONS.get(group, '')}Type {' or '.join(suggested)}", _options(group), _plugins(group)]
     else:
         hint = OWN_IMAGES if group == "data" else _plugins(group)
         lines = [missing + _did_you_mean(near_options(group, option)), _options(group), hint]
@@ -77,15 +77,15 @@ def _plugins(group: str) -> str:
 
 def _null_for_a_group() -> str:
     word = next((word for word in sys.argv[1:] if word.endswith("=null")), "group=null")
-    return f"{word}: a group takes a name or a list of names; none of it: {word.removesuffix('null')}[]"
+    return f"{word}: a group takes a name or a list of names; to choose none: {word.removesuffix('null')}[]"
 
 
 def _no_name_for_a_group() -> str:
     words = _typed_groups()
     for group, _, option in (word.partition("=") for word in words):
-        if instead_of(group, option):
+        if replacements(group, option):
             return _no_such_option(group, option)
-    return f"{' '.join(words)}: a group takes the name of one of its yamls, which is text, or a list of names"
+    return f"{' '.join(words)}: a group takes the name of one of its yamls, or a list of names"
 
 
 def _typed_groups() -> list[str]:
@@ -102,23 +102,23 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     if aliases:
         return f"{key}: there is no such key. Type {' '.join(aliases)}"
     keys = _keys(error)
-    if "/" in key:  # a group of Hydra's
+    if "/" in key:  # one of Hydra's groups
         near = difflib.get_close_matches(key, [name.replace(".", "/") for name in keys], n=1)
         return f"{key}: there is no such group.{_did_you_mean(near)}"
     same_end = [other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or same_end
-    return f"{key}: there is no such key.{_did_you_mean(near)}\nTo add one that conf/ has not: +{key}=<value>"
+    return f"{key}: there is no such key.{_did_you_mean(near)}\nTo add a new key: +{key}=<value>"
 
 
 def _of_cause(error: ConfigCompositionException) -> str:
-    """What Hydra passes on from OmegaConf; where it names the override itself, that too."""
+    """Return the text of OmegaConf's error, the cause of Hydra's; and Hydra's own if it names the override."""
     if "Error merging override" in str(error):
         return "\n".join([str(error), str(error.__cause__ or "").partition("\n")[0]])
     return str(error.__cause__ or error)
 
 
 def _keys(error: ConfigCompositionException) -> list[str]:
-    """Every dotted key of the config that the override was to change; of train.yaml's if there is none yet."""
+    """Return all dotted keys of the config that the override was to change; those of train.yaml if it is not known."""
     node = getattr(error.__cause__, "parent_node", None)
     if node is not None:
         return list(_dotted(OmegaConf.to_container(node._get_root())))

@@ -1,4 +1,4 @@
-"""What was probably meant by an option, a key or the name of a yaml that other programs have and fovea has not."""
+"""Suggests overrides for options, keys and yaml names that other programs have and fovea does not."""
 
 import difflib
 import re
@@ -55,23 +55,25 @@ PLUGINS = {
 
 def refuse_options(words: Sequence[str]) -> None:
     """Raises ValueError for words such as `--lr 0.1`, with the overrides to type instead."""
-    said: list[str] = []
-    meant: list[str] = []
+    options: list[str] = []
+    suggestions: list[str] = []
     n = 0
     while n < len(words):
         name, equals, value = words[n].partition("=")
         if name.startswith("-") and name not in SWITCHES:
             alone = equals or n + 1 == len(words) or words[n + 1].startswith("-") or "=" in words[n + 1]
-            said.append(words[n] if alone else f"{words[n]} {words[n + 1]}")
+            options.append(words[n] if alone else f"{words[n]} {words[n + 1]}")
             n += not alone
-            meant.append(_override(name.lstrip("-").replace("-", "_"), value if alone else words[n]))
+            suggestions.append(_override(name.lstrip("-").replace("-", "_"), value if alone else words[n]))
         n += 1
-    if said:
-        raise ValueError(f"{' '.join(said)}: values are typed as key=value, without dashes\nType: {' '.join(meant)}")
+    if options:
+        raise ValueError(
+            f"{' '.join(options)}: values are typed as key=value, without dashes\nType: {' '.join(suggestions)}"
+        )
 
 
 def aliased(words: Sequence[str]) -> list[str]:
-    """The overrides that those of the words mean whose key is another program's name."""
+    """Return a suggestion for each word whose key is another program's name for one of fovea's keys."""
     pairs = [word.lstrip("+").partition("=") for word in words]
     return [_override(key, value) for key, _, value in pairs if key.replace("-", "_") in {**KEYS, **FLAGS}]
 
@@ -83,41 +85,41 @@ def _override(name: str, value: str) -> str:
     key = KEYS.get(name, name)
     if (CONF / key).is_dir() and value:
         return _choice(key, value)
-    known = "." in key or key in _first_keys()
-    near = [] if known else difflib.get_close_matches(name, [*KEYS, *_first_keys()], n=1, cutoff=0.8)
+    exists = "." in key or key in _first_keys()
+    near = [] if exists else difflib.get_close_matches(name, [*KEYS, *_first_keys()], n=1, cutoff=0.8)
     if near:
         return _override(near[0], value)
-    return f"{key}={shlex.quote(value) if value else '<value>'}" if known else f"<key>={value} (--help lists the keys)"
+    return f"{key}={shlex.quote(value) if value else '<value>'}" if exists else f"<key>={value} (--help lists the keys)"
 
 
 def _first_keys() -> set[str]:
-    """Keys without a dot, and groups, of all programs."""
+    """Return the keys without a dot, and the groups, of all programs."""
     texts = [file.read_text("utf-8") for file in CONF.glob("*.yaml")]
     return {key for text in texts for key in re.findall(r"(?m)^(\w+):", text)} | {file.name for file in CONF.iterdir()}
 
 
 def _choice(group: str, option: str) -> str:
-    """The override that chooses a yaml of a group, or what takes its place."""
+    """Return the override that chooses a yaml of a group; if there is no such yaml, the nearest suggestion."""
     if (CONF / group / f"{option}.yaml").is_file():
         return f"{group}={option}"
-    instead = instead_of(group, option)
-    return instead[0] if instead else f"{group}={(near_options(group, option) or [option])[0]}"
+    suggested = replacements(group, option)
+    return suggested[0] if suggested else f"{group}={(near_options(group, option) or [option])[0]}"
 
 
-def instead_of(group: str, option: str) -> list[str]:
-    """What a network's name and a folder's path are typed as."""
+def replacements(group: str, option: str) -> list[str]:
+    """Return what to type if the option is a network's name or a folder's path; nothing for other options."""
     if group == "model" and not near_options(group, option, cutoff=0.8):
         name = re.sub(r"(?<=net)-", "", option.rpartition("/")[2].lower())
-        timms = f"model=timm model.name={shlex.quote(name)}"  # its names may have a dot and the weights' tag
-        return [timms] if "." in name else [f"model=torchvision model.name={shlex.quote(name)}", timms]
+        of_timm = f"model=timm model.name={shlex.quote(name)}"  # a timm name may end in a dot and the weights' tag
+        return [of_timm] if "." in name else [f"model=torchvision model.name={shlex.quote(name)}", of_timm]
     if group == "data" and ("/" in option or "\\" in option or Path(option).expanduser().is_dir()):
         return [f"data=folder data.root={shlex.quote(option)}"]
     return []
 
 
 def near_options(group: str, option: str, cutoff: float = 0.6) -> list[str]:
-    """Names of yamls of a group that are the option's in another spelling, its initials, its class's, or alike."""
-    found = [file for file in sorted((CONF / group).glob("*.yaml")) if _is(file, _plain(option))]
+    """Return the group's yamls that the option may name: by another spelling, initials, a class or a similar name."""
+    found = [file for file in sorted((CONF / group).glob("*.yaml")) if _names_yaml(file, _plain(option))]
     if found:
         return [file.stem for file in found]
     options = {_plain(file.stem): file.stem for file in sorted((CONF / group).glob("*.yaml"))}
@@ -125,7 +127,7 @@ def near_options(group: str, option: str, cutoff: float = 0.6) -> list[str]:
     return begins or [options[name] for name in difflib.get_close_matches(_plain(option), options, cutoff=cutoff)]
 
 
-def _is(file: Path, option: str) -> bool:
+def _names_yaml(file: Path, option: str) -> bool:
     """Whether `option` names the yaml or the class that it builds: SGD, OneCycle, ce, CrossEntropyLoss."""
     initials = "".join(part[0] for part in file.stem.split("_"))
     classes = re.findall(r"(?m)^_target_: [\w.]*\.(\w+)$", file.read_text("utf-8"))
@@ -139,7 +141,7 @@ def _plain(name: str) -> str:
 
 
 def missing_plugin(asked: str) -> str | None:
-    """What to install for `hydra/launcher/joblib` and the like."""
+    """Return how to install a plugin such as `hydra/launcher/joblib`; None for any other option."""
     group, _, option = asked.rpartition("/")
     if asked not in PLUGINS:
         return None
