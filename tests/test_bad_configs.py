@@ -1,4 +1,4 @@
-"""Wrong command lines, and run folders that are damaged or none: a few lines with the word that helps, exit code 2."""
+"""Wrong command lines and damaged or missing run folders give a few helpful lines and exit code 2."""
 
 import json
 import shutil

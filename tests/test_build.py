@@ -1,4 +1,4 @@
-"""The parts that are found by their class, whatever their key and place in the config."""
+"""Parts are found by their class, whatever their key and place in the config."""
 
 from pathlib import Path
 from typing import Any

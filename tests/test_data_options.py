@@ -98,7 +98,7 @@ def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
     ("words", "said"),
     some(
         [
-            ("data.resident=true data.decode=cuda", "nothing for data.decode=cuda"),
+            ("data.resident=true data.decode=cuda", "data.decode=cuda has no effect"),
             ("data.decode=cuda", "take data.decode=cpu"),
             ("data.decode=gpu", "data.decode=gpu"),
             ("data.store=/nowhere", "would not be read, as data.store=/nowhere is"),

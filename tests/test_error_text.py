@@ -1,4 +1,4 @@
-"""Errors of the libraries are known by the names of their classes: these tests raise the real ones."""
+"""Errors of libraries are recognised by their class names, so these tests raise the real ones."""
 
 from collections.abc import Callable
 
@@ -46,25 +46,25 @@ def test_an_error_in_building_a_part_names_its_key_and_not_hydra() -> None:
     assert exit_code(error) == 2
 
 
-def test_an_error_of_omegaconf_is_the_users() -> None:
+def test_an_error_of_omegaconf_counts_as_the_users() -> None:
     error = raised_by(lambda: OmegaConf.create({"a": "${nowhere}"}).a)
     assert isinstance(error, OmegaConfBaseException)
     assert "nowhere" in (explain(error) or "")
     assert "object_type" not in (explain(error) or "")
 
 
-def test_lightnings_word_for_a_wrong_setting_is_the_users() -> None:
+def test_lightnings_error_for_a_wrong_setting_counts_as_the_users() -> None:
     assert explain(MisconfigurationException("no such device")) == "no such device"
 
 
-def test_a_workers_error_is_told_without_the_traceback_of_the_data_loader() -> None:
+def test_a_workers_error_is_printed_without_the_data_loaders_traceback() -> None:
     error = raised_by(lambda: list(DataLoader(Broken(), num_workers=1)))
     assert "Traceback" in str(error)
     assert explain(error) == "7.png: cut short\nsecond line"
     assert line(error) == "ValueError: 7.png: cut short"
 
 
-def test_a_loader_process_that_was_killed_is_told_without_torchs_traceback(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_killed_worker_is_reported_without_torchs_traceback(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop, short_errors():
         raise KILLED
     assert stop.value.code == exit_code(KILLED) == 1
@@ -79,7 +79,7 @@ def test_a_fault_of_the_program_keeps_its_traceback(error: Exception) -> None:
         raise error
 
 
-def test_a_long_text_is_cut_and_another_ranks_error_is_told_as_it_is() -> None:
+def test_a_long_text_is_cut_and_another_ranks_error_is_printed_unchanged() -> None:
     assert len((screen_text(ValueError("\n".join("abcdefghijkl"))) or "").splitlines()) == 9
     other = OtherRankError("rank 1: x", "rank 1 failed", 7)
     assert (screen_text(other), line(other), exit_code(other)) == ("rank 1 failed", "rank 1: x", 7)

@@ -22,7 +22,7 @@ write_safely(Path(sys.argv[1]), "new")
 """
 
 
-def test_it_is_on_the_disk_before_it_gets_its_name_and_the_name_after(
+def test_a_file_is_flushed_before_and_its_folder_after_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = []
@@ -45,7 +45,7 @@ def test_a_kill_half_way_leaves_the_old_file(at: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"n": "1"}', "{}"])
-def test_what_is_not_as_it_was_written_is_named_with_a_remedy(text: str, tmp_path: Path) -> None:
+def test_a_damaged_json_file_is_named_with_a_remedy(text: str, tmp_path: Path) -> None:
     file = tmp_path / "x.json"
     file.write_text('{"n": 1}')
     assert read_json(file, {"n": int, "maybe": str | None}, "mend it") == {"n": 1}
@@ -54,9 +54,7 @@ def test_what_is_not_as_it_was_written_is_named_with_a_remedy(text: str, tmp_pat
         read_json(file, {"n": int}, "mend it")
 
 
-def test_a_file_system_that_flushes_no_folders_takes_files_all_the_same(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_system_that_cannot_flush_folders_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync = os.fsync
 
     def no_folders(handle: int) -> None:
@@ -69,9 +67,7 @@ def test_a_file_system_that_flushes_no_folders_takes_files_all_the_same(
     assert (tmp_path / "x.yaml").read_text() == "new"
 
 
-def test_a_ctrl_c_while_an_error_is_written_down_stays_a_ctrl_c(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ctrl_c_during_a_failed_write_stays_a_ctrl_c(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(handle: int) -> None:
         raise KeyboardInterrupt
 
@@ -105,7 +101,7 @@ def test_a_lock_is_refused_to_others_and_names_its_owner(tmp_path: Path) -> None
         assert str(error.value) == f"process {os.getpid()} on {socket.gethostname()}"
 
 
-def test_where_a_file_system_has_no_locks_a_warning_says_so(
+def test_a_file_system_without_locks_is_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none(*_: object) -> None:
@@ -117,6 +113,6 @@ def test_where_a_file_system_has_no_locks_a_warning_says_so(
     assert "no locks (No locks available)" in caplog.text
 
 
-def test_digests_are_those_of_all_parts_in_a_row() -> None:
+def test_digests_are_those_of_the_concatenated_parts() -> None:
     assert sha256([b"ab", b"", b"c"]) == hashlib.sha256(b"abc").digest()
     assert short_digest(iter([b"a", b"bc"])) == "ba7816bf8f01cfea"  # FIPS 180-4's example begins so

@@ -1,4 +1,4 @@
-"""A run in Python against `python src/predict.py` on the same files."""
+"""load_run is compared with `python src/predict.py` on the same files."""
 
 import csv
 import os
@@ -31,7 +31,7 @@ CLASSES = list("abcdefg")  # as `composed` has them
 
 
 def make_run(folder: Path, *overrides: str, task: str = "multiclass", ema_weights: bool = False) -> Path:
-    """The folder of a run whose network has random weights, and other random ones as their average."""
+    """A run folder with random weights, and other random weights as their average."""
     cfg = composed(*SMALL, *overrides)
     cfg.task, cfg.run_dir, cfg.data.root = task, str(folder), str(folder)
     (folder / "checkpoints").mkdir(parents=True)
@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def multilabel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Whose monitor is of averaged weights."""
+    """A run whose monitor is a figure of averaged weights."""
     words = ("data=multilabel_csv", "callbacks=[default,ema]", "monitor=val/ema_mAP")
     return make_run(tmp_path_factory.mktemp("runs") / "m", *words, task="multilabel", ema_weights=True)
 
@@ -148,12 +148,12 @@ def test_transparency_lies_on_the_runs_background(loaded: LoadedRun) -> None:
         (5, "images.1. is a int: give a path, a PIL image"),
     ],
 )
-def test_what_is_no_image_is_refused_by_its_name(loaded: LoadedRun, image: Any, said: str) -> None:
+def test_a_file_that_is_not_an_image_is_named_in_the_error(loaded: LoadedRun, image: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         loaded([Image.new("RGB", (9, 9)), image])
 
 
-def test_what_a_run_is_can_be_looked_at(loaded: LoadedRun, run: Path, photos: list[Path]) -> None:
+def test_a_loaded_runs_attributes_describe_it(loaded: LoadedRun, run: Path, photos: list[Path]) -> None:
     assert loaded.class_names == CLASSES
     assert loaded.metrics == METRICS
     assert loaded.device == torch.device("cpu")
@@ -182,7 +182,7 @@ def test_neither_the_folder_nor_argv_nor_a_notebooks_own_hydra_matter_and_nothin
     assert list(tmp_path.iterdir()) == [tmp_path / "predict.yaml"]
 
 
-def test_a_device_that_is_not_there_is_refused(run: Path) -> None:
+def test_a_missing_device_is_refused(run: Path) -> None:
     with pytest.raises(ValueError, match=r'device=cuda:99: .*\ndevice="cpu" always works'):
         load_run(run, device="cuda:99")
 

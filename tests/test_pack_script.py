@@ -1,4 +1,4 @@
-"""scripts/pack.py as a person runs it."""
+"""scripts/pack.py, run from the command line."""
 
 import json
 import os
@@ -42,7 +42,7 @@ def test_a_folder_of_images_becomes_a_store_and_nothing_else_is_made(
     assert "packed before, and verified now: 36 train" in out
 
 
-def test_a_split_that_is_carved_out_comes_along(invoke: Invoke, tmp_path: Path) -> None:
+def test_a_split_taken_from_train_is_packed_too(invoke: Invoke, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "in")
     words = ("data=folder", f"data.root={root}", f"output={tmp_path}/out", "num_workers=0", "data.val_fraction=0.25")
     assert invoke(PACK, *words)[0] == 0
@@ -105,7 +105,7 @@ def test_each_format_has_its_usual_options(invoke: Invoke, tmp_path: Path, folde
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_with_one_line_and_it_goes_on_later(invoke: Invoke, tmp_path: Path) -> None:
+def test_ctrl_c_ends_packing_with_one_line_and_the_same_command_continues(invoke: Invoke, tmp_path: Path) -> None:
     root = make_folder(tmp_path / "in", images=1500)
     words = ["data=folder", f"data.root={root}", f"output={tmp_path}/out"]
     command = [sys.executable, str(SCRIPT), *words, "format=jpeg", "num_workers=1"]

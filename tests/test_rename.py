@@ -1,4 +1,4 @@
-"""scripts/rename.py: a clone under another name passes its tests and trains where the old name isn't installed."""
+"""scripts/rename.py: a renamed clone passes its tests and trains, even if the old name isn't installed."""
 
 import os
 import runpy
@@ -20,7 +20,7 @@ LONGER = "a_project_with_a_long_name_2"
 
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
-    """A copy of what belongs to the project, with a history of its own."""
+    """A copy of the project's files with its own git history."""
     copy = tmp_path / "a clone"
     for file in SCRIPT["files"](PROJECT):
         there = copy / file.relative_to(PROJECT)
@@ -33,7 +33,7 @@ def clone(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
-    """An interpreter with everything that is installed here but this project."""
+    """An interpreter with all packages that are installed here except this project."""
     venv.create(tmp_path / "venv", symlinks=True)
     (site,) = (tmp_path / "venv").glob("lib/python*/site-packages")
     others = [folder for folder in sys.path if folder.endswith("site-packages")]
@@ -60,11 +60,11 @@ def rename(clone: Path, name: str) -> subprocess.CompletedProcess[str]:
         *("train", "predict", "helpers", "conf", "tests", "src"),  # of the project
     ],
 )
-def test_a_name_that_cannot_be_the_packages_is_refused(name: str) -> None:
+def test_an_invalid_package_name_is_refused(name: str) -> None:
     assert SCRIPT["refusal"](name, PROJECT)
 
 
-def test_names_that_can_be_are_taken() -> None:
+def test_valid_package_names_are_accepted() -> None:
     assert not SCRIPT["refusal"](NEW, PROJECT)
     assert not SCRIPT["refusal"](LONGER, PROJECT)
 

@@ -1,4 +1,4 @@
-"""`train -m`: a job that fails doesn't stop the others, and a sweep that is run again does only what is missing."""
+"""`train -m`: a failed job doesn't stop the others, and a sweep that is started again runs only missing jobs."""
 
 import json
 import os
@@ -37,7 +37,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
 
 
-def test_a_failed_job_is_told_and_the_others_run_and_again_only_what_is_missing_does(
+def test_a_failed_job_is_reported_the_others_run_and_a_second_start_runs_only_missing_jobs(
     invoke: Invoke, data: tuple[str, ...], folder: Path, tmp_path: Path
 ) -> None:
     sweep = tmp_path / "mon sweep"
@@ -71,7 +71,7 @@ def test_a_failed_job_is_told_and_the_others_run_and_again_only_what_is_missing_
 
 
 @pytest.mark.slow
-def test_a_stopped_job_goes_on_from_its_checkpoint_as_if_it_had_not_been(
+def test_a_stopped_job_resumes_from_its_checkpoint_with_the_same_result(
     invoke: Invoke, data: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sweep, whole = tmp_path / "sweep", tmp_path / "whole"
@@ -149,7 +149,7 @@ def test_a_damaged_file_of_a_sweep_is_named_before_any_job(
 
 
 @pytest.mark.parametrize("name", ["new.ckpt", "last.ckpt", "previous.ckpt"])
-def test_a_job_goes_on_from_whatever_a_resumed_run_would(name: str, tmp_path: Path) -> None:
+def test_a_job_resumes_from_any_checkpoint_that_resume_accepts(name: str, tmp_path: Path) -> None:
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "config.yaml").touch()
     assert not _can_go_on(tmp_path)
@@ -158,7 +158,7 @@ def test_a_job_goes_on_from_whatever_a_resumed_run_would(name: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-def test_a_job_that_was_refused_can_run_when_its_config_is_mended(
+def test_a_refused_job_runs_once_its_config_is_corrected(
     invoke: Invoke, data: tuple[str, ...], trained: Path, tmp_path: Path
 ) -> None:
     weights = tmp_path / "missing.ckpt"
@@ -199,9 +199,7 @@ def test_an_optimizing_sweep_follows_the_monitor_and_outlives_a_failed_trial(
 
 
 @pytest.mark.slow
-def test_an_optimizing_sweep_goes_on_with_the_trials_it_would_have_had(
-    invoke: Invoke, data: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_a_resumed_optimizing_sweep_runs_the_same_trials(invoke: Invoke, data: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     sweep = tmp_path / "sweep"
     options = ("hydra/sweeper=optimize", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.001,0.1)")
@@ -224,7 +222,7 @@ def test_two_ranks_of_an_optimizing_sweep_share_each_trial(
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     sweep = tmp_path / "sweep"
-    record = tmp_path / "sitecustomize.py"  # run by every process: what it was asked to do
+    record = tmp_path / "sitecustomize.py"  # imported by every process; records its argv
     record.write_text(
         "import json, os, sys\n"
         f"with open({str(tmp_path / 'argv.txt')!r}, 'a') as out:\n"
@@ -249,7 +247,7 @@ def test_two_ranks_of_an_optimizing_sweep_share_each_trial(
     assert [starts(sweep / n) for n in "01"] == [1, 1]
 
 
-def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> None:
+def test_a_single_run_is_not_resumed_with_m(invoke: Invoke, trained: Path) -> None:
     code, _, err = invoke("train", "-m", f"resume={trained}", "trainer.max_epochs=3,4")
     assert code == 2
     assert "without -m" in err
@@ -275,7 +273,7 @@ def test_one_run_is_not_resumed_as_a_sweep(invoke: Invoke, trained: Path) -> Non
         "logger.wandb.name=${oc.env:HOME}",
     ],
 )
-def test_a_strangers_sweep_folder_runs_no_code_of_its_own_and_writes_nowhere_else(
+def test_a_strangers_sweep_folder_runs_no_code_and_writes_nowhere_else(
     invoke: Invoke, tmp_path: Path, word: str
 ) -> None:
     (tmp_path / "sweep.json").write_text(json.dumps({"command": ["data=digits", word]}))
@@ -287,9 +285,7 @@ def test_a_strangers_sweep_folder_runs_no_code_of_its_own_and_writes_nowhere_els
 
 @pytest.mark.parametrize("words", [("experiment=seeds",), ("seed=1,2", "hydra.mode=MULTIRUN")])
 @pytest.mark.slow
-def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
-    words: tuple[str, ...], invoke: Invoke, tmp_path: Path
-) -> None:
+def test_hydra_mode_in_a_yaml_starts_a_sweep_too(words: tuple[str, ...], invoke: Invoke, tmp_path: Path) -> None:
     (tmp_path / "experiment").mkdir()
     lines = ("# @package _global_", "hydra:", "  mode: MULTIRUN", "  sweeper:", "    params:", "      seed: 1,2")
     (tmp_path / "experiment" / "seeds.yaml").write_text("\n".join(lines))
@@ -307,11 +303,11 @@ def test_a_sweep_can_be_asked_for_by_hydras_mode_in_a_yaml_too(
         "loss._target_=torch.nn.MultiMarginLoss,torch.nn.CrossEntropyLoss",
     ],
 )
-def test_what_a_sweeps_jobs_read_is_taken_from_its_folder(word: str) -> None:
+def test_saved_words_that_only_set_keys_of_conf_are_accepted(word: str) -> None:
     assert not _is_unsafe(word)
 
 
-def test_a_sweep_keeps_out_of_a_runs_folder(invoke: Invoke, trained: Path) -> None:
+def test_a_sweep_refuses_a_runs_folder(invoke: Invoke, trained: Path) -> None:
     code, _, err = invoke("train", "-m", "seed=0", f"hydra.sweep.dir={trained}", "hydra.sweep.subdir=.")
     assert code == 2
     assert f"hydra.sweep.dir={trained} has a run" in err

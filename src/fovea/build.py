@@ -1,4 +1,4 @@
-"""From a checked config to the parts that a program runs."""
+"""Builds the parts that a program runs from a checked config."""
 
 import logging
 import os
@@ -43,20 +43,20 @@ from fovea.training.optimization import Optimization
 
 log = logging.getLogger(__name__)
 
-# Lightning's news of its set-up; `summary` says what matters of it.
+# Messages of Lightning's about its set-up; `summary` logs the relevant ones.
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)
 for message in (
     "LeafSpec",  # Lightning's own use of torch
-    "does not have many workers",  # data.num_workers is the user's word
+    "does not have many workers",  # data.num_workers is the user's choice
     "log_every_n_steps",
-    "not empty",  # a resumed run's folder isn't
+    "not empty",  # the folder of a resumed run
     "Be aware that when using `ckpt_path`",  # evaluating needs none of the training's callbacks
     "You are using a custom batch sampler",
-    "You're resuming from a checkpoint that ended before the epoch",  # TrainLoader knows its place
-    "could not find the monitored key",  # where max_steps ends before a validation; a wrong name is refused before
-    "`training_step` returned `None`",  # on_nan=skip, and a batch without a readable image: both are said
-    "in eval mode at the start of training",  # frozen layers: `summary` says how many parameters these have
+    "You're resuming from a checkpoint that ended before the epoch",  # TrainLoader resumes within the epoch
+    "could not find the monitored key",  # max_steps may end before a validation; wrong names are errors earlier
+    "`training_step` returned `None`",  # on_nan=skip, or a batch without a readable image; both are logged
+    "in eval mode at the start of training",  # frozen layers; `summary` logs their number of parameters
     "functional.all_gather is deprecated",  # Lightning's own use of torch
     "was called before the ``update``",  # on a rank that has no image left
 ):
@@ -67,7 +67,8 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
     """Read the data's index, and fill in the config's root keys that follow from it.
 
     Args:
-        to_train: False takes data that can only be evaluated, and leaves the training's length as it is.
+        cfg: its keys `task`, `num_classes`, `class_names` and, for a training, counts and lengths are set.
+        to_train: False accepts data that can only be evaluated, and does not set counts and lengths.
     """
     augment = instantiate(cfg.augment, _convert_="all")
     data: ImageDataModule = instantiate(
@@ -79,13 +80,13 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         _convert_="all",
     )
     if cfg.task not in (None, data.task):
-        raise ValueError(f"the run is {cfg.task} and the data is {data.task}: give it data of its own kind")
+        raise ValueError(f"the run is {cfg.task} and the data is {data.task}: choose a {cfg.task} dataset")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)
     if to_train:
-        if cfg.class_counts is None:  # a run's balanced weights stay what they were
+        if cfg.class_counts is None:  # a saved run keeps its balanced class weights
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
         images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.order)
-        if cfg.epoch_images is None:  # a run's batch stays what it was
+        if cfg.epoch_images is None:  # a saved run keeps its batch size
             cfg.epoch_images = images
             _lower_batch(cfg, data)
         run_length.fill_in(cfg, images // data.batch_size)
@@ -93,31 +94,31 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
 
 
 def _lower_batch(cfg: DictConfig, data: ImageDataModule) -> None:
-    """Where the batch size follows from the number of images: now that this is known."""
+    """Set the data's batch size to cfg.data.batch_size, which may be lower now that the number of images is known."""
     usual, data.batch_size = data.batch_size, cfg.data.batch_size
     if data.batch_size < usual:
         log.warning(
-            "the training data are few: data.batch_size is %d instead of %d, so that an epoch has %d batches. "
-            "Another one can be typed; with a smaller batch a smaller optimizer.lr may be better",
+            "there are few training images: data.batch_size is %d instead of %d, so that an epoch has %d batches. "
+            "Type data.batch_size= to change it; a smaller batch may need a smaller optimizer.lr",
             *(data.batch_size, usual, cfg.epoch_images // data.batch_size),
         )
 
 
 def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> BatchLoader:
-    """This rank's share of images without labels, as the run evaluates images."""
+    """Make the loader of this rank's share of images without labels, cropped as for an evaluation."""
     data, augment = cfg.data, instantiate(cfg.augment.eval, _convert_="all")
     dataset = ImageDataset(index, augment, background=data.background, on_error="skip")
     return BatchLoader(dataset, EvalBatches(len(index), data.batch_size, rank, world_size), data.num_workers)
 
 
 def task(cfg: DictConfig) -> ClassificationTask:
-    """The network with its loss, metrics, optimizer and schedule; the network's weights follow from the seed."""
+    """Build the network with its loss, metrics, optimizer and schedule; its weights depend on the seed."""
     seed_everything(cfg.seed, verbose=False)
     loss = _loss(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
-        raise ValueError("loss=cross_entropy is for one label an image and the data has several: use loss=bce")
+        raise ValueError("loss=cross_entropy is for one label per image, but the data has several: use loss=bce")
     metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
-    check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` knows whether there is an average
+    check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
     cfg.mode = mode_of(cfg.monitor, cfg.mode, metrics)
     network = _network(cfg)
     return ClassificationTask(
@@ -135,17 +136,17 @@ def task(cfg: DictConfig) -> ClassificationTask:
 
 
 def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
-    """Try the network on a batch of zeros. Raises ValueError where it can't take the images, or gives no logits."""
+    """Run the network on a batch of zeros. Raises ValueError if it fails, or if its output is not (B, K) logits."""
     keys = [key for key in ("_target_", "name", "num_classes") if key in cfg.model]
     model = ", ".join(f"model.{key}={cfg.model[key]}" for key in keys)
     sanity_check.check_network(task.network, task.preprocess, cfg.data.image_size, cfg.num_classes, model)
 
 
 def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> None:
-    """Warns of images left out and of steps too few or not reached; refuses one image before BatchNorm.
+    """Warn about images that are left out, and about steps that are too few or not reached.
 
     Raises:
-        ValueError: each device's batches would be of one image, and the network has BatchNorm.
+        ValueError: each device would get batches of one image, and the network has BatchNorm.
     """
     world, keys = trainer.world_size, cfg.trainer
     sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
@@ -154,7 +155,7 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     if cfg.total_steps is not None and keys.max_steps > cfg.total_steps and not keys.fast_dev_run:
         log.warning(
             "trainer.max_steps=%d is not reached: trainer.max_epochs=%s ends the run after %d steps; "
-            "trainer.max_epochs=-1 leaves the end to trainer.max_steps",
+            "with trainer.max_epochs=-1 only trainer.max_steps ends it",
             *(keys.max_steps, keys.max_epochs, cfg.total_steps),
         )
     if not any(typed):
@@ -170,12 +171,12 @@ def warn_if_busy(trainer: Trainer) -> None:
 
 
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
-    """Raises ValueError where early stopping or a plateau schedule waits for a validation that never comes."""
+    """Raise ValueError if early stopping or a plateau schedule needs a validation that never happens."""
     sanity_check.check_validation(trainer, cfg.monitor, plateau=builds(cfg.scheduler, ReduceLROnPlateau))
 
 
 def _loss(node: DictConfig) -> Any:
-    """Lists in its config become tensors where the loss takes those; see losses/arguments.py."""
+    """Build the loss; lists in its config become tensors if the loss takes tensors (losses/arguments.py)."""
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
     try:
@@ -188,13 +189,13 @@ def _loss(node: DictConfig) -> Any:
 
 
 def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:
-    """Raises ValueError where the task's loss doesn't suit the labels of the splits; see loss_check.py."""
+    """Raise ValueError if the task's loss can't handle the labels of the splits (training/loss_check.py)."""
     unknown = [what_is_unknown(data.splits[split].targets) for split in splits]
     loss_check.check_loss(task.loss, data.num_classes, max(unknown, key=UNKNOWN.index))
 
 
 def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str]) -> None:
-    """Warn of metrics that count classes as wrong that no image of a split has; see metric_check.py."""
+    """Warn about metrics that count classes without an image in a split as wrong (training/metric_check.py)."""
     lacking = {}
     for split in splits:
         present = class_counts(data.splits[split].targets, data.num_classes)["present"]
@@ -206,14 +207,14 @@ def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str])
         small.num_classes = metric_check.CLASSES
         metrics = {}
         for name, node in small.metrics.items():
-            with suppress(InstantiationException):  # its arguments are for the data's own number of classes
+            with suppress(InstantiationException):  # its arguments may fit the data's number of classes only
                 metrics[str(name)] = instantiate(node)
         metrics = {name: metric for name, metric in metrics.items() if metric is not None}
         metric_check.check_metrics(metrics, data.task == "multilabel", "; ".join(lacking.values()))
 
 
 def _network(cfg: DictConfig) -> nn.Module:
-    """With weights laid out as convolutions are fastest on; LBFGS alone can't flatten such gradients."""
+    """Build the network in channels-last layout, the fastest for convolutions; L-BFGS can't flatten such gradients."""
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
     network = network if builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
@@ -221,8 +222,8 @@ def _network(cfg: DictConfig) -> nn.Module:
         freeze(network, cfg.freeze)
         if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in names("starts")):
             log.warning(
-                "freeze=%s, and the network starts from random weights: these will stay. "
-                "Trained ones: weights=<file>, or model.weights=DEFAULT where the model has it",
+                "freeze=%s, but the network starts from random weights, so the frozen layers stay random. "
+                "For trained weights: weights=<file>, or model.weights=DEFAULT if the model has them",
                 cfg.freeze,
             )
     return network
@@ -242,18 +243,19 @@ def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
 
 
 def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:
-    """Groups that treat the classifier apart are told what it is, unless the config says it."""
+    """Build the parameter groups; a null `classifier` is set to the names of the network's classifier parameters."""
     known = {"classifier": sorted(head.names(network))} if node.get("classifier", "") is None else {}
     return instantiate(node, **known, _convert_="all")
 
 
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
-    """Lightning's Trainer with the run's callbacks and loggers.
+    """Build Lightning's Trainer with the run's callbacks and loggers.
 
     Args:
-        alone: for an evaluation: no logger, and of the callbacks the averaged weights alone.
+        cfg: the config.
+        alone: for an evaluation: without loggers, and without callbacks except those that average weights.
     """
-    torch.use_deterministic_algorithms(False)  # Lightning leaves both as an earlier job of the sweep had them
+    torch.use_deterministic_algorithms(False)  # Lightning keeps both settings from an earlier job of the sweep
     torch.backends.cudnn.benchmark = False
     callbacks = [Progress(), *trainer_parts.averages(cfg)] if alone else trainer_parts.callbacks(cfg)
     loggers = [] if alone else trainer_parts.loggers(cfg)
@@ -263,7 +265,7 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
 
 
 def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """Raises ValueError where the machine has no such accelerator or fewer devices."""
+    """Build the Trainer. Raises ValueError if the machine lacks the accelerator or has fewer devices."""
     parts = {
         "callbacks": callbacks,
         "logger": loggers,
@@ -278,16 +280,16 @@ def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logge
             raise
         typed = f"trainer.accelerator={keys.accelerator} trainer.devices={keys.devices}"
         raise ValueError(
-            f"{typed}: {error.__cause__}\nGPUs here: {torch.cuda.device_count()}; trainer=cpu does without"
+            f"{typed}: {error.__cause__}\nThis machine has {torch.cuda.device_count()} GPUs; trainer=cpu needs none"
         ) from error
     return built
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:
-    """What is about to happen, in three lines.
+    """Return three lines about the data, the network and the batches.
 
     Raises:
-        ValueError: the batch doesn't suit the data or the number of devices.
+        ValueError: the batch size doesn't fit the data or the number of devices.
     """
     world = trainer.world_size
     batches = data.train_batches(trainer.global_rank, world)
@@ -305,5 +307,6 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
         + (f", {frozen:,} of them frozen" if frozen else "")
         + f"; monitor {cfg.monitor} ({cfg.mode})\n"
         f"batch: {data.batch_size} over {devices} = {data.batch_size // world} each; "
-        f"{len(batches)} batches an epoch" + (f", {left_out} images left out, others each epoch" if left_out else "")
+        f"{len(batches)} batches an epoch"
+        + (f", {left_out} images left out, different ones each epoch" if left_out else "")
     )

@@ -1,4 +1,4 @@
-"""What is answered before torch is imported: composed, checked, refused."""
+"""Errors in the command line and --cfg job, which need no torch."""
 
 import re
 import subprocess
@@ -71,7 +71,7 @@ def test_a_wrong_override_is_named_in_a_few_lines_and_makes_no_folder(
         ("predict", ["run=/nope", "source=x"], "run=/nope: no run folder"),
     ],
 )
-def test_a_run_that_is_not_there_is_named(invoke: Invoke, name: str, arguments: list[str], said: str) -> None:
+def test_a_missing_run_folder_is_named_in_the_error(invoke: Invoke, name: str, arguments: list[str], said: str) -> None:
     code, _, err = invoke(name, *arguments)
     assert code == 2
     assert said in err
@@ -84,7 +84,9 @@ def test_cfg_job_shows_the_config_as_the_overrides_leave_it(invoke: Invoke) -> N
     assert "MobileNetV2" in out
 
 
-def test_none_of_this_imports_torch(program: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+def test_a_configuration_error_appears_without_importing_torch(
+    program: Callable[..., subprocess.CompletedProcess[str]],
+) -> None:
     done = program("train", "trainer.max_epochs=abc", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 2
     assert "fovea.config.check" in done.stderr

@@ -1,4 +1,4 @@
-"""What is said where a dependency is not installed, or Python is too old."""
+"""The messages if a dependency is not installed or Python is too old."""
 
 import ast
 import subprocess
@@ -28,14 +28,18 @@ def test_without_the_dependencies_a_program_says_how_to_install_them(entry: str,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_single_missing_one_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_single_missing_dependency_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(dependencies, "find_spec", lambda name: None if name == "torch" else name)
     with pytest.raises(SystemExit):
         dependencies.exit_if_missing()
     assert f"error: torch is not installed for {sys.executable}" in capsys.readouterr().err
 
 
-def test_a_python_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_python_that_is_too_old_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(dependencies, "PYTHON", (99, 1))
     with pytest.raises(SystemExit):
         dependencies.exit_if_missing()
@@ -43,11 +47,11 @@ def test_a_python_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch, capsy
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     monkeypatch.undo()
     assert project["requires-python"] == f">={'.'.join(map(str, dependencies.PYTHON))}"
-    for file in (*ENTRIES, "src/fovea/cli/entry.py", "src/fovea/cli/dependencies.py"):  # read before it is told
+    for file in (*ENTRIES, "src/fovea/cli/entry.py", "src/fovea/cli/dependencies.py"):  # parsed before the check
         ast.parse((PROJECT / file).read_text("utf-8"), feature_version=(3, 9))
 
 
-def test_the_list_is_that_of_pyproject() -> None:
+def test_the_list_of_dependencies_equals_pyprojects() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
     declared = {line.partition(">")[0].lower() for line in project["dependencies"]} - {"torchcodec"}
     providers = packages_distributions()

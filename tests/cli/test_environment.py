@@ -13,7 +13,7 @@ from fovea.cli.environment import load_environment
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project's folder, another folder to be in, and no folder variables."""
     for name in environment.FOLDERS:
-        monkeypatch.setenv(name, "x")  # so that what the test leaves is undone
+        monkeypatch.setenv(name, "x")  # so that monkeypatch restores it after the test
         monkeypatch.delenv(name)
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -50,7 +50,7 @@ def test_folders_of_the_environment_win_and_are_relative_to_the_current_one(
         (b"RUNS_DIR=$NOT_SET/x\n", "the environment has no variable NOT_SET"),
     ],
 )
-def test_a_dotenv_that_cannot_be_read_is_answered_in_a_line(project: Path, content: bytes, said: str) -> None:
+def test_a_dotenv_that_cannot_be_read_is_reported_in_one_line(project: Path, content: bytes, said: str) -> None:
     (project / ".env").write_bytes(content)
     with pytest.raises(ValueError, match=said) as caught:
         load_environment()

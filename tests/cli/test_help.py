@@ -1,4 +1,4 @@
-"""`--help`: each key with the comment that it has in conf/, in the terminal's width."""
+"""`--help` shows each key with its comment in conf/, wrapped to the terminal's width."""
 
 import re
 from collections.abc import Callable
@@ -80,7 +80,7 @@ def test_help_of_train_has_every_group_and_key_with_the_values_that_overrides_le
     assert shown["model.stem"][0] == "small"  # computed from the image size
     leaves = set(composed(*words).trainer) - {"_target_", "default_root_dir"}
     assert {f"trainer.{key}" for key in leaves} <= set(shown)
-    assert "loss.class_names" not in shown  # it only passes the root key on
+    assert "loss.class_names" not in shown  # it only refers to the root key
 
 
 @pytest.mark.parametrize("typed", [True, False])

@@ -1,4 +1,4 @@
-"""What `last` and the files of a run's folder mean as a run."""
+"""`last` and the files of a run's folder stand for the run."""
 
 import json
 import os
@@ -22,11 +22,11 @@ def make_run(folder: Path, started: int, status: str = "finished", *checkpoints:
 
 @pytest.fixture
 def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
-    """Runs by what they are, the oldest first."""
+    """Runs of different states, the oldest first."""
     monkeypatch.setenv("RUNS_DIR", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     done = make_run(tmp_path / "train" / "été", 1000, "finished", "best.ckpt", "last.ckpt")
-    make_run(done / "evaluate" / "x", 9000)  # an evaluation is no run
+    make_run(done / "evaluate" / "x", 9000)  # an evaluation is not a run
     stopped = make_run(tmp_path / "train" / "sweep" / "0", 2000, "interrupted", "last.ckpt")
     (stopped / "job.json").touch()
     only_best = make_run(tmp_path / "other" / "b", 3000, "failed", "best.ckpt")
@@ -34,7 +34,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("key", "which"), [("run", "best"), ("resume", "stopped"), ("rerun", "done")])
-def test_last_is_the_newest_run_of_use_and_is_named(
+def test_last_is_the_newest_usable_run_and_is_printed(
     runs: dict[str, Path], capsys: pytest.CaptureFixture[str], key: str, which: str
 ) -> None:
     assert with_run_folders(["seed=1", f"{key}=last"], [key]) == ["seed=1", with_value(key, runs[which])]
@@ -52,7 +52,7 @@ def test_last_without_any_run_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         with_run_folders(["resume=last"], ["resume"])
 
 
-def test_a_checkpoint_means_its_run_and_is_the_one_that_is_used(runs: dict[str, Path]) -> None:
+def test_a_checkpoint_stands_for_its_run_and_is_used(runs: dict[str, Path]) -> None:
     for name in ("best.ckpt", "last.ckpt"):
         file = runs["done"] / "checkpoints" / name
         found = with_run_folders([with_value("run", file)], ["run"])
@@ -62,12 +62,12 @@ def test_a_checkpoint_means_its_run_and_is_the_one_that_is_used(runs: dict[str, 
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "config.yaml", "results.json"])
-def test_what_lies_in_a_run_folder_means_that_run(runs: dict[str, Path], name: str) -> None:
+def test_a_file_of_a_run_folder_stands_for_the_run(runs: dict[str, Path], name: str) -> None:
     for key in ("run", "resume", "rerun"):
         assert with_run_folders([with_value(key, runs["done"] / name)], [key]) == [with_value(key, runs["done"])]
 
 
-def test_a_run_folder_and_what_is_none_are_left_as_typed(runs: dict[str, Path]) -> None:
+def test_run_folders_and_other_paths_are_left_as_typed(runs: dict[str, Path]) -> None:
     for word in (f"run={runs['best']}", "run=/nope", "run=", "run=null", "ckpt_path=last"):
         assert with_run_folders([word], ["run"]) == [word]
     make_run(Path("last"), 1)
@@ -82,7 +82,7 @@ def test_a_run_folder_and_what_is_none_are_left_as_typed(runs: dict[str, Path]) 
         ("run", "best.ckpt", ("ckpt_path=x",), "both name a checkpoint: type run={run}"),
     ],
 )
-def test_a_checkpoint_that_the_key_cannot_take_is_answered_with_what_to_type(
+def test_the_error_for_a_checkpoint_that_a_key_cannot_use_names_what_to_type(
     runs: dict[str, Path], key: str, file: str, more: tuple[str, ...], said: str
 ) -> None:
     path = runs["done"] / "checkpoints" / file

@@ -1,4 +1,4 @@
-"""Paths are text: what is typed is the path that is used."""
+"""Paths are text: they are used exactly as typed."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def read(word: str) -> object:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_path_is_what_was_typed(name: str) -> None:
+def test_a_path_keeps_every_character_that_was_typed(name: str) -> None:
     assert read(quoted(f"data.root={name}")) == name
     assert value_of(with_value("data.root", name)) == name
 
@@ -55,18 +55,18 @@ def test_null_nothing_quotes_and_expressions_keep_their_meaning(typed: str, valu
     assert read(quoted(f"data.root={typed}")) == value
 
 
-def test_no_split_column_is_false_and_no_columns_name() -> None:
+def test_false_is_a_boolean_for_the_split_column_and_text_for_other_columns() -> None:
     assert read(quoted("data.read.split_column=false")) is False
     assert read(quoted("data.read.label_column=false")) == "false"
 
 
-def test_a_sweep_takes_paths_in_turn() -> None:
+def test_a_sweep_splits_paths_at_commas() -> None:
     found = read(quoted("data.root=2024, 2024_01_05,'a,b',l'été,b's", sweeps=True))
     assert [getattr(one, "text", one) for one in found.list] == ["2024", "2024_01_05", "a,b", "l'été", "b's"]  # type: ignore[attr-defined]
     assert read(quoted("data.root=a,b")) == "a,b"
 
 
-def test_a_home_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_home_folder_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/users/a b")
     monkeypatch.setenv("SCRATCH", "/s")
     for typed in ("~/x", "$HOME/x", "${HOME}/x"):
@@ -82,7 +82,7 @@ def test_a_path_below_a_variable_that_is_not_set_is_refused(path: str) -> None:
         quoted(f"hydra.run.dir={path}")
 
 
-def test_relative_paths_are_relative_to_where_they_were_typed(tmp_path: Path) -> None:
+def test_relative_paths_are_made_absolute_from_the_folder_of_the_command(tmp_path: Path) -> None:
     (tmp_path / "x.pth").touch()
     cfg = OmegaConf.create(
         {

@@ -25,18 +25,18 @@ def found(monitor: str, *words: str, mode: str | None = None, **sweeper: Any) ->
         *(("val/ema_ece", "minimize"), ("val/ema_loss", "minimize")),
     ],
 )
-def test_an_optimizing_sweep_follows_the_monitor_as_its_metric_says(monitor: str, said: str) -> None:
+def test_an_optimizing_sweeps_direction_follows_the_metrics_higher_is_better(monitor: str, said: str) -> None:
     assert found(monitor) == found(monitor, direction="minimize") == [f"hydra.sweeper.direction={said}"]
 
 
-def test_the_typed_mode_wins_and_is_asked_for_where_the_metric_is_made_by_a_function() -> None:
+def test_the_typed_mode_has_precedence_and_is_required_for_a_metric_made_by_a_function() -> None:
     assert found("val/ece", mode="max") == ["hydra.sweeper.direction=maximize"]
     with pytest.raises(ValueError, match=r"monitor=val/top5 is built by a target that has no .*\ntype mode=max"):
         found("val/top5")
     assert found("val/top5", mode="max") == ["hydra.sweeper.direction=maximize"]
 
 
-def test_a_typed_direction_and_sweepers_without_one_are_left_alone() -> None:
+def test_a_typed_direction_and_sweepers_without_a_direction_are_not_changed() -> None:
     assert found("val/ece", "hydra.sweeper.direction=maximize") == []
     assert found("val/ece", direction=["minimize", "maximize"]) == []
     assert found("val/ece", max_batch_size=None) == []

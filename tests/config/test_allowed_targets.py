@@ -1,4 +1,4 @@
-"""What a config from a stranger may build."""
+"""The targets that a config from a stranger may build."""
 
 import importlib
 import inspect
@@ -130,7 +130,7 @@ def test_a_function_that_a_clone_adds_is_allowed_once_it_is_in_one_of_the_groups
     file = PACKAGE / "losses" / "bce.py"
     assert "class BinaryCrossEntropy" in file.read_text()
     assert allowed("fovea.losses.bce.BinaryCrossEntropy")
-    assert not allowed("fovea.losses.bce.Tensor")  # what a module imports is not its own
+    assert not allowed("fovea.losses.bce.Tensor")  # imported by the module, not defined in it
 
 
 def test_a_module_that_a_clone_adds_is_allowed_in_a_folder_of_parts_and_a_folder_of_its_own_is_not(
@@ -155,7 +155,7 @@ LIBRARIES = [
     *("lightning.pytorch.profilers", "lightning.pytorch.strategies", "lightning", "timm.loss", "timm.optim"),
 ]
 FILES = re.compile(r"path|file|dir$|folder|url|pretrained")
-KNOWN = {  # they write below the folder that they are given, and config/untrusted.py looks at that
+KNOWN = {  # they write into a given folder, which config/untrusted.py checks
     *("ModelCheckpoint dirpath", "ModelCheckpoint filename", "OnExceptionCheckpoint dirpath"),
     *("OnExceptionCheckpoint filename", "CSVLogger root_dir", "CSVLogger save_dir", "TensorBoardLogger root_dir"),
     *("TensorBoardLogger save_dir", "TensorBoardLogger sub_dir", "MLFlowLogger save_dir", "WandbLogger dir"),
@@ -166,7 +166,7 @@ KNOWN = {  # they write below the folder that they are given, and config/untrust
 
 
 @pytest.mark.parametrize("module", LIBRARIES)
-def test_the_patterns_reach_classes_alone_and_none_that_takes_a_file_but_those_that_are_known(module: str) -> None:
+def test_the_patterns_allow_only_classes_and_no_unknown_one_that_takes_a_file(module: str) -> None:
     if module.startswith("timm"):
         pytest.importorskip("timm")
     library = importlib.import_module(module)
@@ -189,7 +189,7 @@ def test_the_patterns_reach_classes_alone_and_none_that_takes_a_file_but_those_t
 
 
 @pytest.mark.parametrize("module", ["torch", "torch.nn.functional", "torchvision.transforms.v2.functional"])
-def test_of_a_librarys_functions_only_those_are_reached_that_compute(module: str) -> None:
+def test_of_a_librarys_functions_only_those_that_compute_are_allowed(module: str) -> None:
     library = importlib.import_module(module)
     reached = {name: getattr(library, name) for name in dir(library) if allowed(f"{module}.{name}")}
     functions = {name: thing for name, thing in reached.items() if inspect.isfunction(thing)}
@@ -221,7 +221,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("text", CONFIGS.values(), ids=CONFIGS.keys())
-def test_a_target_is_found_wherever_it_is(text: str) -> None:
+def test_a_target_is_found_at_any_depth(text: str) -> None:
     register_resolvers()
     with pytest.raises(Exception, match=r"_target_=.*|Unsupported interpolation type oc\.(create|decode|select)"):
         check_targets(DictConfig(OmegaConf.create(text)))
@@ -249,7 +249,7 @@ def test_a_strategy_that_unpickles_checkpoints_is_refused(strategy: str) -> None
         check_targets(OmegaConf.create({"trainer": {"strategy": strategy}}))
 
 
-def test_looking_imports_nothing_that_a_config_names(tmp_path: Path) -> None:
+def test_the_check_imports_nothing_that_a_config_names(tmp_path: Path) -> None:
     code = "from fovea.config.allowed_targets import allowed; allowed('torch.nn.Linear')"
     code += "; allowed('fovea.models.weights.fill'); allowed('antigravity.x')"
     code += "; import sys; print({'torch', 'antigravity', 'fovea.models'} & set(sys.modules))"

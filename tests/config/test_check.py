@@ -1,4 +1,4 @@
-"""What a training would hand on to later commands is looked at when it begins."""
+"""A training is checked, when it begins, for values that later commands would refuse."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +48,7 @@ def test_what_later_commands_would_refuse_is_refused_when_the_training_begins(
         check(composed(tmp_path, word), "train")
 
 
-def test_what_has_to_be_typed_again_is_said_when_the_training_begins(tmp_path: Path) -> None:
+def test_values_to_type_again_are_listed_when_the_training_begins(tmp_path: Path) -> None:
     assert values_to_retype(composed(tmp_path)) == []
     assert values_to_retype(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []
     (place,) = values_to_retype(composed(tmp_path, MINE % "/elsewhere"))
@@ -58,7 +58,7 @@ def test_what_has_to_be_typed_again_is_said_when_the_training_begins(tmp_path: P
     assert "geheimnis" not in secret
 
 
-def test_a_place_that_conf_names_has_not_to_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_conf_names_need_not_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mine.yaml").write_text(
         "dirpath: /elsewhere\nfolder: ${oc.env:MY_PLACE}/x\nroot: /data\nruns: ${oc.env:RUNS_DIR} ${oc.env:DATA_DIR}\n"
     )

@@ -25,14 +25,14 @@ def test_a_sections_rule_holds_for_the_keys_below_it_that_have_no_row() -> None:
     assert rule("callbacks.early", "resume") is None
 
 
-def test_a_pattern_stands_for_keys_of_any_name() -> None:
+def test_a_pattern_matches_keys_of_any_name() -> None:
     assert row("data.read.train_csv").typed == row("data.read.csv").typed == Typed.PATH
     assert row("logger.mine.experiment_name").typed == Typed.TEXT
     assert row("trainer.profiler.dirpath").typed == Typed.PATH
     assert row("data.read.csv.deeper") == Key()
 
 
-def test_every_row_says_something_and_every_reason_is_a_sentence_part() -> None:
+def test_every_row_has_a_value_and_every_reason_fits_into_a_sentence() -> None:
     assert not [key for key, found in KEYS.items() if found == Key()]
     assert not [key for key in PATTERNS if KEYS[key].type]  # types are checked by exact key
     reasons = [found.resume for found in KEYS.values() if found.resume]

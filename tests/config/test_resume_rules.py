@@ -16,7 +16,7 @@ Invoke = Callable[..., tuple[int, str, str]]
 
 
 def typed_to_resume(run: Path, *words: str) -> list[str]:
-    """What `forced` says of these words; the run's folder is only read."""
+    """The value of `forced` for these overrides; the run's folder is only read."""
     register_resolvers()
     command = read_command("train", ("resume",), [f"resume='{run}'", *words])
     assert command.source
@@ -39,7 +39,9 @@ def typed_to_resume(run: Path, *words: str) -> list[str]:
         ]
     ),
 )
-def test_resuming_refuses_what_would_change_the_past(invoke: Invoke, trained: Path, override: str, said: str) -> None:
+def test_resume_refuses_changes_that_would_change_the_training(
+    invoke: Invoke, trained: Path, override: str, said: str
+) -> None:
     code, _, err = invoke("train", f"resume={trained}", override)
     assert code == 2
     assert said in err
@@ -74,7 +76,7 @@ FREE = [
 ]
 
 
-def test_whatever_is_not_listed_as_free_changes_by_force_alone(trained_once: tuple[Path, Path]) -> None:
+def test_keys_that_are_not_free_change_with_force_only(trained_once: tuple[Path, Path]) -> None:
     run = trained_once[0]
     texts = typed_to_resume(run, *CHANGES, "force=true")
     for override in CHANGES:
@@ -85,12 +87,12 @@ def test_whatever_is_not_listed_as_free_changes_by_force_alone(trained_once: tup
             typed_to_resume(run, override)
 
 
-def test_what_changes_no_weights_and_no_figures_needs_no_force(trained_once: tuple[Path, Path]) -> None:
+def test_keys_that_change_no_weights_or_figures_need_no_force(trained_once: tuple[Path, Path]) -> None:
     assert typed_to_resume(trained_once[0], *FREE) == []
     assert typed_to_resume(trained_once[0], "logger=[]") == []
 
 
-def test_a_value_that_follows_from_a_free_one_is_no_free_one(trained: Path) -> None:
+def test_a_value_that_refers_to_a_free_one_is_not_free(trained: Path) -> None:
     file = trained / "config.yaml"
     content = yaml.safe_load(file.read_text())
     content["loss"]["label_smoothing"] = "${trainer.max_epochs}"
@@ -99,7 +101,7 @@ def test_a_value_that_follows_from_a_free_one_is_no_free_one(trained: Path) -> N
         typed_to_resume(trained, "trainer.max_epochs=2")
 
 
-def test_a_secret_that_is_typed_is_in_no_message_and_no_record(trained_once: tuple[Path, Path]) -> None:
+def test_a_typed_secret_is_in_no_message_and_not_in_forced(trained_once: tuple[Path, Path]) -> None:
     with pytest.raises(ValueError, match=r"my_api_token: not set then, \*\*\* now"):
         typed_to_resume(trained_once[0], "+my_api_token=geheimnis")
     assert "geheimnis" not in str(typed_to_resume(trained_once[0], "+my_api_token=geheimnis", "force=true"))
@@ -117,13 +119,15 @@ def prefixes(key: str) -> list[str]:
 
 
 @pytest.mark.parametrize("override", ["optimizer.lr=0.5", "model.width=32"])
-def test_what_the_checkpoint_brings_along_can_not_be_forced(invoke: Invoke, trained: Path, override: str) -> None:
+def test_fixed_keys_can_not_be_forced(invoke: Invoke, trained: Path, override: str) -> None:
     code, _, err = invoke("train", f"resume={trained}", override, "force=true")
     assert code == 2
     assert "can't be changed by resume=" in err
 
 
-def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, trained_once: tuple[Path, Path]) -> None:
+def test_typing_the_runs_own_value_is_not_a_change(
+    invoke: Invoke, trained: Path, trained_once: tuple[Path, Path]
+) -> None:
     config = yaml.safe_load((trained / "config.yaml").read_text())
     command = ["data=folder", f"data.root={trained_once[1]}", "model=se_resnet_small", "optimizer=sgd", "seed=0"]
     command += ["scheduler=step"]
@@ -139,7 +143,7 @@ def test_what_is_typed_as_it_was_is_no_change(invoke: Invoke, trained: Path, tra
     assert "the schedule changes with the run's length: scheduler.step_size: 1 then, 2 now" in out
 
 
-def test_force_is_for_resuming_alone(invoke: Invoke) -> None:
+def test_force_exists_for_resume_only(invoke: Invoke) -> None:
     code, _, err = invoke("train", "force=true")
     assert code == 2
     assert "force: there is no such key" in err
@@ -147,7 +151,7 @@ def test_force_is_for_resuming_alone(invoke: Invoke) -> None:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
-    """A run's folder, of which the config says where its data were and how they were divided."""
+    """A run folder whose config has the place and the division of its data."""
     register_resolvers()
     (tmp_path / "data").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
@@ -160,7 +164,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int]:
-    """What is carved out where `data` replaces the run's own and `words` were typed."""
+    """The division if `data` replaces the run's own and `words` were typed."""
     cfg = DictConfig(saved.load("", run))
     cfg.data.update(data)
     resume_rules.divide_as_trained(cfg, run, words)
@@ -169,7 +173,7 @@ def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int]:
 
 def test_a_runs_own_data_are_divided_as_trained_by_whatever_way_they_are_named(run: Path) -> None:
     assert divided(run) == (0.2, 0.3, 7)
-    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0}  # data=folder brings its own
+    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0}  # data=folder has its own values
     assert divided(run, "data=folder", root=str(run / "link"), image_size=32, **again) == (0.2, 0.3, 7)
     read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": "/other", "layout": "auto"}
     assert divided(run, read=read, **again) == (0.2, 0.3, 7)
@@ -182,6 +186,6 @@ def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> Non
     assert divided(run, *typed, root="/elsewhere", test_fraction=0.5, split_seed=2) == (0.0, 0.5, 2)
 
 
-def test_a_sweeps_job_that_goes_on_has_the_places_typed_again_that_its_command_added(trained: Path) -> None:
+def test_resuming_a_sweeps_job_types_its_added_places_again(trained: Path) -> None:
     words = job_resume_command(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
     assert words[1:] == ["++callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]

@@ -1,4 +1,4 @@
-"""A run's length is what Lightning does, and schedules follow it in their own unit."""
+"""A run's length equals Lightning's, and schedules use it in their own unit."""
 
 import math
 from typing import Any
@@ -70,7 +70,7 @@ def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_
     assert rates.rates == pytest.approx([0.1 * (1 + math.cos(math.pi * d / n)) / 2 for d in done])
 
 
-def test_a_run_without_limits_is_lightnings_thousand_epochs() -> None:
+def test_a_run_without_limits_has_lightnings_thousand_epochs() -> None:
     cfg = composed("trainer.max_epochs=null")
     assert run_length.run_length(cfg, BATCHES)[:2] == (1000, 5000)
 
@@ -118,7 +118,7 @@ def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: 
         ("step", "trainer.max_steps", r"trainer\.max_steps is not set for this run"),
     ],
 )
-def test_a_key_that_counts_another_unit_is_refused_with_the_one_to_refer_to(interval: str, key: str, said: str) -> None:
+def test_a_reference_to_a_key_of_another_unit_is_refused(interval: str, key: str, said: str) -> None:
     cfg = scheduled("cosine")
     cfg.scheduler.update(interval=interval, T_max=f"${{{key}}}")
     with pytest.raises(ValueError, match=f"scheduler.T_max=.*{said}") as caught:
@@ -132,7 +132,7 @@ def test_a_schedule_of_ones_own_may_refer_to_the_trainer_in_its_unit() -> None:
     run_length.check_schedule(cfg)
 
 
-def test_a_plateau_schedule_by_step_is_not_told_a_figure_of_the_whole_epoch_again_and_again() -> None:
+def test_a_plateau_schedule_by_step_refuses_a_monitor_of_the_whole_epoch() -> None:
     cfg = composed("scheduler=plateau", "monitor=train/loss")
     check(cfg, "train")
     cfg.scheduler.interval = "step"

@@ -50,14 +50,14 @@ def test_the_config_is_saved_with_its_references_and_without_secrets(
         assert not any(secret in text for secret in ("very secret", "geheim", "pass"))
 
 
-def test_the_network_and_what_only_this_command_knows_are_saved_resolved(cfg: DictConfig, tmp_path: Path) -> None:
+def test_the_network_and_values_of_this_command_only_are_saved_resolved(cfg: DictConfig, tmp_path: Path) -> None:
     saved.save(cfg, tmp_path)
     content = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert content["model"] == {"stem": "small", "weights": "DEFAULT", "sizes": [32]}
     assert content["logger"]["y"]["run"] == cfg.logger.y.run
 
 
-def test_a_full_disk_leaves_the_config_that_was_there(cfg: DictConfig, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_old_config(cfg: DictConfig, tmp_path: Path) -> None:
     saved.save(cfg, tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -92,7 +92,7 @@ def test_a_loaded_config_does_not_ask_for_starting_weights_again(cfg: DictConfig
     assert (again["weights"], again["model"]["weights"]) == ("/a/file.pth", "DEFAULT")
 
 
-def test_what_comes_from_the_environment_follows_the_machine(
+def test_values_from_the_environment_follow_the_machine(
     cfg: DictConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("A_FOLDER", "/then")

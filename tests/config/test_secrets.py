@@ -46,7 +46,7 @@ def test_a_secret_is_hidden_however_it_is_spelled(text: str) -> None:
         "git@example.org:x.git",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_values_that_are_not_secret_stay(text: str) -> None:
     assert without_secrets(text, []) == text
 
 

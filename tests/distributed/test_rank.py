@@ -14,9 +14,7 @@ from fovea.distributed.rank import is_first
         ({"SLURM_PROCID": "3"}, False),
     ],
 )
-def test_of_all_processes_one_is_the_first(
-    variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exactly_one_process_is_rank_0(variables: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""A run of several processes fails as one: the first error is told once, and no process is left."""
+"""A run of several processes fails as a whole: the first error is printed once, and no process is left."""
 
 import json
 import os
@@ -61,7 +61,7 @@ spec = importlib.util.spec_from_file_location("program", {str(PROJECT / "src" / 
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
 program.main()
-"""  # as if a yaml of conf/ named the callback; argv[0] stays this file, by which Lightning starts the other processes
+"""  # as if a yaml of conf/ named the callback; Lightning starts the other processes with argv[0], this file
 
 
 class Started:
@@ -96,7 +96,7 @@ class Started:
         return {int(line.split()[0]): int(line.split()[1]) for line in lines if len(line.split()) == 2}
 
     def begun(self, steps: int = 3) -> dict[int, int]:
-        """The same, once both have come to the third batch."""
+        """The same, once both ranks have reached the third batch."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
             if self.pids.exists() and len(self.pids.read_text().splitlines()) >= 2 * steps:
@@ -118,7 +118,7 @@ class Started:
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie isn't."""
+    """Whether the process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -150,7 +150,7 @@ def test_the_rank_that_fails_is_named_with_its_error_once(started: Started) -> N
 
 
 @pytest.mark.slow
-def test_a_rank_that_failed_does_not_linger_nor_do_its_loaders(started: Started) -> None:
+def test_a_failed_rank_and_its_workers_end_at_once(started: Started) -> None:
     process = started.start(1, "linger", "data.num_workers=2", HANGS="yes")
     started.begun()
     since = time.monotonic()
@@ -165,7 +165,7 @@ def test_a_rank_that_failed_does_not_linger_nor_do_its_loaders(started: Started)
 
 
 @pytest.mark.slow
-def test_rank_0_failing_ends_the_others_and_is_told_once(started: Started) -> None:
+def test_a_failure_of_rank_0_ends_the_others_and_is_printed_once(started: Started) -> None:
     process = started.start(0, "break")
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 1
@@ -177,7 +177,7 @@ def test_rank_0_failing_ends_the_others_and_is_told_once(started: Started) -> No
 
 @pytest.mark.slow
 @pytest.mark.parametrize("hangs", ["", "yes"])
-def test_a_killed_rank_is_told_even_where_the_first_hangs(started: Started, hangs: str) -> None:
+def test_a_killed_rank_is_reported_even_if_rank_0_hangs(started: Started, hangs: str) -> None:
     process = started.start(1, "kill", HANGS=hangs)
     started.begun()
     since = time.monotonic()
@@ -193,7 +193,7 @@ def test_a_killed_rank_is_told_even_where_the_first_hangs(started: Started, hang
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["kill", "wait"])
-def test_no_rank_outlives_the_first(started: Started, what: str) -> None:
+def test_no_rank_outlives_rank_0(started: Started, what: str) -> None:
     process = started.start(0 if what == "kill" else 1, what)
     pids = started.begun()
     if what == "wait":  # rank 1 does something long
@@ -217,7 +217,7 @@ def test_a_second_ctrl_c_ends_all(started: Started) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_at_the_first_rank_ends_a_whole_sweep(started: Started) -> None:
+def test_sigterm_to_rank_0_ends_a_whole_sweep(started: Started) -> None:
     process = started.start(5, "none", "-m", "seed=0,1", "trainer.max_epochs=200")
     started.begun()
     os.kill(process.pid, signal.SIGTERM)
@@ -264,7 +264,7 @@ def test_processes_that_torchrun_starts_train_together_in_one_folder(started: St
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_under_torchrun_is_told_once_in_full(started: Started, rank: int) -> None:
+def test_an_error_under_torchrun_is_printed_once_in_full(started: Started, rank: int) -> None:
     fault = (f"+callbacks.fault.{key}={value}" for key, value in {"rank": rank, "what": "raise"}.items())
     done = torchrun(started, "trainer.devices=2", "+callbacks.fault._target_=fault.Fault", *fault)
     assert done.returncode != 0
@@ -274,7 +274,7 @@ def test_an_error_under_torchrun_is_told_once_in_full(started: Started, rank: in
 
 
 @pytest.mark.slow
-def test_processes_that_would_train_each_alone_are_refused(started: Started) -> None:
+def test_started_processes_that_would_train_separately_are_refused(started: Started) -> None:
     done = torchrun(started, "trainer.devices=1")
     assert done.returncode != 0
     assert "2 processes were started (WORLD_SIZE), but only 1 would train together" in done.stderr
@@ -298,24 +298,24 @@ def test_more_processes_than_train_together_are_refused(monkeypatch: pytest.Monk
         (ValueError("gloo"), False),
     ],
 )
-def test_what_only_says_that_another_is_gone_is_told_apart(error: Exception, expected: bool) -> None:
+def test_errors_that_only_report_a_lost_process_are_recognised(error: Exception, expected: bool) -> None:
     assert is_consequence(error) == expected
 
 
 def report(folder: Path, rank: int, when: float, consequence: bool, first: str | None = str(os.getpid())) -> Path:
     content = {"rank": rank, "time": when, "stopped": False, "code": 2, "line": f"E: {rank}", "text": f"error: {rank}"}
     file = folder / f".rank_{rank}.json"
-    write_safely(file, json.dumps(content | {"consequence": consequence, "first": first}))  # it is being looked for
+    write_safely(file, json.dumps(content | {"consequence": consequence, "first": first}))  # atomic: a thread reads it
     return file
 
 
-def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> None:
+def test_the_first_report_that_is_a_cause_is_used(tmp_path: Path) -> None:
     others = OtherRanks(tmp_path, lambda *_: None)
     gone = RuntimeError("gloo: Connection closed by peer")
     report(tmp_path, 1, 1.0, True)
     report(tmp_path, 2, 3.0, False)
     report(tmp_path, 3, 2.0, False)
-    (tmp_path / ".rank_4.json").write_text("[]")  # none of ours
+    (tmp_path / ".rank_4.json").write_text("[]")  # not a report
     (tmp_path / ".rank_5.json").write_text('{"ran')
     cause = others.cause_of(gone)
     assert isinstance(cause, OtherRankError)
@@ -325,9 +325,9 @@ def test_of_several_reports_the_first_that_is_a_cause_counts(tmp_path: Path) -> 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_is_not(tmp_path: Path) -> None:
+def test_reports_of_this_start_are_kept_and_older_ones_removed(tmp_path: Path) -> None:
     report(tmp_path, 1, 1.0, False, first=None)  # torchrun's, while rank 0 was still loading torch
-    report(tmp_path, 2, 0.5, False, first="1")  # of a rank that has lost its rank 0, and works for a start before this
+    report(tmp_path, 2, 0.5, False, first="1")  # of an earlier start, whose rank 0 has ended
     old = report(tmp_path, 3, 0.1, False, first=None)
     os.utime(old, (1, 1))
     others = OtherRanks(tmp_path, lambda *_: None)
@@ -335,11 +335,11 @@ def test_a_report_that_a_rank_of_this_start_left_early_is_kept_and_an_older_one_
     cause = others.cause_of(RuntimeError("gloo: Connection closed by peer"))
     assert isinstance(cause, OtherRankError)
     assert cause.line == "rank 1: E: 1"
-    assert cause.text == "rank 1 failed: E: 1"  # it has told the rest itself
+    assert cause.text == "rank 1 failed: E: 1"  # the rank has printed its full text itself
 
 
 @pytest.mark.parametrize("consequence", [False, True])
-def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
+def test_a_report_ends_rank_0_even_if_the_process_that_wrote_it_still_runs(
     consequence: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     codes: list[int] = []
@@ -361,7 +361,7 @@ def test_a_report_wakes_rank_0_though_the_process_that_left_it_is_alive(
     assert "rank 1 failed\nerror: 1" in capfd.readouterr().err
 
 
-def test_a_rank_that_was_asked_to_stop_before_it_listened_ends_rank_0_that_waits_for_it(
+def test_a_rank_killed_by_a_stop_signal_before_it_had_a_handler_ends_a_waiting_rank_0(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     codes: list[int] = []
@@ -381,11 +381,11 @@ def test_a_rank_that_was_asked_to_stop_before_it_listened_ends_rank_0_that_waits
 
 
 class Gone(BaseException):
-    """In the place of a process's end."""
+    """Raised instead of ending the process."""
 
 
 @pytest.mark.parametrize(
-    ("error", "launched_by_rank_0", "told"),
+    ("error", "launched_by_rank_0", "printed"),
     [
         (ValueError("spoilt"), False, "rank 1 failed\nerror: spoilt\n(HYDRA_FULL_ERROR=1 shows the traceback)\n"),
         (RuntimeError("gloo: closed"), False, "rank 1 failed: RuntimeError: gloo: closed\n"),
@@ -393,10 +393,10 @@ class Gone(BaseException):
         (ValueError("spoilt"), True, ""),
     ],
 )
-def test_a_rank_tells_its_error_itself_where_rank_0_did_not_start_it(
+def test_a_rank_that_rank_0_did_not_start_prints_its_own_error(
     error: BaseException,
     launched_by_rank_0: bool,
-    told: str,
+    printed: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
@@ -411,13 +411,13 @@ def test_a_rank_tells_its_error_itself_where_rank_0_did_not_start_it(
         monkeypatch.setenv("FOVEA_RANK_0", str(os.getppid()))
     with pytest.raises(Gone), ranks.coordinated(tmp_path):
         raise error
-    assert capfd.readouterr().err == told
+    assert capfd.readouterr().err == printed
     left = json.loads((tmp_path / ".rank_1.json").read_text())
     assert left["consequence"] == isinstance(error, RuntimeError)
     assert [file.name for file in tmp_path.iterdir()] == [".rank_1.json"]
 
 
-def test_an_error_that_a_full_disk_does_not_take_is_told_by_the_rank_itself(
+def test_a_rank_prints_its_own_error_if_the_disk_is_full(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def full(file: Path, text: str) -> None:

@@ -27,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_it_is_flushed_to_the_disk_before_it_gets_its_name_and_the_name_after(
+def test_a_checkpoint_is_flushed_before_and_its_folder_after_the_rename(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done = []
@@ -95,7 +95,7 @@ def test_what_a_checkpoint_usually_holds_can_be_read_again(tmp_path: Path) -> No
     )
 
 
-def test_a_checkpoint_is_read_back_where_its_keys_or_types_are_others_than_before(
+def test_a_checkpoint_is_read_back_if_its_keys_or_types_have_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, reads, writer = checkpoint.read, [], SafeCheckpointIO()
@@ -118,17 +118,17 @@ def test_a_file_that_the_disk_spoils_is_told_from_a_state_that_cannot_be_read(
         SafeCheckpointIO().save_checkpoint({"a": {}}, tmp_path / "x.ckpt")
 
 
-def test_the_last_checkpoint_is_taken(folder: Path) -> None:
+def test_the_last_checkpoint_is_used(folder: Path) -> None:
     assert to_resume(folder).name == "last.ckpt"
 
 
-def test_one_that_was_written_and_not_yet_named_is_taken_first(folder: Path) -> None:
+def test_a_checkpoint_that_was_not_yet_renamed_is_used_first(folder: Path) -> None:
     SafeCheckpointIO().save_checkpoint(CONTENT, folder / "checkpoints" / "new.ckpt")
     assert to_resume(folder).name == "new.ckpt"
 
 
 @pytest.mark.parametrize("fault", ["cut short", "empty", "foreign", "text", "a byte is another", "weights alone"])
-def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
+def test_a_damaged_or_foreign_checkpoint_is_named_and_the_one_before_it_used(
     fault: str, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     file = folder / "checkpoints" / "last.ckpt"
@@ -147,7 +147,7 @@ def test_a_damaged_or_foreign_one_is_named_and_the_one_before_it_taken(
     assert str(file) in caplog.text
 
 
-def test_whichever_byte_of_it_is_another_the_one_before_it_is_taken(folder: Path) -> None:
+def test_if_any_byte_is_wrong_the_checkpoint_before_is_used(folder: Path) -> None:
     file = folder / "checkpoints" / "last.ckpt"
     whole = file.read_bytes()
     for place in range(0, len(whole), 7):
@@ -155,25 +155,25 @@ def test_whichever_byte_of_it_is_another_the_one_before_it_is_taken(folder: Path
         assert to_resume(folder).name in ("last.ckpt", "previous.ckpt"), place
 
 
-def test_one_that_a_training_cannot_take_up_is_refused_as_a_start(tmp_path: Path) -> None:
+def test_ckpt_path_refuses_a_file_that_a_training_cannot_continue_from(tmp_path: Path) -> None:
     torch.save({key: {} for key in NEEDED if key != "running"}, tmp_path / "other.ckpt")
     with pytest.raises(ValueError, match=r"(?s)ckpt_path=.*other.ckpt .*has no running.*weights="):
         to_start_from(tmp_path / "other.ckpt")
 
 
-def test_where_none_is_whole_all_are_named(folder: Path) -> None:
+def test_if_all_checkpoints_are_damaged_all_are_named(folder: Path) -> None:
     for file in (folder / "checkpoints").iterdir():
         file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"(?s)last.ckpt is damaged.*previous.ckpt is damaged.*weights="):
         to_resume(folder)
 
 
-def test_where_there_is_none_it_is_said(tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no .*last.ckpt"):
         to_resume(tmp_path)
 
 
-def test_the_best_checkpoint_is_taken_else_the_last(tmp_path: Path) -> None:
+def test_the_best_checkpoint_is_evaluated_else_the_last(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint yet"):
         to_evaluate(tmp_path, None)
     (tmp_path / "checkpoints").mkdir()

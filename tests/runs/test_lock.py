@@ -18,7 +18,7 @@ with lock_folder(Path(sys.argv[2]), True):
 """
 
 
-def test_a_folder_in_which_another_process_trains_is_refused_until_that_is_killed_even_if_its_workers_live_on(
+def test_a_folder_is_locked_until_its_training_ends_even_if_workers_of_it_live_on(
     tmp_path: Path,
 ) -> None:
     with subprocess.Popen(

@@ -46,9 +46,7 @@ def test_there_is_an_entry_for_each_start(tmp_path: Path) -> None:
     assert [start["seed"] for start in starts(tmp_path)] == [0, 1]
 
 
-def test_the_commit_and_what_differs_from_it_are_known_and_env_is_not_told(
-    git: Callable[..., str], tmp_path: Path
-) -> None:
+def test_the_commit_and_diff_are_recorded_without_env_files(git: Callable[..., str], tmp_path: Path) -> None:
     for name in TRACKED:
         (tmp_path / name).write_text(f"after in {name}\n")
     (tmp_path / "src" / ".env.new").write_text("after in .env.new\n")
@@ -59,7 +57,7 @@ def test_the_commit_and_what_differs_from_it_are_known_and_env_is_not_told(
     assert set(re.findall(r"\.env[.\w]*", state["diff"])) == {".env.example"}
 
 
-def test_the_diff_alone_makes_the_tree_again_new_files_too(git: Callable[..., str], tmp_path: Path) -> None:
+def test_the_diff_restores_the_tree_with_new_files(git: Callable[..., str], tmp_path: Path) -> None:
     wanted = {"src/code.py": "after\n", "src/new/é.py": "new\n", "conf/model/mine.yaml": "depth: 3\n"}
     others = {
         "src/large.py": "x" * LARGEST + "\n",
@@ -86,7 +84,7 @@ def test_outside_of_a_repository_there_is_no_state(tmp_path: Path) -> None:
     assert git_state(tmp_path) is None
 
 
-def test_what_is_no_longer_as_it_was_is_said_and_nothing_else() -> None:
+def test_only_changes_are_listed() -> None:
     assert changes(entry(), entry()) == []
     (line,) = changes(entry(), entry(devices=2))
     assert line.startswith("devices 1 then, 2 now. Order and augmentation stay the same")
@@ -154,7 +152,7 @@ def without_one_image(data: Path, place: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_evaluating_says_when_the_data_are_no_longer_the_runs(
+def test_evaluate_warns_if_the_data_have_changed(
     invoke: Invoke, trained: Path, trained_once: tuple[Path, Path], tmp_path: Path
 ) -> None:
     _, out, _ = invoke("evaluate", f"run={trained}")
@@ -224,7 +222,7 @@ def test_another_batch_size_is_refused_and_goes_on_within_the_epoch_if_forced(
 
 
 @pytest.mark.slow
-def test_resuming_on_more_devices_goes_on_and_says_what_is_no_longer_the_same(
+def test_resuming_on_more_devices_works_and_logs_what_changes(
     program: Callable[..., subprocess.CompletedProcess[str]], trained: Path
 ) -> None:
     devices = ("trainer.accelerator=cpu", "trainer.devices=2", "trainer.max_epochs=2")

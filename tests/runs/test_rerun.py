@@ -17,7 +17,7 @@ Runs = Callable[[], list[Path]]
 
 
 def made(folder: Path, more: str = "", **others: Any) -> Path:
-    """What is compared of a run."""
+    """A run folder with the files that are compared."""
     (folder / "checkpoints").mkdir(parents=True)
     figures = {"f1": others.get("test", 0.75), "loss": None}
     (folder / "results.json").write_text(json.dumps({"status": "finished", "test": figures}))
@@ -65,9 +65,7 @@ def made(folder: Path, more: str = "", **others: Any) -> Path:
         ),
     ],
 )
-def test_what_differs_is_named_and_how_fast_it_went_is_no_difference(
-    tmp_path: Path, others: dict[str, Any], said: list[str]
-) -> None:
+def test_differences_are_listed_except_those_of_speed(tmp_path: Path, others: dict[str, Any], said: list[str]) -> None:
     assert differences(made(tmp_path / "one"), made(tmp_path / "other", **others)) == said
 
 
@@ -100,7 +98,7 @@ def test_a_metric_with_time_or_speed_in_its_name_is_compared(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize(("ended_at", "said"), [(None, 2), (10, 0), (9, 2)])
-def test_what_a_prolonged_run_logged_at_its_first_end_is_no_difference(
+def test_values_logged_at_the_first_end_of_a_prolonged_run_are_not_differences(
     tmp_path: Path, ended_at: int | None, said: int
 ) -> None:
     one, other = made(tmp_path / "one"), made(tmp_path / "other", more="9,1,0.1,\n")
@@ -131,7 +129,7 @@ def test_a_run_is_repeated_from_its_folder_alone_and_is_identical(invoke: Invoke
     assert "not as in the first run" not in out
 
 
-def test_a_run_that_is_repeated_otherwise_is_said_to_differ_before_and_after(
+def test_a_rerun_with_changes_is_reported_as_different_before_and_after(
     invoke: Invoke, runs: Runs, trained: Path
 ) -> None:
     code, out, _ = invoke("train", f"rerun={trained}", "optimizer.lr=0.05", "data.num_workers=2")

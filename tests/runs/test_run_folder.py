@@ -11,7 +11,7 @@ def status(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
-def test_the_status_is_what_last_happened(tmp_path: Path) -> None:
+def test_the_status_follows_the_last_event(tmp_path: Path) -> None:
     results = Results(tmp_path, "val/loss", writes=True)
     with results.status():
         assert status(tmp_path)["status"] == "running"
@@ -48,19 +48,19 @@ def test_damaged_results_are_named(tmp_path: Path) -> None:
             Results(tmp_path, "val/loss", writes=True)
 
 
-def test_only_one_process_writes(tmp_path: Path) -> None:
+def test_only_one_rank_writes(tmp_path: Path) -> None:
     with Results(tmp_path, "val/loss", writes=False).status():
         pass
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_finite_is_null_for_json_has_no_word_for_it(tmp_path: Path) -> None:
+def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
     write_json(tmp_path / "x.json", {"loss": float("nan"), "of": [float("inf"), 1.5], "name": "NaN"})
     assert "NaN" not in (tmp_path / "x.json").read_text().replace('"NaN"', "")
     assert json.loads((tmp_path / "x.json").read_text()) == {"loss": None, "of": [None, 1.5], "name": "NaN"}
 
 
-def test_a_run_that_fails_or_is_stopped_says_how_it_goes_on_once_there_is_a_checkpoint(
+def test_a_run_that_fails_or_is_stopped_prints_the_resume_command_if_it_has_a_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     results, how = Results(tmp_path, "val/loss", writes=True), f"resume={tmp_path}"

@@ -28,7 +28,7 @@ def run_folder(name: str, *files: str) -> Path:
     return Path(name).absolute()
 
 
-def test_what_was_tested_is_said_with_the_best_epoch_counted_from_one() -> None:
+def test_the_tested_checkpoint_is_described_with_epochs_counted_from_one() -> None:
     best, last = Path("x/checkpoints/best.ckpt"), Path("x/checkpoints/last.ckpt")
     said = "tested best.ckpt (epoch 9, step 351, val/accuracy 0.9778) on 1,359 test images"
     assert summary.tested_text(RESULTS, best, 1359, "test", "test") == said
@@ -75,7 +75,7 @@ def test_the_next_commands_can_be_pasted_where_the_program_was_typed() -> None:
     assert os.path.samefile(shlex.split(commands[2])[2], folder)
 
 
-def test_only_what_is_possible_is_proposed_and_a_sweeps_job_leaves_it_to_the_sweep() -> None:
+def test_only_possible_commands_are_proposed_and_none_for_a_sweeps_job() -> None:
     assert summary.next_commands(run_folder("fast", "config.yaml"), "trainer.max_epochs=2") == []
     assert summary.resume_hint(run_folder("fast", "config.yaml")) == ""
     job = run_folder("sweep/0", "job.json", "checkpoints/last.ckpt")

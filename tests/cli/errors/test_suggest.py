@@ -1,4 +1,4 @@
-"""Options, keys and names of other programs are answered with what to type here."""
+"""Errors for other programs' options, keys and names suggest what to type."""
 
 import re
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Invoke = Callable[..., tuple[int, str, str]]
 
 
 @pytest.mark.parametrize(
-    ("typed", "meant"),
+    ("typed", "suggestion"),
     [
         ("--lr 0.1", "optimizer.lr=0.1"),
         ("--lr=0.1 seed=3 --epochs 10 -b 64", "optimizer.lr=0.1 trainer.max_epochs=10 data.batch_size=64"),
@@ -31,10 +31,10 @@ Invoke = Callable[..., tuple[int, str, str]]
         ("--nothing-like-it 3", "<key>=3 (--help lists the keys)"),
     ],
 )
-def test_an_option_with_dashes_is_answered_with_the_override(typed: str, meant: str) -> None:
+def test_the_error_for_an_option_with_dashes_names_the_override(typed: str, suggestion: str) -> None:
     with pytest.raises(ValueError, match="values are typed as key=value, without dashes") as caught:
         refuse_options(typed.split())
-    assert str(caught.value).splitlines()[1:] == [f"Type: {meant}"]
+    assert str(caught.value).splitlines()[1:] == [f"Type: {suggestion}"]
 
 
 @pytest.mark.parametrize("typed", ["-m seed=1", "--cfg job", "--info defaults", "a=-1", "~b", "--help", "--multirun"])
@@ -42,7 +42,7 @@ def test_switches_of_hydra_and_overrides_pass(typed: str) -> None:
     refuse_options(typed.split())
 
 
-def test_a_key_of_other_programs_is_answered_with_ours() -> None:
+def test_the_error_for_a_key_of_other_programs_names_foveas_key() -> None:
     assert aliased(["lr=0.1", "seed=1", "epochs=10", "batch-size=3"]) == [
         "optimizer.lr=0.1",
         "trainer.max_epochs=10",
@@ -73,11 +73,11 @@ def test_every_alias_is_a_key_or_a_group() -> None:
         ("model", "se-resnet", "se_resnet"),
     ],
 )
-def test_another_spelling_and_the_name_of_a_class_are_understood(group: str, option: str, near: str) -> None:
+def test_another_spelling_and_the_name_of_a_class_suggest_the_yaml(group: str, option: str, near: str) -> None:
     assert near_options(group, option)[0] == near
 
 
-def test_a_networks_name_and_a_folder_are_answered_with_two_overrides(tmp_path: Path) -> None:
+def test_a_networks_name_and_a_folder_suggest_two_overrides(tmp_path: Path) -> None:
     resnet = ["model=torchvision model.name=resnet18", "model=timm model.name=resnet18"]
     assert replacements("model", "resnet18") == replacements("model", "ResNet-18") == resnet
     tagged = "convnext_tiny.fb_in22k"
@@ -103,7 +103,7 @@ def test_a_networks_name_and_a_folder_are_answered_with_two_overrides(tmp_path: 
         ("hydra/launcher=nope", "Plugins to install: joblib, ray"),
     ],
 )
-def test_a_command_line_is_answered_in_few_lines_and_makes_no_folder(
+def test_an_error_in_the_command_line_has_few_lines_and_makes_no_folder(
     invoke: Invoke, runs: Callable[[], list[Path]], typed: str, said: str
 ) -> None:
     code, out, err = invoke("train", *typed.split())
