@@ -1,16 +1,15 @@
-"""What a training step costs: a bare PyTorch loop, a plain LightningModule, and train.py's own path.
+"""Compare the time of a training step: a bare PyTorch loop, a plain LightningModule, and train.py.
 
     python scripts/benchmark_step.py [--rounds 9] [--threads 2] [--accelerator cpu]
 
-All train the same network on the same batches, which lie in memory: reading images is not measured here
-(scripts/benchmark_data.py does that). The bare loop measures nothing but its loss. The LightningModule logs the loss
-and train.py's metrics with `self.log` in every step, as people write it. Both Lightning candidates write to their
-loggers every 10 steps; neither shows a progress bar.
+All train the same network on the same batches, which are in memory: reading images is measured by
+scripts/benchmark_data.py. The bare loop computes its loss and no metrics. The LightningModule logs the loss and
+train.py's metrics with `self.log` in every step, as is usual. Both Lightning candidates write to their loggers every 10
+steps; neither shows a progress bar.
 
-Each round trains every candidate once, in turn, in this process. A candidate's speed is the bare loop's time over its
-own in the same round: 1 means as fast as the bare loop. Medians over the rounds are printed, with the least and the
-most. The start and the end of an epoch are not counted. On a machine that others use too, --cpu-time counts the time
-that this process had a core.
+Each round trains every candidate once, in turn, in this process. A candidate's speed is the bare loop's time divided by
+its own in the same round: 1 means as fast as the bare loop. Medians, minima and maxima over the rounds are printed. The
+start and the end of an epoch are not counted. On a shared machine, --cpu-time counts CPU time instead of wall time.
 """
 
 import argparse
@@ -51,7 +50,7 @@ LINEAR = {
 
 
 class Case(NamedTuple):
-    """What is trained; `model` is a config node, or None for the one of conf/model/se_resnet_small.yaml."""
+    """A network and its batches; `model` is a config node, or None for conf/model/se_resnet_small.yaml."""
 
     title: str
     batch_size: int
@@ -68,7 +67,7 @@ CASES = {
 
 
 class Batches:
-    """Yields ready batches, and notes the time that the counted steps take."""
+    """Yields batches from memory, and measures the time of the counted steps."""
 
     def __init__(self, batch_size: int, steps: int, clock: Callable[[], float]) -> None:
         random = torch.Generator().manual_seed(0)
@@ -98,21 +97,21 @@ class Batches:
 
 
 def now(clock: Callable[[], float]) -> float:
-    """In seconds, when all work given to a GPU is done."""
+    """Wait until the GPU has finished its work, and return the time in seconds."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
     return clock()
 
 
 class Plain(LightningModule):
-    """A LightningModule as people write it."""
+    """A usual LightningModule."""
 
     def __init__(self, network: nn.Module, preprocess: nn.Module, metrics: Any) -> None:
         super().__init__()
         self.network, self.preprocess, self.metrics = network, preprocess, MetricCollection(metrics, prefix="train/")
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """The loss, and everything logged for each step and for the epoch."""
+        """Return the loss; log it for each step and the metrics for the epoch."""
         logits = self.network(self.preprocess(batch.images))  # (B, K)
         loss = F.cross_entropy(logits, batch.targets)
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True)
@@ -122,17 +121,17 @@ class Plain(LightningModule):
         return loss
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """That of the bare loop."""
+        """Return the same optimizer as the bare loop's."""
         return sgd(self.network)
 
 
 def sgd(network: nn.Module) -> torch.optim.Optimizer:
-    """With the options of conf/optimizer/sgd.yaml."""
+    """Make SGD with the options of conf/optimizer/sgd.yaml."""
     return torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
 
 
 def bare(cfg: DictConfig, batches: Batches, folder: Path) -> None:
-    """A bare PyTorch loop."""
+    """Train with a bare PyTorch loop."""
     device = torch.device("cpu" if cfg.trainer.accelerator == "cpu" else "cuda")
     task = build.task(cfg)
     network, preprocess = task.network.to(device).train(), task.preprocess.to(device)
@@ -147,7 +146,7 @@ def bare(cfg: DictConfig, batches: Batches, folder: Path) -> None:
 
 
 def plain(cfg: DictConfig, batches: Batches, folder: Path) -> None:
-    """A plain LightningModule."""
+    """Train a plain LightningModule."""
     task = build.task(cfg)
     metrics = {name: metric for name, metric in hydra.utils.instantiate(cfg.metrics).items() if metric is not None}
     trainer = Trainer(
@@ -160,11 +159,11 @@ def plain(cfg: DictConfig, batches: Batches, folder: Path) -> None:
         enable_checkpointing=False,
         enable_model_summary=False,
     )
-    trainer.fit(Plain(task.network, task.preprocess, metrics), batches)
+    trainer.fit(Plain(task.network, task.preprocess, metrics), batches, weights_only=True)
 
 
 def ours(cfg: DictConfig, batches: Batches, folder: Path) -> None:
-    """train.py's path."""
+    """Train as train.py does."""
     cfg = cfg.copy()
     cfg.run_dir = str(folder)
     data = build.datamodule(cfg)
@@ -180,7 +179,7 @@ CANDIDATES: dict[str, Callable[[DictConfig, Batches, Path], None]] = {
 
 
 def composed(case: Case, accelerator: str, words: Sequence[str], folder: Path) -> DictConfig:
-    """The config that train.py composes for these words."""
+    """Compose train.py's config with these overrides."""
     with hydra.initialize_config_dir(str(CONF), job_name="train", version_base="1.3"):
         cfg = hydra.compose(
             "train",
@@ -204,7 +203,7 @@ def composed(case: Case, accelerator: str, words: Sequence[str], folder: Path) -
 
 
 def measure(case: Case, accelerator: str, words: Sequence[str], rounds: int, clock: Callable[[], float]) -> None:
-    """Print a line for each candidate: its time for a step, and its speed beside the bare loop's."""
+    """Print a line for each candidate: its time for a step, and its speed relative to the bare loop."""
     taken: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as scratch:
         cfg = composed(case, accelerator, words, Path(scratch))
@@ -223,12 +222,12 @@ def measure(case: Case, accelerator: str, words: Sequence[str], rounds: int, clo
 
 
 def middle(values: Sequence[float], width: int) -> str:
-    """The median."""
+    """Return the median as text."""
     return f"{statistics.median(values):{width}.3f}"
 
 
 def spread(values: Sequence[float], width: int) -> str:
-    """The least and the most."""
+    """Return the minimum and the maximum as text."""
     return f"{f'({min(values):.2f} to {max(values):.2f})':>{width}}"
 
 
@@ -236,11 +235,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=2, help="that torch computes with on a CPU")
+    parser.add_argument("--threads", type=int, default=2, help="threads of torch on the CPU")
     parser.add_argument("--accelerator", choices=["cpu", "gpu"], default="cpu")
-    parser.add_argument("--only", choices=list(CASES), help="one of the two networks")
+    parser.add_argument("--only", choices=list(CASES), help="measure only this network")
     parser.add_argument("--cpu-time", action="store_true", help="count this process's time on all cores, not wall time")
-    parser.add_argument("overrides", nargs="*", help="more words for train.py, such as model.width=64")
+    parser.add_argument("overrides", nargs="*", help="more overrides for train.py, such as model.width=64")
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
