@@ -232,7 +232,7 @@ def with_folder(arguments: list[str], folder: Path) -> list[str]:
 
 
 def masked(word: str) -> str:
-    """`key=value` without a secret value."""
+    """Return `key=value` with a secret value masked."""
     return without_secrets(word, secret_values())
 
 

@@ -2,26 +2,26 @@
 
 import os
 
-BUSY = 0.75  # of the machine's cores, by the load average before the training
+BUSY = 0.75  # share of the cores; at a higher load average before the training the machine is busy
 
 
 def sleep_while_waiting() -> None:
     """Make OpenMP's threads sleep instead of spin while they wait. Call this before torch is imported.
 
-    Where several processes share the cores, spinning threads take the time of those that work. A variable that is set
-    already is kept. scripts/benchmark_sharing.py measures the difference.
+    If several processes share the cores, spinning threads slow down the threads that compute. A variable that is
+    already set is kept. scripts/benchmark_sharing.py measures the difference.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def busy_warning(threads: int, processes: int, load: float, cores: int) -> str | None:
-    """The text of a warning if the machine is so busy that fewer threads would probably be faster, else None.
+    """Return a warning if the machine is so busy that fewer threads would probably be faster, else None.
 
     Args:
-        threads: of each process of this training.
-        processes: of this training on this machine.
+        threads: number of threads of each process of this training.
+        processes: number of processes of this training on this machine.
         load: the machine's load average of the last minute.
-        cores: the machine's.
+        cores: number of the machine's cores.
     """
     fewer = max(1, round((cores - load) / processes))
     if load < BUSY * cores or fewer >= threads:
@@ -33,5 +33,5 @@ def busy_warning(threads: int, processes: int, load: float, cores: int) -> str |
 
 
 def load_average() -> float:
-    """Of the last minute; 0 where the system has none."""
+    """Return the load average of the last minute; 0 if the system has none."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0

@@ -98,7 +98,7 @@ def next_commands(folder: Path, prolonging: str) -> list[str]:
 def log_figures(
     split: str, figures: Mapping[str, float], class_names: Sequence[str], per_class: Mapping[str, Any], monitor: str
 ) -> None:
-    """Log the figures of a test, and the classes with the lowest."""
+    """Log the figures of a test, and the classes with the lowest figures."""
     log.info("%s: %s", split, figures_text(figures))
     worst = lowest_text(class_names, per_class, averaged="/ema_" in monitor)
     if worst:
