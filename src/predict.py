@@ -42,19 +42,21 @@ def predict(cfg: DictConfig) -> None:
         build.check_network(cfg, task)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
     batches = trainer.predict(task, loader, ckpt_path=str(checkpoint), weights_only=True) or []
-    probabilities, indices, unreadable = predictions.in_order(batch for of_rank in gather(batches) for batch in of_rank)
+    probabilities, indices, unreadable = predictions.sort_by_index(
+        batch for of_rank in gather(batches) for batch in of_rank
+    )
     if not trainer.is_global_zero:
         return
     if not len(probabilities):
         raise ValueError(f"source={cfg.source}: none of the {len(index)} files could be read, such as {index.paths[0]}")
     paths = [index.paths[i] for i in indices.tolist()]
     rows = (
-        predictions.best_first(paths, probabilities, cfg.class_names, cfg.top_k)
+        predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
         if cfg.task == "multiclass"
-        else predictions.above(paths, probabilities, cfg.class_names, cfg.threshold)
+        else predictions.multilabel_rows(paths, probabilities, cfg.class_names, cfg.threshold)
     )
     if cfg.probabilities:
-        rows = predictions.with_all(rows, probabilities, cfg.class_names)
+        rows = predictions.with_probabilities(rows, probabilities, cfg.class_names)
     predictions.write(output, rows)
     log.info("predicted %d images with %s: %s", len(rows), checkpoint.name, summary.short_path(output))
     log.info("most frequent: %s", predictions.most_frequent(rows))

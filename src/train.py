@@ -26,8 +26,8 @@ def main(cfg: DictConfig) -> None:
     from fovea.models.weights import load_weights
     from fovea.runs import lock, provenance, rerun, run_folder
     from fovea.runs.checkpoint import to_resume, to_start_from
-    from fovea.training.out_of_memory import smaller_batch_proposed
-    from fovea.training.stop_signals import StopSignals, ended_if_deaf
+    from fovea.training.out_of_memory import suggest_smaller_batch
+    from fovea.training.stop_signals import StopSignals, exit_if_blocked
 
     folder, resumed = Path(cfg.run_dir), cfg.resume
     cfg.resume = None
@@ -35,7 +35,7 @@ def main(cfg: DictConfig) -> None:
     results = run_folder.Results(folder, cfg.monitor, writes=first)
     with (
         lock.lock_folder(folder, first),
-        ended_if_deaf(lambda: results.end(status="interrupted")),
+        exit_if_blocked(lambda: results.end(status="interrupted")),
         StopSignals(),
         results.status(),
         ranks.coordinated(folder, results.end),
@@ -67,7 +67,7 @@ def main(cfg: DictConfig) -> None:
             provenance.add(folder, start)
         results.update()
         hyperparameters.log_start(trainer.loggers, task.config)
-        with smaller_batch_proposed(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
+        with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
             trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         results.update(**run_folder.fit_results(trainer, cfg.monitor))
         saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)

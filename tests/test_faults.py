@@ -158,7 +158,7 @@ def test_tensorboard_that_cannot_write_does_not_stop_the_run(
     assert code == 0, err
     assert results(run)["status"] == "finished"
     log = (run / "train.log").read_text()
-    assert log.count("the logger TensorBoard fails, and the run goes on without it") == 1
+    assert log.count("the logger TensorBoard failed, so the run continues without it") == 1
     assert len(list(csv.DictReader((run / "metrics.csv").open()))) >= 1
 
 
@@ -174,7 +174,7 @@ def test_a_service_out_of_reach_does_not_stop_the_run(
     assert code == 0, err
     (run,) = runs()
     assert results(run)["status"] == "finished"
-    assert (run / "train.log").read_text().count("the logger WandbLogger fails, and the run goes on without it") == 1
+    assert (run / "train.log").read_text().count("the logger WandbLogger failed, so the run continues without it") == 1
     assert list(csv.DictReader((run / "metrics.csv").open()))
 
 

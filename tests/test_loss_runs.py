@@ -36,7 +36,7 @@ def test_balanced_weights_of_a_run_are_those_of_its_own_training_images(
     ("words", "says"),
     some(
         [
-            (["+loss.weight=[1,4]"], "has 2 weights and the data 3 classes"),
+            (["+loss.weight=[1,4]"], "has 2 weights but the data has 3 classes"),
             (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4]"], "defined either for all 3 classes"),
             (["loss._target_=torch.nn.CrossEntropyLoss", "+loss.weight=[1,4,-1]"], "loss.weight: -1 is no weight"),
             (["loss=bce", "loss._target_=torch.nn.BCEWithLogitsLoss"], "BCEWithLogitsLoss can't be applied"),

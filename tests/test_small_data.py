@@ -76,7 +76,7 @@ def test_a_run_of_few_images_says_what_to_type(invoke: Callable[..., Any], tmp_p
     assert "Traceback" not in err
     code, out, _ = invoke("train", *words, "data.batch_size=20", "trainer.max_epochs=1")
     assert code == 0
-    assert "the whole run has 1 optimizer steps" in out
+    assert "the whole run has only 1 optimizer steps" in out
     assert "left out of each epoch" in out
 
 

@@ -150,7 +150,7 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     """
     world, keys = trainer.world_size, cfg.trainer
     sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
-    sanity_check.say_left_out(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
+    sanity_check.warn_about_left_out_images(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
     typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)
     if cfg.total_steps is not None and keys.max_steps > cfg.total_steps and not keys.fast_dev_run:
         log.warning(
@@ -159,7 +159,7 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
             *(keys.max_steps, keys.max_epochs, cfg.total_steps),
         )
     if not any(typed):
-        sanity_check.say_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
+        sanity_check.warn_about_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
 
 
 def warn_if_busy(trainer: Trainer) -> None:
@@ -185,7 +185,7 @@ def _loss(node: DictConfig) -> Any:
         raise ValueError(f"loss._target_={options['_target_']} can't be imported: is it spelt right?") from error
     options = arguments.accepted(kind, {str(key): value for key, value in options.items()})
     tensors = arguments.tensors(kind, options)
-    return arguments.of_the_config(instantiate(options, **tensors, _convert_="all"), tensors)
+    return arguments.register_tensors(instantiate(options, **tensors, _convert_="all"), tensors)
 
 
 def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:
@@ -244,7 +244,7 @@ def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
 
 def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:
     """Build the parameter groups; a null `classifier` is set to the names of the network's classifier parameters."""
-    known = {"classifier": sorted(head.names(network))} if node.get("classifier", "") is None else {}
+    known = {"classifier": sorted(head.classifier_names(network))} if node.get("classifier", "") is None else {}
     return instantiate(node, **known, _convert_="all")
 
 

@@ -216,7 +216,7 @@ def _load_weights(task: ClassificationTask, file: Path) -> None:
     content = checkpoint.read(file)
     try:
         task.load_state_dict(content["state_dict"])
-        if ema.is_of_average(task.monitor) and ema.KEY in content:
+        if ema.monitors_average(task.monitor) and ema.KEY in content:
             task.network.load_state_dict(content[ema.KEY])
     except (RuntimeError, KeyError, TypeError) as error:
         reason = " ".join(str(error).split())[:300]

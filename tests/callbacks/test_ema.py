@@ -1,4 +1,4 @@
-"""The average against a plain loop over the weights of every step, and what is logged and saved of it."""
+"""The average equals a plain loop over the weights of every step; its figures are logged and its weights saved."""
 
 import copy
 import csv
@@ -22,7 +22,7 @@ from fovea.models.weights import load_weights
 State = dict[str, Tensor]
 
 
-def test_the_decay_rises_to_its_value() -> None:
+def test_the_decay_rises_to_its_final_value() -> None:
     assert [decay_at(t, 0.5, 10) for t in (0, 2, 8, 100)] == [1 / 10, 3 / 12, 0.5, 0.5]
     assert decay_at(0, 0.9, warmup=1) == 0.9
 
@@ -40,7 +40,7 @@ def test_parameters_and_running_statistics_are_averaged_and_counters_copied() ->
 
 
 class Steps(Callback):
-    """The network's tensors after each optimizer step."""
+    """Records the network's tensors after each optimizer step."""
 
     def __init__(self) -> None:
         self.states: list[State] = []
@@ -62,7 +62,7 @@ def by_hand(start: State, states: list[State], decay: float) -> State:
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
-def test_every_optimizer_step_counts_once(accumulate: int) -> None:
+def test_the_average_is_updated_once_per_optimizer_step(accumulate: int) -> None:
     ema, steps, task = EMA(decay=0.4), Steps(), make_task()
     start = copy.deepcopy(task.network.state_dict())
     trainer = make_trainer(ema, steps, max_epochs=2, accumulate_grad_batches=accumulate)
@@ -92,7 +92,7 @@ def test_an_epoch_and_a_resumed_one_equal_two_epochs_bit_for_bit(tmp_path: Path)
         assert at_once.callback_metrics[name] == second.callback_metrics[name]
 
 
-def test_both_are_evaluated_on_every_image() -> None:
+def test_trained_and_averaged_weights_are_evaluated_on_every_image() -> None:
     ema, task, val = EMA(decay=0.9), make_task(), [batch(torch.tensor([0, 1, 2, 0]), 1), batch(torch.tensor([2]), 2)]
     trainer = make_trainer(ema, max_epochs=3)
     trainer.fit(task, datamodule=Data(make_batches(4), val))
@@ -103,8 +103,8 @@ def test_both_are_evaluated_on_every_image() -> None:
         assert trainer.callback_metrics[f"{prefix}loss"].item() == pytest.approx(
             F.cross_entropy(logits, targets).item()
         )
-        right = (logits.argmax(1) == targets).float().mean().item()
-        assert trainer.callback_metrics[f"{prefix}accuracy"].item() == pytest.approx(right)
+        accuracy = (logits.argmax(1) == targets).float().mean().item()
+        assert trainer.callback_metrics[f"{prefix}accuracy"].item() == pytest.approx(accuracy)
     assert trainer.callback_metrics["val/loss"] != trainer.callback_metrics["val/ema_loss"]
 
 
@@ -116,20 +116,20 @@ def test_the_trained_network_is_the_same_with_and_without_an_average() -> None:
         assert torch.equal(first, second)
 
 
-def test_a_validation_finds_the_trained_weights_in_their_place() -> None:
-    class Look(Callback):
+def test_a_checkpoint_within_a_validation_has_the_trained_weights() -> None:
+    class Check(Callback):
         def on_validation_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
             checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
             steps = trainer.callbacks[1]
             for key, tensor in steps.states[-1].items():
                 assert torch.equal(checkpoint["state_dict"][f"network.{key}"], tensor)
-            self.looked = True
+            self.checked = True
 
-    look = Look()
-    make_trainer(EMA(), Steps(), look, max_epochs=1).fit(
+    check = Check()
+    make_trainer(EMA(), Steps(), check, max_epochs=1).fit(
         make_task(), datamodule=Data(make_batches(3), make_batches(2, seed=5))
     )
-    assert look.looked
+    assert check.checked
 
 
 def test_weights_in_half_precision_are_refused() -> None:
@@ -146,13 +146,13 @@ def test_the_memory_layout_of_the_network_is_kept() -> None:
 
 
 @pytest.mark.parametrize("options", [{"decay": 1.0}, {"decay": -0.1}, {"warmup": 0}])
-def test_a_decay_that_averages_nothing_is_refused(options: dict[str, Any]) -> None:
+def test_an_invalid_decay_or_warmup_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="callbacks.ema"):
         EMA(**options)
 
 
 @pytest.mark.slow
-def test_a_run_can_follow_the_average_and_is_evaluated_and_predicted_by_it(
+def test_a_run_that_monitors_the_average_evaluates_and_predicts_with_it(
     invoke: Callable[..., Any],
     runs: Callable[[], list[Path]],
     folder: Path,
@@ -189,7 +189,9 @@ def test_a_run_can_follow_the_average_and_is_evaluated_and_predicted_by_it(
     assert torch.equal(net.get_parameter("conv1.weight"), state["state_dict_ema"]["conv1.weight"])
 
 
-def test_a_monitor_of_the_average_needs_one(invoke: Callable[..., Any], folder: Path) -> None:
+def test_a_monitor_of_the_average_needs_the_ema_callback_and_a_validation_figure(
+    invoke: Callable[..., Any], folder: Path
+) -> None:
     code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, "monitor=val/ema_accuracy")
     assert code == 2
     assert "callbacks=[default,ema]" in err

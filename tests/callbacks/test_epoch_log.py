@@ -11,7 +11,7 @@ from fovea.training.save_best import SaveBest
 
 
 class Seen(Callback):
-    """What is known when the training is over."""
+    """Records the figures at the end of the training."""
 
     def on_fit_end(self, trainer: object, pl_module: object) -> None:
         self.figures = {name: value.item() for name, value in trainer.callback_metrics.items()}  # type: ignore[attr-defined]
@@ -32,7 +32,7 @@ def test_each_epoch_has_a_line_with_the_figures_of_all_callbacks_whatever_their_
     assert lines[-1].startswith(f"epoch 2/2  {figures}  time ")
 
 
-def test_an_epoch_without_a_validation_shows_no_earlier_ones_figures(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_epoch_without_a_validation_shows_no_figures_of_an_earlier_one(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fovea"):
         trainer = make_trainer(EpochLog(), max_epochs=3, check_val_every_n_epoch=2)
         trainer.fit(make_task(), datamodule=Data(make_batches(2), make_batches(1)))
@@ -40,7 +40,7 @@ def test_an_epoch_without_a_validation_shows_no_earlier_ones_figures(caplog: pyt
     assert ["val/loss" in line for line in lines] == [False, True, False]
 
 
-def test_a_validation_within_an_epoch_has_a_line_and_each_best_one_so_far_is_marked(
+def test_a_validation_within_an_epoch_has_a_line_and_each_new_best_one_is_marked(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     saver = SaveBest(str(tmp_path), "val/accuracy", "max")
@@ -57,7 +57,7 @@ def test_a_validation_within_an_epoch_has_a_line_and_each_best_one_so_far_is_mar
     assert not all(best_so_far)
 
 
-def test_a_table_is_for_the_terminal_below_one_header(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_terminal_gets_a_table_with_one_header(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, logger="fovea"):
         trainer = make_trainer(EpochLog(), max_epochs=-1, max_steps=7)
         trainer.fit(make_task(), datamodule=Data(make_batches(3), make_batches(1)))

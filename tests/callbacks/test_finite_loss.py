@@ -1,4 +1,4 @@
-"""A batch of not-a-numbers: no checkpoint holds what it does to the weights, and a skipped step leaves no trace."""
+"""After a batch with a NaN loss no checkpoint has bad weights, and a skipped step changes nothing."""
 
 import copy
 import logging
@@ -22,13 +22,13 @@ from fovea.training.save_best import SaveBest
 from fovea.training.save_last import SaveLast
 
 
-def spoilt(batches: list[Batch], *places: int, value: float = torch.nan) -> list[Batch]:
-    """The batches at these places have images that give no finite loss."""
+def with_bad(batches: list[Batch], *places: int, value: float = torch.nan) -> list[Batch]:
+    """Return the batches with images at these indices that give a loss that is not finite."""
     return [one._replace(images=one.images * value) if i in places else one for i, one in enumerate(batches)]
 
 
 class Saved(Callback):
-    """Whether the weights in last.ckpt and best.ckpt are finite, looked at after each batch and at the end."""
+    """Asserts that the weights in last.ckpt and best.ckpt are finite, before each batch and after an exception."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,41 +46,41 @@ class Saved(Callback):
 
 
 def test_the_error_names_step_epoch_learning_rate_and_the_last_good_checkpoint(tmp_path: Path) -> None:
-    look, batches = Saved(tmp_path), make_batches(30)
+    saved, batches = Saved(tmp_path), make_batches(30)
     savers = [SaveLast(str(tmp_path), every_n_steps=4), SaveBest(str(tmp_path), "val/accuracy", "max")]
     trainer = make_trainer(
-        finite_loss("stop", str(tmp_path)), look, EMA(), *savers, max_epochs=1, enable_checkpointing=True
+        finite_loss("stop", str(tmp_path)), saved, EMA(), *savers, max_epochs=1, enable_checkpointing=True
     )
     with pytest.raises(ValueError, match="the loss is nan at step 14 ") as caught:
-        trainer.fit(make_task(), datamodule=Data(spoilt(batches, 13), batches[:2]))
-    said = str(caught.value)
-    assert "(epoch 1), learning rate 0.1\n" in said
-    assert str(tmp_path / "last.ckpt") in said
-    assert "on_nan=skip" in said
-    assert max(look.steps) == 12
+        trainer.fit(make_task(), datamodule=Data(with_bad(batches, 13), batches[:2]))
+    message = str(caught.value)
+    assert "(epoch 1), learning rate 0.1\n" in message
+    assert str(tmp_path / "last.ckpt") in message
+    assert "on_nan=skip" in message
+    assert max(saved.steps) == 12
     assert trainer.global_step <= 20
 
 
 def test_the_learning_rate_is_that_of_the_step(tmp_path: Path) -> None:
-    halved = lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # noqa: E731
-    task = make_task(schedule=halved, interval="step")
+    halving = lambda optimizer: torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)  # noqa: E731
+    task = make_task(schedule=halving, interval="step")
     with pytest.raises(ValueError, match="step 3 .*learning rate 0.025\nlast good checkpoint: none yet"):
         make_trainer(finite_loss("stop", str(tmp_path)), max_epochs=1).fit(
-            task, datamodule=Data(spoilt(make_batches(6), 2))
+            task, datamodule=Data(with_bad(make_batches(6), 2))
         )
 
 
 @pytest.mark.parametrize("bad", [3, 4])
 def test_no_epoch_ends_and_no_validation_begins_on_a_bad_loss(tmp_path: Path, bad: int) -> None:
-    """A validation between steps 4 and 5, and the epoch's end after step 5."""
-    look, batches = Saved(tmp_path), make_batches(5)
+    """The validation is between steps 4 and 5, and the epoch ends after step 5."""
+    saved, batches = Saved(tmp_path), make_batches(5)
     savers = [SaveLast(str(tmp_path)), SaveBest(str(tmp_path), "val/accuracy", "max")]
     options: dict[str, Any] = {"max_epochs": 3, "val_check_interval": 4, "enable_checkpointing": True}
-    trainer = make_trainer(finite_loss("stop", str(tmp_path)), look, *savers, **options)
+    trainer = make_trainer(finite_loss("stop", str(tmp_path)), saved, *savers, **options)
     with pytest.raises(ValueError, match=f"step {bad + 1} "):
-        trainer.fit(make_task(), datamodule=Data(spoilt(batches, bad), batches[:2]))
+        trainer.fit(make_task(), datamodule=Data(with_bad(batches, bad), batches[:2]))
     assert trainer.global_step == bad + 1
-    assert max(look.steps, default=0) <= bad
+    assert max(saved.steps, default=0) <= bad
 
 
 def test_weights_that_are_not_finite_are_not_saved_though_the_loss_was(tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_weights_that_are_not_finite_are_not_saved_though_the_loss_was(tmp_path:
             if trainer.global_step == 3:
                 pl_module.network[0].weight.grad[0] = torch.inf
 
-    look = Saved(tmp_path)
-    callbacks = [finite_loss("stop", str(tmp_path)), look, Explode(), SaveLast(str(tmp_path), every_n_steps=1)]
+    saved = Saved(tmp_path)
+    callbacks = [finite_loss("stop", str(tmp_path)), saved, Explode(), SaveLast(str(tmp_path), every_n_steps=1)]
     with pytest.raises(ValueError, match="the weights are not finite"):
         make_trainer(*callbacks, max_epochs=1, enable_checkpointing=True).fit(
             make_task(), datamodule=Data(make_batches(6))
         )
-    assert max(look.steps) == 3
+    assert max(saved.steps) == 3
 
 
 def test_all_finite_sees_nan_and_infinity_in_parameters_and_buffers() -> None:
@@ -111,7 +111,7 @@ def test_all_finite_sees_nan_and_infinity_in_parameters_and_buffers() -> None:
 
 
 def fitted(tmp_path: Path, batches: list[Batch], *more: Callback, on_nan: Any = "skip", **options: Any) -> Any:
-    """The task, the average's state and the trainer, after one epoch."""
+    """Train one epoch; return the task, the average's state and the trainer."""
     ema = EMA(decay=0.5)
     task = make_task(optimizer=lambda p: Adam(p, lr=0.01))
     trainer = make_trainer(finite_loss(on_nan, str(tmp_path)), ema, *more, max_epochs=1, **options)
@@ -121,7 +121,7 @@ def fitted(tmp_path: Path, batches: list[Batch], *more: Callback, on_nan: Any = 
 
 
 class Traces(Callback):
-    """Weights, BatchNorm buffers, optimizer state and average before and after each step."""
+    """Records weights, BatchNorm buffers, optimizer state and average after each step."""
 
     def __init__(self) -> None:
         self.states: list[Any] = []
@@ -140,42 +140,42 @@ def same(first: Any, second: Any) -> bool:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
-def test_a_skipped_step_leaves_everything_as_it_was(tmp_path: Path, value: float) -> None:
+def test_a_skipped_step_changes_nothing(tmp_path: Path, value: float) -> None:
     traces = Traces()
-    task, _, trainer = fitted(tmp_path, spoilt(make_batches(4), 2, value=value), traces)
+    task, _, trainer = fitted(tmp_path, with_bad(make_batches(4), 2, value=value), traces)
     assert same(traces.states[1], traces.states[2])
     assert not same(traces.states[2], traces.states[3])
     assert trainer.global_step == 4
     assert all_finite(task.network)
 
 
-def test_with_accumulation_the_whole_step_is_left_out_wherever_the_bad_batch_is(tmp_path: Path) -> None:
+def test_with_accumulation_the_whole_step_is_skipped_for_any_bad_batch(tmp_path: Path) -> None:
     for bad in (3, 4, 5):
         traces = Traces()
-        fitted(tmp_path, spoilt(make_batches(9), bad), traces, accumulate_grad_batches=3)
+        fitted(tmp_path, with_bad(make_batches(9), bad), traces, accumulate_grad_batches=3)
         assert same(traces.states[2], traces.states[5]), bad
         assert not same(traces.states[5], traces.states[8])
 
 
-def test_the_figures_of_the_training_leave_the_skipped_batch_out(tmp_path: Path) -> None:
-    _, _, trainer = fitted(tmp_path, spoilt(make_batches(4), 2))
+def test_the_training_figures_do_not_include_the_skipped_batch(tmp_path: Path) -> None:
+    _, _, trainer = fitted(tmp_path, with_bad(make_batches(4), 2))
     assert trainer.callback_metrics["train/loss"].isfinite()
 
 
-def test_it_is_said_at_first_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_first_skipped_step_and_their_count_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        fitted(tmp_path, spoilt(make_batches(6), 2, 4))
-    said = [record.message for record in caplog.records if record.name == module.__name__]
-    assert len(said) == 2
-    assert "the loss is nan at step 3, learning rate 0.01" in said[0]
-    assert "epoch 1: 2 steps left out" in said[1]
+        fitted(tmp_path, with_bad(make_batches(6), 2, 4))
+    messages = [record.message for record in caplog.records if record.name == module.__name__]
+    assert len(messages) == 2
+    assert "the loss is nan at step 3, learning rate 0.01" in messages[0]
+    assert "epoch 1: 2 steps were skipped" in messages[1]
 
 
-def test_too_many_in_a_row_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_skipped_steps_in_a_row_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_IN_A_ROW", 3)
-    fitted(tmp_path, spoilt(make_batches(7), 0, 1, 3, 4, 6))
+    fitted(tmp_path, with_bad(make_batches(7), 0, 1, 3, 4, 6))
     with pytest.raises(ValueError, match="3 steps in a row"):
-        fitted(tmp_path, spoilt(make_batches(7), 0, 1, 3, 4, 5))
+        fitted(tmp_path, with_bad(make_batches(7), 0, 1, 3, 4, 5))
 
 
 def test_lbfgs_is_refused(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_lbfgs_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_run_resumed_after_skipped_steps_equals_one_that_was_not_stopped(tmp_path: Path) -> None:
-    batches = spoilt(make_batches(6), 1, 4)
+    batches = with_bad(make_batches(6), 1, 4)
     whole, average, _ = fitted(tmp_path, batches)
 
     class Stop(Callback):
@@ -207,22 +207,24 @@ def test_a_run_resumed_after_skipped_steps_equals_one_that_was_not_stopped(tmp_p
     assert same(average, ema.average.state_dict())
 
 
-def test_an_epoch_of_which_all_steps_were_left_out_has_no_figures(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="all steps of the epoch were left out: stopped at step 4"):
-        fitted(tmp_path, spoilt(make_batches(4), 0, 1, 2, 3))
+def test_the_run_stops_after_an_epoch_without_a_step_that_was_not_skipped(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="all steps of the epoch were skipped, at step 4"):
+        fitted(tmp_path, with_bad(make_batches(4), 0, 1, 2, 3))
 
 
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
-def test_a_validation_that_is_not_finite_is_no_figure_to_choose_by(tmp_path: Path, on_nan: Any) -> None:
+def test_a_validation_loss_that_is_not_finite_stops_the_run_before_it_chooses_the_best(
+    tmp_path: Path, on_nan: Any
+) -> None:
     best = SaveBest(str(tmp_path), "val/loss", "min")
     trainer = make_trainer(finite_loss(on_nan, str(tmp_path)), best, max_epochs=1, enable_checkpointing=True)
-    with pytest.raises(ValueError, match="the validation's loss is nan, after training at step 4 "):
-        trainer.fit(make_task(), datamodule=Data(make_batches(4), spoilt(make_batches(2), 1)))
+    with pytest.raises(ValueError, match="the validation loss is nan after training at step 4 "):
+        trainer.fit(make_task(), datamodule=Data(make_batches(4), with_bad(make_batches(2), 1)))
     assert not (tmp_path / "best.ckpt").exists()
 
 
 @pytest.mark.slow
-def test_the_command_line_says_it_in_a_few_lines(
+def test_the_command_line_prints_the_error_in_a_few_lines(
     invoke: Callable[..., Any], runs: Callable[[], list[Path]], folder: Path
 ) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=3")

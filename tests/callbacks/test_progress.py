@@ -18,9 +18,9 @@ def terminal(monkeypatch: pytest.MonkeyPatch, **options: bool) -> Console:
     return console
 
 
-def test_a_bar_shows_training_validation_and_test_and_is_gone_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bar_shows_training_validation_and_test_and_disappears_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     console = terminal(monkeypatch, force_terminal=True, force_interactive=True)
-    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(progress, "PAINT_INTERVAL", 0.0)
     bar, data = Progress(), Data(make_batches(3), make_batches(2, seed=9))
     trainer, task = make_trainer(bar, max_epochs=2, enable_progress_bar=True), make_task()
     trainer.fit(task, datamodule=data)
@@ -31,7 +31,9 @@ def test_a_bar_shows_training_validation_and_test_and_is_gone_at_the_end(monkeyp
         assert text in painted, text
     assert bar.live is None
     assert not console._live_stack
-    assert painted.count("\x1b[?25l") == painted.count("\x1b[?25h") - painted.count("\x1b[?25l")  # the cursor is there
+    assert painted.count("\x1b[?25l") == painted.count("\x1b[?25h") - painted.count(
+        "\x1b[?25l"
+    )  # the cursor is visible
 
 
 @pytest.mark.parametrize("options", [{"force_terminal": False}, {"force_jupyter": True}, {"force_interactive": False}])
@@ -42,12 +44,12 @@ def test_there_is_no_bar_in_a_pipe_a_notebook_or_a_dumb_terminal(
     assert not Progress().enabled
 
 
-def test_between_two_paintings_a_batch_is_counted_and_nothing_is_read_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_between_two_paintings_a_batch_is_counted_but_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal(monkeypatch, force_terminal=True, force_interactive=True)
     bar, trainer = Progress(), make_trainer()
-    bar.speed.look(time.monotonic())
+    bar.speed.sample(time.monotonic())
     bar.painted = time.monotonic() + 1000
-    batch = (torch.zeros(8, 3, 1, 1, device="meta"),)  # of which nothing could be read
+    batch = (torch.zeros(8, 3, 1, 1, device="meta"),)  # reading a meta tensor would fail
     for n in range(3):
         bar.on_train_batch_end(trainer, None, None, batch, n)
     assert (bar.speed.images, bar.done, bar.live) == (24, 3, None)

@@ -16,7 +16,7 @@ def test_the_line_fills_a_terminal_of_80_columns() -> None:
     )
 
 
-def test_a_wide_terminal_has_a_longer_bar_but_no_endless_one() -> None:
+def test_a_wide_terminal_has_a_longer_bar_up_to_a_limit() -> None:
     line = progress_line(300, "epoch 3/10", 39, 39, **ALL)
     assert line.count("━") == 40
     assert line.endswith("39/39  1,412 images/s  0:43 left  best val/accuracy 0.9611")
@@ -32,23 +32,23 @@ def test_a_narrow_terminal_drops_the_least_important_parts_and_nothing_is_cut(wi
     }
 
 
-def test_what_is_not_known_is_not_shown() -> None:
+def test_unknown_figures_are_not_shown() -> None:
     assert progress_line(79, "epoch 3", 7, math.inf) == "epoch 3  7"
-    assert progress_line(30, "testing", 0, 0, signs="#-") == "testing  ----------------  0/0"
+    assert progress_line(30, "testing", 0, 0, symbols="#-") == "testing  ----------------  0/0"
 
 
-def test_the_speed_is_of_the_last_looks_and_a_pause_does_not_count() -> None:
+def test_the_speed_is_measured_over_the_last_samples_without_pauses() -> None:
     speed = Speed()
     assert speed.per_second() is None
     for now in (0.0, 1.0, 2.0):
-        speed.look(now)
+        speed.sample(now)
         speed.images += 50
     assert speed.per_second() == 50
     speed.pause()
     assert speed.per_second() == 50
-    speed.look(100.0)
+    speed.sample(100.0)
     speed.images += 30
-    speed.look(101.0)
+    speed.sample(101.0)
     assert speed.per_second() == 30
 
 
@@ -56,12 +56,12 @@ def test_the_speed_is_of_the_last_looks_and_a_pause_does_not_count() -> None:
     ("max_epochs", "steps_left", "left"),
     [(10, None, 7 * 39 - 12), (-1, 20, 40), (None, None, None), (10, 20, 40), (3, 500, 27), (2, None, 0)],
 )
-def test_the_run_ends_by_epochs_or_by_steps_whichever_comes_first(
+def test_the_run_ends_by_epochs_or_by_steps_whichever_is_first(
     max_epochs: int | None, steps_left: int | None, left: int | None
 ) -> None:
     batches, epoch, batch = 39, 3 if max_epochs == 10 else 2, 12
     assert batches_left(batches, epoch, batch, max_epochs, steps_left, accumulated=2) == left
 
 
-def test_a_clock_has_hours_where_there_are_some() -> None:
+def test_a_duration_shows_hours_only_from_one_hour_on() -> None:
     assert [clock_text(seconds) for seconds in (0.4, 59.6, 725, 36005)] == ["0:00", "1:00", "12:05", "10:00:05"]

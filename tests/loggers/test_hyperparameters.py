@@ -1,4 +1,4 @@
-"""What loggers are told of a run beside its curves."""
+"""Loggers get the config and the final figures of a run."""
 
 import sqlite3
 from collections.abc import Callable
@@ -16,44 +16,44 @@ from fovea.loggers.metrics_csv import MetricsCsv
 RESULTS = {"monitor": "val/accuracy", "best": {"value": 0.75}, "test": {"accuracy": 0.5}}
 
 
-class Notes(Logger):
-    """Keeps what it is told."""
+class Recorder(Logger):
+    """Records what is logged."""
 
     def __init__(self) -> None:
-        self.told: list[Any] = []
+        self.logged: list[Any] = []
 
     name = version = ""
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
-        self.told.append(params)
+        self.logged.append(params)
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        self.told.append((metrics, step))
+        self.logged.append((metrics, step))
 
 
-class Board(Notes, TensorBoardLogger):
+class Board(Recorder, TensorBoardLogger):
     def log_hyperparams(self, params: Any, metrics: Any = None, step: int | None = None) -> None:
-        self.told.append(metrics)
+        self.logged.append(metrics)
 
 
-def test_a_config_becomes_one_level_of_plain_values_with_names_that_any_logger_takes() -> None:
+def test_a_config_is_flattened_to_plain_values_with_names_that_any_logger_accepts() -> None:
     config = {"a": {"b": 0.1, "c": {"é t": True}}, "betas": [0.9, 0.99], "none": None, "empty": {}}
     assert flat(config) == {"a.b": 0.1, "a.c._ t": True, "betas": "[0.9, 0.99]", "none": "None", "empty": "{}"}
 
 
-def test_every_logger_is_told_the_config_and_the_best_value(tmp_path: Path) -> None:
-    notes, board, table = Notes(), Board(), MetricsCsv(str(tmp_path))
-    log_start([notes, table], {"seed": 1})
-    log_end([notes, board, table], {"seed": 1}, RESULTS, step=7)
-    assert notes.told == [{"seed": 1}, ({"best/val/accuracy": 0.75}, 7)]
-    assert board.told == [{"final/best/val/accuracy": 0.75, "final/test/accuracy": 0.5}]
+def test_every_logger_gets_the_config_and_the_best_value(tmp_path: Path) -> None:
+    recorder, board, table = Recorder(), Board(), MetricsCsv(str(tmp_path))
+    log_start([recorder, table], {"seed": 1})
+    log_end([recorder, board, table], {"seed": 1}, RESULTS, step=7)
+    assert recorder.logged == [{"seed": 1}, ({"best/val/accuracy": 0.75}, 7)]
+    assert board.logged == [{"final/best/val/accuracy": 0.75, "final/test/accuracy": 0.5}]
     assert not table.file.exists()  # results.json has it
 
 
 def test_a_run_without_a_best_checkpoint_has_no_best_value() -> None:
-    notes = Notes()
-    log_end([notes], {}, RESULTS | {"best": None}, step=7)
-    assert notes.told == []
+    recorder = Recorder()
+    log_end([recorder], {}, RESULTS | {"best": None}, step=7)
+    assert recorder.logged == []
 
 
 @pytest.mark.slow
@@ -73,7 +73,7 @@ def test_a_run_is_in_mlflows_database_with_its_config_tags_and_figures(
     assert (params["optimizer.lr"], params["model._target_"]) == ("0.1", "fovea.models.se_resnet.SEResNet")
     assert (tags["run_folder"], tags["seed"], tags["monitor"]) == (str(run), "0", "val/accuracy")
     assert {"best/val/accuracy", "test/accuracy", "val/loss"} <= metrics.keys()
-    assert invoke("evaluate", f"run={run}").code == 0  # its config names the database, and is no stranger's for that
+    assert invoke("evaluate", f"run={run}").code == 0  # the database in the config counts as this run's own
 
 
 @pytest.mark.slow

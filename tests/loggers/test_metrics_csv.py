@@ -8,12 +8,12 @@ def rows(folder: Path) -> list[dict[str, str]]:
     return list(csv.DictReader((folder / "metrics.csv").open()))
 
 
-def test_what_is_logged_for_one_step_is_one_row_and_new_columns_join(tmp_path: Path) -> None:
+def test_values_of_one_step_are_in_one_row_and_new_columns_are_added(tmp_path: Path) -> None:
     logger = MetricsCsv(str(tmp_path))
     logger.log_metrics({"loss": 1.0}, step=0)
     logger.log_metrics({"lr": 0.1, "epoch": 0}, step=0)
     logger.log_metrics({"loss": 0.5}, step=1)
-    assert rows(tmp_path) == [  # at once
+    assert rows(tmp_path) == [  # written at once
         {"step": "0", "epoch": "0", "loss": "1.0", "lr": "0.1"},
         {"step": "1", "epoch": "", "loss": "0.5", "lr": ""},
     ]
@@ -23,13 +23,13 @@ def test_what_is_logged_for_one_step_is_one_row_and_new_columns_join(tmp_path: P
     assert [row["loss"] for row in rows(tmp_path)] == ["1.0", "0.5", ""]
 
 
-def test_a_resumed_run_goes_on_where_it_takes_up(tmp_path: Path) -> None:
+def test_a_resumed_run_keeps_rows_up_to_its_step_and_appends(tmp_path: Path) -> None:
     first = MetricsCsv(str(tmp_path))
     for step in range(5):
         first.log_metrics({"loss": float(step)}, step=step)
     first.finalize("failed")
     second = MetricsCsv(str(tmp_path))
-    second.go_on_after(3)
+    second.resume_after(3)
     second.log_metrics({"new": 1.0}, step=3)
     second.log_metrics({"loss": 40.0}, step=4)
     second.finalize("success")
@@ -40,7 +40,7 @@ def test_a_resumed_run_goes_on_where_it_takes_up(tmp_path: Path) -> None:
     ]
 
 
-def test_a_run_that_logs_nothing_leaves_an_earlier_file_alone(tmp_path: Path) -> None:
+def test_a_run_that_logs_nothing_does_not_change_an_earlier_file(tmp_path: Path) -> None:
     first = MetricsCsv(str(tmp_path))
     first.log_metrics({"loss": 1.0}, step=0)
     first.finalize("success")
@@ -49,13 +49,13 @@ def test_a_run_that_logs_nothing_leaves_an_earlier_file_alone(tmp_path: Path) ->
     assert (tmp_path / "metrics.csv").read_text() == before
 
 
-def test_a_row_that_a_full_disk_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_a_row_that_a_full_disk_truncated_is_dropped(tmp_path: Path) -> None:
     first = MetricsCsv(str(tmp_path))
     for step in (130, 140):
         first.log_metrics({"loss": 1.0}, step=step)
     whole = (tmp_path / "metrics.csv").read_bytes()
     (tmp_path / "metrics.csv").write_bytes(whole[: whole.index(b"140") + 2])
     second = MetricsCsv(str(tmp_path))
-    second.go_on_after(140)
+    second.resume_after(140)
     second.log_metrics({"loss": 2.0}, step=141)
     assert [row["step"] for row in rows(tmp_path)] == ["130", "141"]

@@ -26,7 +26,7 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
         first.log_metrics({"loss": float(step)}, step)
     first.save()
     second = logger(tmp_path)
-    second.go_on_after(2)
+    second.resume_after(2)
     for step in (3, 4, 5):
         second.log_metrics({"loss": 10.0 * step}, step)
     second.finalize("success")
@@ -36,7 +36,7 @@ def test_a_resumed_run_shows_each_step_once(tmp_path: Path) -> None:
 
 
 def hyperparameters(folder: Path) -> tuple[dict[str, str | float], dict[str, list[float]]]:
-    """What the HParams tab shows of a run: (hyperparameters, metrics); as TensorBoard reads them."""
+    """Return (hyperparameters, metrics) of a run as TensorBoard's HParams tab reads them."""
     events = EventAccumulator(str(folder / "tensorboard"))
     events.Reload()
     content = events.summary_metadata[SESSION_START_INFO_TAG].plugin_data.content
@@ -45,13 +45,13 @@ def hyperparameters(folder: Path) -> tuple[dict[str, str | float], dict[str, lis
     return shown, {tag: [e.value for e in events.Scalars(tag)] for tag in events.Tags()["scalars"] if "final/" in tag}
 
 
-def test_the_hparams_tab_shows_the_last_of_a_runs_hyperparameters_and_figures(tmp_path: Path) -> None:
+def test_the_hparams_tab_shows_the_latest_hyperparameters_and_figures_of_a_run(tmp_path: Path) -> None:
     first = logger(tmp_path)
     first.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18"})
     assert hyperparameters(tmp_path) == ({"optimizer.lr": 0.1, "model.name": "resnet18"}, {})
     first.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18"}, {"final/test/accuracy": 0.5})
     assert hyperparameters(tmp_path)[1] == {"final/test/accuracy": [0.5]}
-    second = logger(tmp_path)  # of a run that is prolonged
+    second = logger(tmp_path)  # the run is resumed with more epochs
     second.log_hyperparams({"optimizer.lr": 0.1, "model.name": "resnet18", "trainer.max_epochs": 9})
     second.log_hyperparams({"trainer.max_epochs": 9}, {"final/test/accuracy": 0.75})
     assert hyperparameters(tmp_path) == ({"trainer.max_epochs": 9.0}, {"final/test/accuracy": [0.75]})
@@ -61,10 +61,10 @@ def test_the_hparams_tab_shows_the_last_of_a_runs_hyperparameters_and_figures(tm
 def test_a_run_of_less_than_a_second_shows_its_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written_before: int
 ) -> None:
-    """TensorBoard numbers a process's files, and sorts them as text: 10 comes before 9."""
+    """TensorBoard numbers the files of a process and sorts the numbers as text: 10 comes before 9."""
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(written_before))
     run = logger(tmp_path)
-    run.go_on_after(-1)
+    run.resume_after(-1)
     run.log_metrics({"loss": 1.0}, 0)
     run.log_hyperparams({}, {"final/test/accuracy": 0.5})
     run.finalize("success")

@@ -39,19 +39,21 @@ class Unreliable(Logger):
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         self.experiment.append(params)
 
-    def go_on_after(self, step: int) -> int:
+    def resume_after(self, step: int) -> int:
         return step + 1
 
 
-def test_what_works_is_as_it_was() -> None:
+def test_a_logger_that_works_behaves_as_before() -> None:
     logger = tolerant(Unreliable())
     assert isinstance(logger, Unreliable)
-    assert (logger.name, logger.version, logger.go_on_after(3)) == ("unreliable", "1", 4)
+    assert (logger.name, logger.version, logger.resume_after(3)) == ("unreliable", "1", 4)
     logger.log_metrics({"loss": 1.0}, step=2)
     assert logger.calls == logger.experiment == [({"loss": 1.0}, 2)]
 
 
-def test_a_failure_is_said_once_in_a_line_and_then_nothing_is_asked_of_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failure_is_logged_once_in_a_line_and_the_logger_is_not_called_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     logger, other = tolerant(Unreliable()), tolerant(Unreliable())
     logger.fails = True
     with caplog.at_level(logging.WARNING):
@@ -62,7 +64,7 @@ def test_a_failure_is_said_once_in_a_line_and_then_nothing_is_asked_of_it(caplog
         logger.finalize("success")
         logger.experiment.add_image("a user's own call")
     assert [record.message for record in caplog.records] == [
-        "the logger Unreliable fails, and the run goes on without it: nobody answers"
+        "the logger Unreliable failed, so the run continues without it: nobody answers"
     ]
     logger.fails = False
     logger.log_metrics({}, 4)
@@ -70,11 +72,11 @@ def test_a_failure_is_said_once_in_a_line_and_then_nothing_is_asked_of_it(caplog
     assert len(other.calls) == 3
 
 
-def test_a_tensorboard_is_still_one_and_goes_on_after_a_step(tmp_path: Any) -> None:
+def test_a_tolerant_tensorboard_is_still_one_and_can_resume(tmp_path: Any) -> None:
     logger = tolerant(TensorBoard(save_dir=str(tmp_path), name="", version="tensorboard"))
     assert isinstance(logger, TensorBoard)
     assert type(logger).__name__ == "TensorBoard"
-    logger.go_on_after(7)
+    logger.resume_after(7)
     logger.log_metrics({"loss": 1.0}, 8)
     logger.finalize("success")
     assert list((tmp_path / "tensorboard").glob("events*"))

@@ -1,4 +1,4 @@
-"""Losses of torch and timm built from the lists that a person types."""
+"""Losses of torch and timm are built from the lists of a config."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ import timm.loss
 import torch
 from torch import Tensor, nn
 
-from fovea.losses.arguments import accepted, of_the_config, tensors
+from fovea.losses.arguments import accepted, register_tensors, tensors
 
 
-class Mine(nn.Module):
+class Custom(nn.Module):
     def __init__(self, alpha: Tensor, names: list[str]) -> None:
         super().__init__()
         self.alpha, self.names = alpha, names
@@ -21,7 +21,7 @@ class Mine(nn.Module):
 
 def build(kind: Any, **options: Any) -> Any:
     found = tensors(kind, options)
-    return of_the_config(kind(**options | found), found)
+    return register_tensors(kind(**options | found), found)
 
 
 @pytest.mark.parametrize(
@@ -35,27 +35,27 @@ def build(kind: Any, **options: Any) -> Any:
         (timm.loss.BinaryCrossEntropy, "pos_weight"),
     ],
 )
-def test_a_list_becomes_a_tensor_that_moves_with_the_loss_and_is_in_no_checkpoint(kind: Any, name: str) -> None:
+def test_a_list_becomes_a_tensor_that_moves_with_the_loss_and_is_not_in_checkpoints(kind: Any, name: str) -> None:
     loss = build(kind, **{name: [1, 4]})
     assert torch.equal(getattr(loss, name), torch.tensor([1.0, 4.0]))
     assert not loss.state_dict()
     assert getattr(loss.to("meta"), name).device.type == "meta"
 
 
-def test_a_loss_of_ones_own_gets_tensors_where_it_says_so_and_lists_elsewhere() -> None:
-    loss = build(Mine, alpha=[1, 2], names=["a", "b"])
+def test_a_custom_loss_gets_tensors_for_parameters_annotated_so_and_lists_for_others() -> None:
+    loss = build(Custom, alpha=[1, 2], names=["a", "b"])
     assert loss.names == ["a", "b"]
     assert loss.alpha.tolist() == [1, 2]
     assert loss.to("meta").alpha.device.type == "meta"
 
 
 @pytest.mark.parametrize("values", [[1, -4], [1, float("nan")], [1, "x"], [[1, 2], 3]])
-def test_a_list_that_holds_no_weights_is_refused(values: Any) -> None:
+def test_a_list_with_a_wrong_weight_is_refused(values: Any) -> None:
     with pytest.raises(ValueError, match=r"loss\.pos_weight"):
         tensors(nn.BCEWithLogitsLoss, {"pos_weight": values})
 
 
-def test_a_loss_is_given_class_names_only_if_it_takes_them_and_never_loses_a_value() -> None:
+def test_class_names_are_passed_only_to_losses_that_take_them_and_typed_values_always() -> None:
     offered = {"class_names": ["a"], "class_counts": {"present": [1]}, "class_weights": None, "reduction": "sum"}
     assert accepted(nn.BCEWithLogitsLoss, offered) == {"reduction": "sum"}
     typed = {"class_weights": [1], "_target_": "x"}

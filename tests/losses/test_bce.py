@@ -1,4 +1,4 @@
-"""Binary cross-entropy over what is known, against a plain loop and torch's own op."""
+"""Binary cross-entropy over known labels, compared with a plain loop and torch's own op."""
 
 import math
 
@@ -24,12 +24,12 @@ def test_the_loss_is_the_mean_over_the_known_entries() -> None:
     assert BinaryCrossEntropy()(logits, target).item() == pytest.approx(loop(logits, target), rel=1e-6)
 
 
-def test_mixed_targets_between_0_and_1_are_taken_as_they_are() -> None:
+def test_mixed_targets_between_0_and_1_are_used_unchanged() -> None:
     logits, target = torch.tensor([[0.3, -2.0]]), torch.tensor([[0.25, 0.75]])
     assert binary_cross_entropy(logits, target).item() == pytest.approx(loop(logits, target), rel=1e-6)
 
 
-def test_an_unknown_entry_has_no_gradient_and_a_known_one_the_usual() -> None:
+def test_only_known_entries_have_a_gradient() -> None:
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(1), requires_grad=True)
     target = torch.tensor([[1, 0, -1], [-1, 1, 0], [0, 0, 1], [1, -1, 0]]).float()
     binary_cross_entropy(logits, target).backward()
@@ -54,7 +54,7 @@ def test_class_indices_count_as_one_hot_rows() -> None:
     )
 
 
-def test_half_precision_logits_are_counted_in_float32() -> None:
+def test_half_precision_logits_are_computed_in_float32() -> None:
     logits = torch.ones(1000, 100, dtype=torch.float16)
     loss = binary_cross_entropy(logits, torch.zeros(1000, 100))
     assert loss.dtype == torch.float32

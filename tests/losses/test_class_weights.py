@@ -17,12 +17,12 @@ LABELS = torch.tensor([0] * 8 + [1] * 3 + [2])
 TARGET = torch.tensor([[1, 0, -1], [1, 1, -1], [0, 1, 1], [1, -1, 0], [0, 0, 0]], dtype=torch.int8)
 
 
-def cross_entropy(said: Any, labels: torch.Tensor = LABELS, **more: Any) -> CrossEntropy:
-    return CrossEntropy(said, class_names=NAMES, class_counts=class_counts(labels, 3), **more)  # type: ignore[arg-type]
+def cross_entropy(weights: Any, labels: torch.Tensor = LABELS, **more: Any) -> CrossEntropy:
+    return CrossEntropy(weights, class_names=NAMES, class_counts=class_counts(labels, 3), **more)  # type: ignore[arg-type]
 
 
-def bce(**said: Any) -> BinaryCrossEntropy:
-    return BinaryCrossEntropy(class_names=NAMES, class_counts=class_counts(TARGET, 3), **said)  # type: ignore[arg-type]
+def bce(**options: Any) -> BinaryCrossEntropy:
+    return BinaryCrossEntropy(class_names=NAMES, class_counts=class_counts(TARGET, 3), **options)  # type: ignore[arg-type]
 
 
 def test_balanced_weights_are_scikit_learns() -> None:
@@ -30,27 +30,27 @@ def test_balanced_weights_are_scikit_learns() -> None:
     np.testing.assert_allclose(cross_entropy("balanced").weight, expected, rtol=1e-6)
 
 
-def test_balanced_positives_weigh_negatives_by_positives_of_the_known_labels() -> None:
+def test_balanced_positive_weights_are_known_negatives_by_known_positives() -> None:
     np.testing.assert_allclose(bce(pos_weight="balanced").pos_weight, [2 / 3, 2 / 2, 2 / 1])
 
 
-@pytest.mark.parametrize("said", [[1, 4, 0.5], {"dog": 4, 7: 0.5}, {"7": 0.5, "dog": 4.0, "cat": 1}])
-def test_weights_come_from_a_list_or_by_name_and_others_are_1(said: Any) -> None:
+@pytest.mark.parametrize("weights", [[1, 4, 0.5], {"dog": 4, 7: 0.5}, {"7": 0.5, "dog": 4.0, "cat": 1}])
+def test_weights_come_from_a_list_or_by_name_and_others_are_1(weights: Any) -> None:
     weight, logits = torch.tensor([1, 4, 0.5]), torch.randn(12, 3)
-    torch.testing.assert_close(cross_entropy(said)(logits, LABELS), F.cross_entropy(logits, LABELS, weight))
+    torch.testing.assert_close(cross_entropy(weights)(logits, LABELS), F.cross_entropy(logits, LABELS, weight))
     known, target = TARGET != -1, TARGET.clamp(min=0).float()
     for key, torchs in (("pos_weight", "pos_weight"), ("class_weights", "weight")):
         options: dict[str, Any] = {torchs: weight}
         each = F.binary_cross_entropy_with_logits(logits[:5], target, reduction="none", **options)
-        torch.testing.assert_close(bce(**{key: said})(logits[:5], TARGET.float()), each[known].mean())
+        torch.testing.assert_close(bce(**{key: weights})(logits[:5], TARGET.float()), each[known].mean())
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("weights", "message"),
     [
-        ([1, 2], "has 2 weights and the data 3 classes"),
-        ({"dgo": 2}, "no class 'dgo' in the data: did you mean dog"),
-        ({"xyz": 2}, "there are cat, dog, 7"),
+        ([1, 2], "has 2 weights but the data has 3 classes"),
+        ({"dgo": 2}, "the data has no class 'dgo': did you mean dog"),
+        ({"xyz": 2}, "the classes are cat, dog, 7"),
         ([1, -2, 1], "-2 is no weight"),
         ([1, float("nan"), 1], "nan is no weight"),
         ([1, "two", 1], "two is no weight"),
@@ -59,12 +59,12 @@ def test_weights_come_from_a_list_or_by_name_and_others_are_1(said: Any) -> None
         (3, "give balanced, a list"),
     ],
 )
-def test_weights_that_do_not_suit_the_classes_are_refused(said: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words) as caught:
-        cross_entropy(said)
+def test_weights_that_do_not_fit_the_classes_are_refused(weights: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        cross_entropy(weights)
     assert "loss.class_weights" in str(caught.value)
-    with pytest.raises(ValueError, match=words):
-        bce(pos_weight=said)
+    with pytest.raises(ValueError, match=message):
+        bce(pos_weight=weights)
 
 
 def test_a_class_without_images_weighs_1_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,13 +78,13 @@ def test_the_weights_are_logged_by_name(caplog: pytest.LogCaptureFixture) -> Non
     assert "loss.class_weights: cat 1, dog 4, 7 1" in caplog.text
 
 
-def test_torchs_name_for_the_weights_works_too_but_not_both() -> None:
+def test_weight_works_like_class_weights_and_giving_both_is_refused() -> None:
     assert cross_entropy(None, weight=[1, 4, 1]).weight.tolist() == [1, 4, 1]
     with pytest.raises(ValueError, match="give one of them"):
         cross_entropy([1, 2, 3], weight=[1, 4, 1])
 
 
-def test_weights_are_in_no_checkpoint_and_follow_to_the_device() -> None:
+def test_weights_are_not_in_checkpoints_and_move_with_the_loss() -> None:
     for loss in (cross_entropy("balanced"), bce(pos_weight="balanced", class_weights="balanced")):
         assert not loss.state_dict()
         assert {str(buffer.device) for buffer in loss.to("meta").buffers()} == {"meta"}

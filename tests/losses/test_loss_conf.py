@@ -11,7 +11,7 @@ YAMLS = sorted((Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.y
 
 
 def load(file: Path) -> DictConfig:
-    """With what a config knows of the data."""
+    """Load the yaml with values for the interpolations that a run fills from the data."""
     counts = {"present": [5, 3, 1], "absent": [4, 6, 8]}
     config = {"class_names": ["a", "b", "c"], "class_counts": counts, "loss": OmegaConf.load(file)}
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(config), resolve=True)["loss"])  # type: ignore
@@ -23,7 +23,7 @@ def test_a_better_logit_gives_a_lower_loss(file: Path) -> None:
     logits, label = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([1])
     try:
         worse = loss(logits, label)
-    except (ValueError, RuntimeError, IndexError):  # a loss for several labels an image
+    except (ValueError, RuntimeError, IndexError):  # this loss is for multi-label data
         label = torch.tensor([[0.0, 1.0, 0.0]])
         worse = loss(logits, label)
     better = loss(torch.tensor([[0.0, 1.0, 0.0]]), label)

@@ -12,7 +12,7 @@ K = 6
 
 @pytest.mark.parametrize("seed", range(5))
 def test_each_class_equals_scikit_learn_over_its_known_entries(seed: int) -> None:
-    """Scores with ties; class 2 has no positive, class 3 no negative, class 4 nothing known."""
+    """The scores have ties; class 2 has no positive, class 3 no negative, class 4 no known label."""
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(0, 21, (60, K), generator=generator) / 20
     target = torch.randint(-1, 2, (60, K), generator=generator)
@@ -31,7 +31,7 @@ def test_each_class_equals_scikit_learn_over_its_known_entries(seed: int) -> Non
     assert mean.defined.tolist() == [True, True, False, False, False, True]
 
 
-def test_a_class_index_is_one_class_against_the_others() -> None:
+def test_class_indices_are_measured_as_each_class_against_the_others() -> None:
     generator = torch.Generator().manual_seed(0)
     probabilities, labels = torch.rand(50, 3, generator=generator).softmax(1), torch.arange(50) % 3
     mean = MeanAUROC(3)

@@ -14,7 +14,7 @@ K = 5
 
 
 def split(seed: int) -> tuple[Tensor, Tensor]:
-    """Probabilities with many ties, targets with unknowns; class 2 has no positive, class 3 nothing known."""
+    """Make probabilities with many ties and targets with unknowns; class 2 has no positive, class 3 no known label."""
     generator = torch.Generator().manual_seed(seed)
     probabilities = torch.randint(0, 21, (60, K), generator=generator) / 20
     target = torch.randint(-1, 2, (60, K), generator=generator)
@@ -25,7 +25,7 @@ def split(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def sklearns(probabilities: Tensor, target: Tensor) -> list[float]:
-    """One value a class, nan without a known positive."""
+    """Return a value per class, nan without a known positive."""
     values = []
     for p, t in zip(probabilities.T.numpy(), target.T.numpy(), strict=True):
         values.append(average_precision_score(t[t >= 0], p[t >= 0]) if (t == 1).any() else float("nan"))
@@ -49,7 +49,9 @@ def test_a_hand_counted_example() -> None:
     probabilities = torch.tensor([[0.9, 0.5], [0.8, 0.5], [0.7, 0.5], [0.6, 0.5]])
     metric = AveragePrecision(2)
     metric.update(probabilities, torch.tensor([[1, 0], [0, 0], [-1, 1], [1, 0]]))
-    assert metric.compute().tolist() == pytest.approx([(1 / 1 + 2 / 3) / 2, 1 / 4])  # of the second all four tie
+    assert metric.compute().tolist() == pytest.approx(
+        [(1 / 1 + 2 / 3) / 2, 1 / 4]
+    )  # the second class has four equal scores
 
 
 def test_two_classes_and_a_single_image() -> None:
@@ -59,7 +61,7 @@ def test_two_classes_and_a_single_image() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 3])
-def test_the_mean_is_undefined_where_nothing_is_known(rows: int) -> None:
+def test_the_mean_is_nan_if_nothing_is_known(rows: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         metric, mean = AveragePrecision(K), MeanAveragePrecision(K)
@@ -69,7 +71,7 @@ def test_the_mean_is_undefined_where_nothing_is_known(rows: int) -> None:
         assert mean.compute().isnan()
 
 
-def test_probabilities_are_ranked_as_they_are_even_if_a_batch_leaves_0_to_1() -> None:
+def test_scores_outside_0_to_1_are_ranked_unchanged() -> None:
     scores, target = torch.tensor([[0.3], [0.9], [1.5]]), torch.tensor([[0], [0], [1]])
     metric = AveragePrecision(1)
     metric.update(scores[:2], target[:2])

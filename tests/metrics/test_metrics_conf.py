@@ -1,4 +1,4 @@
-"""The metrics that conf/metrics builds, against scikit-learn, on the splits that go wrong easily."""
+"""The metrics of conf/metrics, compared with scikit-learn on difficult splits: absent classes, unknown labels."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def compute(metrics: dict[str, Metric], probabilities: Tensor, target: Tensor, b
 
 
 def multiclass(n: int = 50) -> tuple[Tensor, Tensor]:
-    """Classes 5 and 6 never occur; 6 is never predicted either."""
+    """Make a split where classes 5 and 6 never occur and 6 is never predicted."""
     generator = torch.Generator().manual_seed(0)
     probabilities = torch.rand(n, K, generator=generator)
     probabilities[:, 6] = 0
@@ -44,7 +44,7 @@ def multiclass(n: int = 50) -> tuple[Tensor, Tensor]:
 
 
 def multilabel(n: int = 50) -> tuple[Tensor, Tensor]:
-    """Class 6 has no positive and is never predicted; a third of the entries and all of row 3 are unknown."""
+    """Make a split: class 6 is never present or predicted; a third of the labels and all of row 3 are unknown."""
     generator = torch.Generator().manual_seed(0)
     probabilities = torch.rand(n, K, generator=generator)
     probabilities[:, 6] /= 3
@@ -72,7 +72,7 @@ def test_multiclass_numbers_per_class_equal_scikit_learn() -> None:
         labels, probabilities.argmax(1), labels=range(K), **UNDEFINED
     )
     assert np.isnan([precision[6], recall[5], recall[6], f1[6]]).all()
-    assert f1[5] == 0  # predicted, and never right
+    assert f1[5] == 0  # predicted, but never correctly
     np.testing.assert_allclose(result["precision"], precision, rtol=1e-6)
     np.testing.assert_allclose(result["recall"], recall, rtol=1e-6)
     np.testing.assert_allclose(result["f1"], f1, rtol=1e-6)
@@ -80,7 +80,7 @@ def test_multiclass_numbers_per_class_equal_scikit_learn() -> None:
 
 
 def known(probabilities: Tensor, target: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For each class, its known targets and what was predicted for them."""
+    """Return (known targets, predictions for them) of each class."""
     return [
         (t[t >= 0].numpy(), (p[t >= 0] > 0.5).long().numpy()) for p, t in zip(probabilities.T, target.T, strict=True)
     ]
@@ -122,7 +122,7 @@ def test_a_batch_without_images_changes_nothing(name: str) -> None:
         np.testing.assert_equal(compute(with_empty, probabilities, target), compute(plain, probabilities, target))
 
 
-def test_a_split_with_nothing_known_is_undefined_in_every_scalar_and_every_class() -> None:
+def test_every_figure_of_a_split_without_a_known_label_is_nan() -> None:
     scalars, per_class = build("multilabel")
     nothing = torch.rand(4, K), torch.full((4, K), -1)
     assert np.isnan(list(compute(scalars, *nothing).values())).all()
@@ -132,7 +132,7 @@ def test_a_split_with_nothing_known_is_undefined_in_every_scalar_and_every_class
 
 
 @pytest.mark.parametrize("absent", [-1, 0])
-def test_perfect_predictions_are_perfect_though_a_class_is_unknown_or_absent(absent: int) -> None:
+def test_perfect_predictions_score_1_though_a_class_is_unknown_or_absent(absent: int) -> None:
     target = torch.tensor([[1, 0, absent], [0, 1, absent], [1, 1, absent]])
     scalars, per_class = build("multilabel", 3)
     assert set(compute(scalars, (target == 1).float(), target).values()) == {1.0}
@@ -150,7 +150,7 @@ def test_an_absent_class_counts_as_soon_as_it_is_predicted() -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_macro_f1_is_scikit_learns_whichever_classes_are_absent_unknown_or_never_predicted(seed: int) -> None:
+def test_macro_f1_equals_scikit_learn_with_classes_absent_unknown_or_never_predicted(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.randint(0, 5, (K,), generator=generator)
     probabilities, target = torch.rand(12, K, generator=generator), torch.randint(-1, 2, (12, K), generator=generator)

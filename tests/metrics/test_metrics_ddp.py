@@ -1,4 +1,4 @@
-"""The metrics of conf/metrics on two ranks: the same numbers as on one, however the images are shared out."""
+"""The metrics of conf/metrics give the same numbers on two ranks as on one, for any distribution of the images."""
 
 import datetime
 import tempfile
@@ -37,12 +37,12 @@ def data(n: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def measure(n: int, rank: int, ranks: int) -> dict[str, Any]:
-    """What one rank computes, of n images in all; at least one batch, empty where no image is left."""
+    """Return what one rank computes for n images in total; it has at least one batch, which may be empty."""
     probabilities, labels, target = data(n)
-    mine = torch.arange(n)[rank::ranks]
+    own = torch.arange(n)[rank::ranks]
     result = {}
     for name, metric in build().items():
-        for rows in mine.split(4) if len(mine) else [mine]:
+        for rows in own.split(4) if len(own) else [own]:
             update([metric], probabilities[rows], (labels if name.startswith("multiclass") else target)[rows])
         result[name] = metric.compute().tolist()
         if hasattr(metric, "defined"):

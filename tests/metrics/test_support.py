@@ -1,4 +1,4 @@
-"""The number of images a class has, against a plain count."""
+"""The number of images per class, compared with a plain count."""
 
 import torch
 
@@ -13,7 +13,7 @@ def test_an_index_target_counts_each_image_once() -> None:
     assert metric.compute().tolist() == [1, 0, 2, 1]
 
 
-def test_only_what_is_known_to_be_there_counts() -> None:
+def test_only_known_positives_count() -> None:
     metric = Support(3)
     metric.update(torch.rand(3, 3), torch.tensor([[1, -1, 0], [1, 1, -1], [-1, -1, -1]]))
     metric.update(torch.rand(0, 3), torch.zeros(0, 3, dtype=torch.int64))

@@ -1,4 +1,4 @@
-"""Top-k accuracy against scikit-learn, and where there is none."""
+"""Top-k accuracy, compared with scikit-learn; there is none for k or fewer classes."""
 
 import pytest
 import torch
@@ -18,6 +18,6 @@ def test_top_k_equals_scikit_learn() -> None:
     assert metric.compute().item() == pytest.approx(top_k_accuracy_score(labels, probabilities, k=5))
 
 
-@pytest.mark.parametrize(("num_classes", "there"), [(2, False), (5, False), (6, True)])
-def test_there_is_no_top_5_of_five_classes(num_classes: int, there: bool) -> None:
-    assert (top_k_accuracy(num_classes, k=5) is not None) is there
+@pytest.mark.parametrize(("num_classes", "exists"), [(2, False), (5, False), (6, True)])
+def test_there_is_no_top_5_of_five_classes(num_classes: int, exists: bool) -> None:
+    assert (top_k_accuracy(num_classes, k=5) is not None) is exists

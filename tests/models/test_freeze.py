@@ -1,4 +1,4 @@
-"""What is frozen stays bit for bit as it was, BatchNorm's statistics too, and the rest is trained."""
+"""Frozen parameters and their BatchNorm statistics stay bit for bit the same, and the rest is trained."""
 
 import copy
 
@@ -29,7 +29,7 @@ def test_the_backbone_is_everything_but_the_classifier() -> None:
     assert {name for name, p in network.named_parameters() if p.requires_grad} == {"fc.weight", "fc.bias"}
 
 
-def test_names_are_of_modules_at_any_depth_and_of_parameters_and_may_have_a_wildcard() -> None:
+def test_names_match_modules_at_any_depth_and_parameters_and_may_have_a_wildcard() -> None:
     network = small()
     freeze(network, ["conv1", "layer1.0", "layer4.*.bias"])
     expected = {
@@ -40,7 +40,7 @@ def test_names_are_of_modules_at_any_depth_and_of_parameters_and_may_have_a_wild
     assert frozen(network) == expected
 
 
-def test_layers_frozen_whole_and_they_alone_are_in_evaluation_mode() -> None:
+def test_only_completely_frozen_layers_are_in_evaluation_mode() -> None:
     network = small()
     freeze(network, ["bn1", "layer1", "layer2.0.bn1.bias"])
     modes = {name: module.training for name, module in network.named_modules() if isinstance(module, nn.BatchNorm2d)}
@@ -48,7 +48,7 @@ def test_layers_frozen_whole_and_they_alone_are_in_evaluation_mode() -> None:
     assert evaluated == {"bn1", *(name for name in modes if name.startswith("layer1."))}
 
 
-def test_a_training_with_validations_changes_what_is_not_frozen_alone() -> None:
+def test_training_with_validations_changes_only_what_is_not_frozen() -> None:
     network = make_task().network
     freeze(network, ["backbone"])
     before = copy.deepcopy(network.state_dict())
@@ -60,19 +60,19 @@ def test_a_training_with_validations_changes_what_is_not_frozen_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["layer9"], r"freeze=layer9: .* It has conv1, bn1, layer1, layer2, layer3, layer4, fc$"),
-        (["backbone", "fc"], "nothing would be left to train"),
-        (["*"], "nothing would be left to train"),
+        (["backbone", "fc"], "every parameter would be frozen"),
+        (["*"], "every parameter would be frozen"),
     ],
 )
-def test_a_name_that_is_not_there_or_all_of_them_are_refused(names: list[str], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_unknown_name_and_freezing_everything_are_refused(names: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         freeze(small(), names)
 
 
-def test_the_config_freezes_and_warns_where_the_frozen_weights_are_random(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_config_freezes_and_warns_if_the_frozen_weights_are_random(caplog: pytest.LogCaptureFixture) -> None:
     network = build.task(composed("data=digits", "freeze=[conv1,bn1]")).network
     assert frozen(network) == {"conv1.weight", "bn1.weight", "bn1.bias"}
     assert "starts from random weights" in caplog.text
@@ -81,7 +81,7 @@ def test_the_config_freezes_and_warns_where_the_frozen_weights_are_random(caplog
     assert not caplog.text
 
 
-def test_two_learning_rates_are_the_classifiers_and_a_part_of_it_and_each_parameter_is_there_once() -> None:
+def test_head_faster_gives_the_backbone_a_tenth_of_the_rate_and_each_parameter_one_group() -> None:
     cfg = composed("data=digits", "parameter_groups=head_faster", "optimizer.lr=0.5")
     task = build.task(cfg)
     optimizer = task.configure_optimizers()["optimizer"]
@@ -94,7 +94,7 @@ def test_two_learning_rates_are_the_classifiers_and_a_part_of_it_and_each_parame
         assert rates[id(parameter)] == (pytest.approx(rate), decay if parameter.ndim > 1 else 0.0), name
 
 
-def test_the_classifier_may_be_named_and_a_frozen_backbone_has_no_group() -> None:
+def test_the_classifier_may_be_given_by_name_and_a_frozen_backbone_has_no_group() -> None:
     network = small()
     groups = head_faster(network, lr=1.0, backbone_factor=0.1, classifier=["fc.*", "layer4.*"])
     fast = {id(p) for group in groups if group["lr"] == 1.0 for p in group["params"]}

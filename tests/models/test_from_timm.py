@@ -27,14 +27,14 @@ def test_options_reach_timm(timm: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "meant"), [("resnet5", "resnet50"), ("resnet50.a1_in2k", "resnet50.a1_in1k"), ("hf-hub:a/b", "timm")]
+    ("name", "suggestion"), [("resnet5", "resnet50"), ("resnet50.a1_in2k", "resnet50.a1_in1k"), ("hf-hub:a/b", "timm")]
 )
-def test_an_unknown_name_is_answered_with_close_ones(timm: Any, name: str, meant: str) -> None:
-    with pytest.raises(ValueError, match=f"model.name={name}: .*{meant}"):
+def test_the_error_for_an_unknown_name_suggests_similar_ones(timm: Any, name: str, suggestion: str) -> None:
+    with pytest.raises(ValueError, match=f"model.name={name}: .*{suggestion}"):
         build_timm(name, num_classes=3)
 
 
-def test_weights_may_be_a_file_and_the_head_is_fresh(
+def test_weights_may_be_a_file_and_the_head_starts_at_random(
     timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     state = timm.create_model("test_resnet", num_classes=10).state_dict()
@@ -42,7 +42,7 @@ def test_weights_may_be_a_file_and_the_head_is_fresh(
     with caplog.at_level(logging.INFO):
         network: Any = build_timm("test_resnet", num_classes=7, weights=str(tmp_path / "w.pth"))
     assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
-    assert "left fresh     2  fc.weight, fc.bias" in caplog.text
+    assert "not loaded     2  fc.weight, fc.bias" in caplog.text
 
 
 def test_default_weights_are_loaded_by_timm(
@@ -50,8 +50,8 @@ def test_default_weights_are_loaded_by_timm(
 ) -> None:
     state = timm.create_model("test_resnet").state_dict()
     torch.save(state, tmp_path / "w.pth")
-    instead_of_download = {"file": str(tmp_path / "w.pth")}
-    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=instead_of_download))
+    overlay = {"file": str(tmp_path / "w.pth")}
+    monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=overlay))
     with caplog.at_level(logging.INFO):
         network: Any = build_timm("test_resnet", 7, weights="DEFAULT")
     assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
@@ -59,12 +59,14 @@ def test_default_weights_are_loaded_by_timm(
     assert "(160, 160) pixels with mean (0.5, 0.5, 0.5)" in caplog.text
 
 
-def test_a_network_without_published_weights_is_named(timm: Any) -> None:
+def test_default_weights_of_a_network_without_published_ones_are_refused(timm: Any) -> None:
     with pytest.raises(ValueError, match=r"no weights for seresnet18; use model.weights=null"):
         build_timm("seresnet18", num_classes=3, weights="DEFAULT")
 
 
-def test_a_failed_download_names_the_network_and_the_way_out(timm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_error_of_a_failed_download_names_the_network_and_the_key_for_a_file(
+    timm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def create_model(name: str, pretrained: bool, **options: Any) -> None:
         raise FileNotFoundError("cannot reach the hub")
 
@@ -74,9 +76,9 @@ def test_a_failed_download_names_the_network_and_the_way_out(timm: Any, monkeypa
 
 
 @pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
-def test_an_option_by_which_timm_would_load_another_file_is_refused(timm: Any, option: str) -> None:
+def test_options_that_make_timm_load_another_file_are_refused(timm: Any, option: str) -> None:
     options: dict[str, Any] = {option: "x"}
-    with pytest.raises(ValueError, match=rf"model\.{option}: .* use model\.weights"):
+    with pytest.raises(ValueError, match=rf"model\.{option} is refused: .* use model\.weights"):
         build_timm("test_resnet", num_classes=3, **options)
 
 
@@ -103,8 +105,8 @@ def test_a_file_loads_at_another_image_size_as_timm_loads_it(
     torch.save(
         {"state_dict": {f"module.{key}": value for key, value in small.state_dict().items()}}, tmp_path / "w.pth"
     )
-    change = sys.modules[type(large).__module__].checkpoint_filter_fn
-    expected = change(small.state_dict(), large)
+    convert = sys.modules[type(large).__module__].checkpoint_filter_fn
+    expected = convert(small.state_dict(), large)
     network = build_timm(name, 5, image_size=128, weights=str(tmp_path / "w.pth"), weights_min_share=1.0, **options)
     own = network.state_dict()
     assert all(torch.equal(own[key], value) for key, value in expected.items())
@@ -116,15 +118,15 @@ def test_both_heads_of_a_distilled_network_are_its_classifier(timm: Any, tmp_pat
     torch.save(timm.create_model("deit_tiny_distilled_patch16_224", num_classes=10, **options).state_dict(), file)
     network = timm.create_model("deit_tiny_distilled_patch16_224", num_classes=5, **options)
     report = load_weights(network, file, list("abcde"))
-    assert report.fresh == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
-    assert report.doubts == []
+    assert report.not_loaded == ["head.weight", "head.bias", "head_dist.weight", "head_dist.bias"]
+    assert report.warnings == []
 
 
-def test_the_published_classifier_for_other_classes_is_taken_over_with_a_warning(
+def test_a_published_classifier_for_other_classes_is_loaded_with_a_warning(
     timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
     overlay = {"file": str(tmp_path / "w.pth")}
     monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=overlay))
     build_timm("test_resnet", 1000, weights="DEFAULT", class_names=[f"class {n}" for n in range(1000)])
-    assert "taken over as it is, and the classes here are class 0, class 1" in caplog.text
+    assert "loaded unchanged, but the classes of this data are class 0, class 1" in caplog.text

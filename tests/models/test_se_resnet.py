@@ -14,7 +14,7 @@ def parameters(network: nn.Module) -> int:
 
 
 def randomise(network: nn.Module) -> None:
-    """Scales and shifts at random, running statistics from a batch: no normalisation and no block is the identity."""
+    """Give BatchNorm random scales and shifts and a batch's statistics, so that no block is the identity."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -24,12 +24,12 @@ def randomise(network: nn.Module) -> None:
         network.train()(torch.randn(4, 3, 64, 64) + 0.5)
 
 
-def assert_same_logits(theirs: nn.Module, ours: nn.Module) -> None:
-    randomise(theirs)
-    ours.load_state_dict(theirs.state_dict(), assign=True)
+def assert_same_logits(reference: nn.Module, network: nn.Module) -> None:
+    randomise(reference)
+    network.load_state_dict(reference.state_dict(), assign=True)
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        expected, logits = theirs.eval()(images), ours.eval()(images)
+        expected, logits = reference.eval()(images), network.eval()(images)
     assert (expected[0] - expected[1]).abs().max() > 0.1  # the images matter
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
@@ -50,7 +50,7 @@ def assert_same_logits(theirs: nn.Module, ours: nn.Module) -> None:
         (152, RESNEXT, 66_580_440),
     ],
 )
-def test_parameters_are_as_many_as_published(depth: int, options: dict[str, Any], expected: int) -> None:
+def test_the_parameter_count_is_the_published_one(depth: int, options: dict[str, Any], expected: int) -> None:
     with torch.device("meta"):
         assert parameters(SEResNet(1000, depth, **options)) == expected
 
@@ -72,16 +72,16 @@ def test_with_equal_weights_the_logits_are_timms(name: str, depth: int, options:
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     with torch.device("meta"):  # no initialisation, the weights are timm's
-        ours = SEResNet(10, depth, **options)
-    assert_same_logits(timm.create_model(name, num_classes=10), ours)
+        network = SEResNet(10, depth, **options)
+    assert_same_logits(timm.create_model(name, num_classes=10), network)
 
 
 @pytest.mark.slow
 def test_se_resnext152_is_timms_class_with_these_settings() -> None:
     resnet = pytest.importorskip("timm.models.resnet")
     torch.manual_seed(0)
-    theirs = resnet.ResNet(resnet.Bottleneck, (3, 8, 36, 3), 10, **RESNEXT, block_args={"attn_layer": "se"})
-    assert_same_logits(theirs, SEResNet(10, 152, **RESNEXT))
+    reference = resnet.ResNet(resnet.Bottleneck, (3, 8, 36, 3), 10, **RESNEXT, block_args={"attn_layer": "se"})
+    assert_same_logits(reference, SEResNet(10, 152, **RESNEXT))
 
 
 @pytest.mark.parametrize(("stem", "first", "last"), [("standard", 8, 1), ("small", 32, 4)])
@@ -89,11 +89,11 @@ def test_a_small_stem_keeps_the_image_size_until_the_second_stage(stem: str, fir
     network = SEResNet(10, stem=stem, width=8)
     sizes: list[torch.Size] = []
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    def record_size(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         sizes.append(output.shape)
 
-    network.layer1.register_forward_hook(note)
-    network.layer4.register_forward_hook(note)
+    network.layer1.register_forward_hook(record_size)
+    network.layer4.register_forward_hook(record_size)
     network(torch.randn(2, 3, 32, 32))
     assert sizes == [(2, 8, first, first), (2, 64, last, last)]
 
@@ -126,6 +126,6 @@ def test_width_doubles_from_stage_to_stage() -> None:
         ({"depth": 50, "cardinality": 32, "base_width": 4, "width": 8}, "width=8: .*64 or more"),
     ],
 )
-def test_a_wrong_setting_is_named_with_those_allowed(options: dict[str, Any], message: str) -> None:
+def test_the_error_for_a_wrong_setting_lists_the_allowed_ones(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SEResNet(5, **options)

@@ -1,4 +1,4 @@
-"""Every yaml of conf/optimizer trains a small network, with parameter groups that it can take."""
+"""Each yaml of conf/optimizer trains a small network, with parameter groups that it supports."""
 
 import io
 from collections.abc import Callable
@@ -25,7 +25,7 @@ def trainable() -> tuple[nn.Module, Callable[[], Tensor]]:
 
 
 def build(network: nn.Module, *overrides: str) -> Optimizer:
-    """With the parameter groups that the optimizer's yaml chooses, or those that are typed."""
+    """Build it with the parameter groups of the optimizer's yaml, or of an override."""
     cfg = composed(*overrides)
     return instantiate(cfg.optimizer, _convert_="all")(instantiate(cfg.parameter_groups)(network))
 
@@ -42,7 +42,7 @@ def train(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int) -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS["optimizer"])
-def test_every_optimizer_changes_the_weights_and_keeps_a_state_that_is_plain(name: str) -> None:
+def test_every_optimizer_changes_the_weights_and_its_state_loads_with_weights_only(name: str) -> None:
     network, loss = trainable()
     optimizer = build(network, f"optimizer={name}")
     before = [parameter.clone() for parameter in network.parameters()]
@@ -74,13 +74,13 @@ def test_forty_steps_lower_the_loss(overrides: list[str]) -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS["optimizer"])
-def test_a_number_is_a_float_where_a_fraction_may_be_typed(name: str) -> None:
+def test_numbers_that_may_be_fractions_are_floats_in_the_yaml(name: str) -> None:
     """An int would make the config refuse optimizer.lr=0.5 as the wrong type."""
     config = composed(f"optimizer={name}").optimizer
     assert not {key for key, value in config.items() if type(value) is int} & FRACTIONS
 
 
-def test_lbfgs_brings_the_parameter_groups_that_it_can_take() -> None:
+def test_lbfgs_selects_the_parameter_groups_that_it_supports() -> None:
     all_at_once, apart = (composed(f"optimizer={name}").parameter_groups._target_ for name in ("lbfgs", "sgd"))
     assert all_at_once.endswith(".all_parameters")
     assert apart.endswith(".no_decay_on_norms_and_biases")

@@ -1,4 +1,4 @@
-"""Which parameters decay: each trainable one once, in the right group."""
+"""Each trainable parameter is in exactly one group, with the right weight decay."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ def test_weights_decay_and_norms_and_biases_do_not() -> None:
     assert [p is q for p, q in zip(others["params"], expected, strict=True)] == [True] * 4
 
 
-def test_the_rule_is_timms() -> None:
+def test_the_rule_equals_timms() -> None:
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -54,7 +54,7 @@ def test_only_the_decaying_group_shrinks_without_a_gradient() -> None:
 
 
 @pytest.mark.parametrize("groups", [all_parameters, no_decay_on_norms_and_biases])
-def test_a_frozen_parameter_is_left_out_and_a_shared_one_is_there_once(groups: Callable[[nn.Module], Any]) -> None:
+def test_a_frozen_parameter_is_left_out_and_a_shared_one_appears_once(groups: Callable[[nn.Module], Any]) -> None:
     net = nn.Sequential(network(), nn.Linear(2, 2), nn.Linear(2, 2))
     net[2].weight = net[1].weight
     net[0][0].weight.requires_grad_(False)

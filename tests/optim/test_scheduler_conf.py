@@ -1,4 +1,4 @@
-"""Every yaml of conf/scheduler, by epoch and by step: the learning rates of whole runs, against closed forms."""
+"""Each yaml of conf/scheduler, by epoch and by step: the learning rates of whole runs, compared with closed forms."""
 
 import io
 import math
@@ -20,7 +20,7 @@ RATES = (0.8, 0.08)  # of two parameter groups
 
 
 class Run(NamedTuple):
-    batches: int  # of an epoch, before it is limited
+    batches: int  # per epoch, before trainer.limit_train_batches
     limits: list[str]
     epochs: int
     steps: int
@@ -51,7 +51,7 @@ def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
 
 
 def rates(scheduler: LRScheduler, n: int) -> Iterator[list[float]]:
-    """Of each epoch or step of a run, the groups' learning rates."""
+    """Yield the groups' learning rates for each epoch or step of a run."""
     for _ in range(n):
         yield [group["lr"] for group in scheduler.optimizer.param_groups]
         scheduler.optimizer.step()
@@ -89,7 +89,7 @@ def warmup_cosine(s: int, n: int) -> float:
     return (s + 1) / (w + 1) if s < w else cosine((s - w) / (n - w))
 
 
-OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, the run's length, an epoch's), all in the schedule's unit
+OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, run length, epoch length), all in the schedule's unit
     "step": lambda s, n, e: 0.1 ** (s // math.ceil(n / 3)),
     "multistep": lambda s, n, e: 0.1 ** sum(s >= math.ceil(a * n / 9) for a in (3, 6, 8)),
     "constant": lambda s, n, e: 1.0,
@@ -111,11 +111,11 @@ def test_each_of_torchs_schedules_has_a_yaml() -> None:
     theirs = {name for name, kind in vars(lr_scheduler).items() if isinstance(kind, type) and name[0].isupper()}
     theirs = {name for name in theirs if issubclass(vars(lr_scheduler)[name], LRScheduler)} - {"LRScheduler"}
     ours = {type(build(name)).__name__ for name in GROUPS["scheduler"]}
-    assert theirs - ours == {"MultiplicativeLR"}  # by one factor it is exponential, and by a function LambdaLR
+    assert theirs - ours == {"MultiplicativeLR"}  # scheduler=exponential and LambdaLR cover it
 
 
 @pytest.mark.parametrize("interval", ["epoch", "step"])
-def test_constant_may_begin_with_a_part_of_the_rate_for_five_epochs(interval: str) -> None:
+def test_constant_may_begin_with_a_fraction_of_the_rate_for_five_epochs(interval: str) -> None:
     scheduler = build("constant", "scheduler.factor=0.1", f"scheduler.interval={interval}", batches=2)
     n = 5 if interval == "epoch" else 10
     assert list(rates(scheduler, n + 2)) == [pytest.approx([0.08, 0.008])] * n + [pytest.approx([0.8, 0.08])] * 2
@@ -125,7 +125,7 @@ def test_constant_may_begin_with_a_part_of_the_rate_for_five_epochs(interval: st
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 @pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
 @pytest.mark.parametrize("name", OURS)
-def test_the_learning_rates_of_a_run_are_the_formulas_of_each_groups_own(name: str, run: Run, interval: str) -> None:
+def test_the_learning_rates_of_a_run_follow_the_formula_for_each_group(name: str, run: Run, interval: str) -> None:
     n, e = (run.epochs, 1) if interval == "epoch" else (run.steps, run.steps_of_epoch)
     scheduler = build(name, f"scheduler.interval={interval}", *run.limits, batches=run.batches)
     for s, values in enumerate(rates(scheduler, n)):
@@ -134,7 +134,7 @@ def test_the_learning_rates_of_a_run_are_the_formulas_of_each_groups_own(name: s
 
 @pytest.mark.parametrize("interval", ["epoch", "step"])
 @pytest.mark.parametrize("run", list(RUNS.values())[:-1], ids=list(RUNS)[:-1])
-def test_one_cycle_is_torchs_with_each_groups_own_rate_as_its_peak(run: Run, interval: str) -> None:
+def test_one_cycle_equals_torchs_with_each_groups_rate_as_its_peak(run: Run, interval: str) -> None:
     n = run.epochs if interval == "epoch" else run.steps
     values = list(rates(build("one_cycle", f"scheduler.interval={interval}", *run.limits, batches=run.batches), n))
     alone = [OneCycleLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9), r, n) for r in RATES]
@@ -142,24 +142,24 @@ def test_one_cycle_is_torchs_with_each_groups_own_rate_as_its_peak(run: Run, int
     assert values == [pytest.approx(of_both) for of_both in expected]
 
 
-def test_a_cycle_too_short_for_its_peak_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_cycle_that_is_too_short_for_its_peak_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=4")
     assert not caplog.text
     build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=3")
-    assert "one_cycle over 3 steps or epochs never comes to its peak" in caplog.text
+    assert "one_cycle never reaches its peak within 3 steps or epochs" in caplog.text
 
 
 def test_plateau_follows_the_monitor_in_its_direction() -> None:
     scheduler: Any = build("plateau", "scheduler.patience=1")
     values = []
-    for accuracy in (0.5, 0.6, 0.6, 0.6, 0.7, 0.6):  # one epoch without a better one is let pass
+    for accuracy in (0.5, 0.6, 0.6, 0.6, 0.7, 0.6):  # one epoch without improvement is tolerated
         scheduler.step(accuracy)
         values.append(scheduler.optimizer.param_groups[0]["lr"])
     assert values == pytest.approx([0.8, 0.8, 0.8, 0.08, 0.08, 0.08])
 
 
 @pytest.mark.parametrize("name", GROUPS["scheduler"])
-def test_the_state_of_every_schedule_is_plain_and_loads_safely(name: str) -> None:
+def test_the_state_of_every_schedule_loads_with_weights_only(name: str) -> None:
     file = io.BytesIO()
     torch.save(build(name).state_dict(), file)
     file.seek(0)

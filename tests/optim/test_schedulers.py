@@ -1,4 +1,4 @@
-"""The composed schedules, against torch's own put together by hand."""
+"""The composed schedules, compared with torch's own built by hand."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ def sgd(lr: float = 0.4) -> Optimizer:
 
 
 def rates(scheduler: LRScheduler, steps: int) -> list[float]:
-    """The learning rate of each of the first steps."""
+    """Return the learning rate at each of the first steps."""
     values = []
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -31,7 +31,7 @@ def rates(scheduler: LRScheduler, steps: int) -> list[float]:
     return values
 
 
-def test_sequential_starts_the_second_schedule_afresh() -> None:
+def test_sequential_starts_the_second_schedule_from_its_beginning() -> None:
     schedule = sequential(sgd(), [LINEAR, partial(StepLR, step_size=2, gamma=0.5)], [3])
     assert rates(schedule, 8) == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.4, 0.2, 0.2, 0.1])
 
@@ -42,7 +42,7 @@ def test_chained_schedules_multiply() -> None:
     assert rates(schedule, 6) == pytest.approx([a * b / 0.4 for a, b in zip(first, second, strict=True)])
 
 
-def test_warmup_cosine_rises_to_the_learning_rate_and_falls_to_its_final_part() -> None:
+def test_warmup_cosine_rises_to_the_learning_rate_and_falls_to_its_final_fraction() -> None:
     values = rates(warmup_cosine(sgd(1.0), total_steps=13, warmup=0.23, final_factor=0.2), 15)
     assert values[:4] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert values[8] == pytest.approx(0.6)  # half way from step 3 to step 13
@@ -66,7 +66,7 @@ def test_warmup_cosine_resumes_where_it_stopped() -> None:
     assert begun + rates(resumed, 6) == pytest.approx(whole)
 
 
-def test_warmup_cosine_of_a_training_without_end_names_the_remedy() -> None:
+def test_warmup_cosine_without_an_end_of_training_is_refused_with_a_remedy() -> None:
     with pytest.raises(ValueError, match=r"trainer\.max_epochs or trainer\.max_steps"):
         warmup_cosine(sgd(), total_steps=None)
 

@@ -1,4 +1,4 @@
-"""Losses of a batch and of an epoch, against torch's own on all targets at once and on the known ones alone."""
+"""Losses of a batch and of an epoch, compared with torch's own on all targets together and on the known ones only."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ N, K = 11, 3
 
 
 def each_focal(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
-    """A person's own loss, not reduced."""
+    """A custom loss that returns a value per label."""
     bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
     return (1 - torch.exp(-bce)) ** gamma * bce
 
@@ -57,21 +57,21 @@ ELEMENTWISE: dict[str, Callable[..., Any]] = {
 
 def epoch(loss: BatchLoss, logits: Tensor, target: Tensor, size: int) -> float:
     mean = MeanLoss()
-    for some, labels in zip(logits.split(size), target.split(size), strict=True):
-        mean.update(*loss(some, labels)[1:])
+    for part, labels in zip(logits.split(size), target.split(size), strict=True):
+        mean.update(*loss(part, labels)[1:])
     return mean.compute().item()
 
 
 @pytest.mark.parametrize("size", [1, 4, N])
 @pytest.mark.parametrize("name", SINGLE)
-def test_the_loss_of_an_epoch_is_torchs_of_all_images_at_once_whatever_the_batch_size(name: str, size: int) -> None:
+def test_the_loss_of_an_epoch_equals_torchs_over_all_images_for_any_batch_size(name: str, size: int) -> None:
     logits, labels = logits_and("multiclass")
     expected = SINGLE[name]()(logits, labels).item()
     assert epoch(BatchLoss(SINGLE[name](), "multiclass"), logits, labels, size) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", SINGLE)
-def test_a_step_follows_torchs_own_gradient(name: str) -> None:
+def test_the_gradient_equals_torchs(name: str) -> None:
     logits, labels = logits_and("multiclass")
     (expected,) = torch.autograd.grad(SINGLE[name]()(logits, labels), logits)
     (gradient,) = torch.autograd.grad(BatchLoss(SINGLE[name](), "multiclass")(logits, labels).value, logits)
@@ -102,13 +102,13 @@ def test_an_elementwise_loss_is_the_mean_over_the_known_labels(name: str, reduct
     torch.testing.assert_close(gradient, expected)
 
 
-def test_a_function_that_returns_a_value_for_each_label_is_averaged_over_the_known_ones() -> None:
+def test_a_function_that_returns_a_value_per_label_is_averaged_over_the_known_ones() -> None:
     logits, target = logits_and("multilabel")
     expected = each_focal(logits, target)[target != -1].mean()
     torch.testing.assert_close(BatchLoss(each_focal, "multilabel")(logits, target).value, expected)
 
 
-def test_a_loss_for_each_image_leaves_out_images_of_which_nothing_is_known() -> None:
+def test_a_loss_per_image_ignores_images_without_a_known_label() -> None:
     logits, target = logits_and("multilabel")
     target = torch.where((target == -1).all(1, keepdim=True), -1, target.clamp(min=0))
     known = (target != -1).all(1)
@@ -125,7 +125,7 @@ def test_a_batch_with_nothing_known_gives_zero_and_a_zero_gradient(name: str) ->
     assert (value.item(), mean.item(), weight.item(), gradient.abs().sum().item()) == (0, 0, 0, 0)
 
 
-def test_a_batch_of_classes_that_weigh_nothing_gives_zero_not_nan() -> None:
+def test_a_batch_of_classes_with_weight_0_gives_zero_and_not_nan() -> None:
     logits = torch.randn(2, K, requires_grad=True)
     loss = BatchLoss(nn.CrossEntropyLoss(torch.tensor([0.0, 1, 1])), "multiclass")
     value = loss(logits, torch.tensor([0, 0])).value
@@ -134,7 +134,7 @@ def test_a_batch_of_classes_that_weigh_nothing_gives_zero_not_nan() -> None:
 
 
 @pytest.mark.parametrize("weight", [None, WEIGHT])
-def test_a_sum_is_what_a_step_follows_and_its_mean_is_logged(weight: Tensor | None) -> None:
+def test_a_sum_is_minimized_as_a_sum_and_logged_as_a_mean(weight: Tensor | None) -> None:
     logits, labels = logits_and("multiclass")
     summed = BatchLoss(nn.CrossEntropyLoss(weight, reduction="sum"), "multiclass")
     torch.testing.assert_close(summed(logits, labels).value, F.cross_entropy(logits, labels, weight, reduction="sum"))
@@ -143,7 +143,7 @@ def test_a_sum_is_what_a_step_follows_and_its_mean_is_logged(weight: Tensor | No
         assert epoch(summed, logits, labels, size) == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_loss_that_was_given_is_left_as_it_was() -> None:
+def test_the_given_loss_is_not_changed() -> None:
     loss = nn.BCEWithLogitsLoss()
     BatchLoss(loss, "multilabel")
     assert loss.reduction == "mean"

@@ -1,4 +1,4 @@
-"""What a loss is refused or warned about before training, on losses that people really name."""
+"""Unsuitable losses are refused or warned about before training, tested with losses of torch, torchvision and timm."""
 
 import functools
 from typing import Any
@@ -27,7 +27,7 @@ def masked(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def per_image_sum(logits: Tensor, target: Tensor) -> Tensor:
-    """A mean over images of sums over their known labels."""
+    """Sum over the known labels of each image, then average over images."""
     known = target != -1
     return (F.binary_cross_entropy_with_logits(logits, target, reduction="none") * known).sum(1).mean()
 
@@ -45,17 +45,17 @@ def per_image_sum(logits: Tensor, target: Tensor) -> Tensor:
         timm.loss.BinaryCrossEntropy(),
     ],
 )
-def test_elementwise_losses_take_unknown_labels(loss: Any, unknown: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_elementwise_losses_accept_unknown_labels(loss: Any, unknown: Any, caplog: pytest.LogCaptureFixture) -> None:
     check_loss(BatchLoss(loss, "multilabel"), K, unknown)
     assert not caplog.records
 
 
 @pytest.mark.parametrize(
-    ("loss", "unknown", "words"),
+    ("loss", "unknown", "message"),
     [
         (unmasked, "labels", "unmasked counts unknown labels"),
         (unmasked, "images", "unmasked counts unknown labels"),
-        (masked, "images", "masked is no number where a batch's labels are all unknown"),
+        (masked, "images", "masked is no finite number if all labels of a batch are unknown"),
         (timm.loss.AsymmetricLossMultiLabel(), "labels", "counts unknown labels"),
         (nn.MultiLabelSoftMarginLoss(), "labels", "counts unknown labels"),
         (nn.SoftMarginLoss(), "nothing", "here absent is 0 and -1 unknown"),
@@ -64,25 +64,25 @@ def test_elementwise_losses_take_unknown_labels(loss: Any, unknown: Any, caplog:
         (nn.BCEWithLogitsLoss(torch.ones(2)), "nothing", "can't be applied to logits"),
     ],
 )
-def test_a_loss_that_would_go_wrong_in_silence_is_refused(loss: Any, unknown: Any, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_an_unsuitable_loss_is_refused(loss: Any, unknown: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         check_loss(BatchLoss(loss, "multilabel"), K, unknown)
 
 
 @pytest.mark.parametrize("loss", [unmasked, nn.MultiLabelSoftMarginLoss(), timm.loss.AsymmetricLossMultiLabel()])
-def test_such_losses_are_fine_where_all_labels_are_known(loss: Any) -> None:
+def test_losses_that_count_unknown_labels_are_accepted_if_all_labels_are_known(loss: Any) -> None:
     check_loss(BatchLoss(loss, "multilabel"), K, "nothing")
 
 
 @pytest.mark.parametrize("classes", [1, 2, 7, 30])
-def test_the_losses_of_conf_suit_any_number_of_classes(classes: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_losses_of_conf_work_with_any_number_of_classes(classes: int, caplog: pytest.LogCaptureFixture) -> None:
     check_loss(BatchLoss(nn.CrossEntropyLoss(), "multiclass"), classes + 1, "nothing")
     check_loss(BatchLoss(BinaryCrossEntropy(), "multiclass"), classes + 1, "nothing")
     check_loss(BatchLoss(BinaryCrossEntropy(), "multilabel"), classes, "images" if classes == 1 else "labels")
     assert not caplog.records
 
 
-def test_a_loss_of_ones_own_that_is_a_sum_is_logged_as_a_mean() -> None:
+def test_a_custom_loss_that_is_a_sum_is_logged_as_a_mean() -> None:
     loss = BatchLoss(lambda logits, target: ((logits - target) ** 2).sum(), "multilabel")
     check_loss(loss, K, "nothing")
     logits, target = torch.randn(6, K), torch.ones(6, K)
@@ -92,7 +92,7 @@ def test_a_loss_of_ones_own_that_is_a_sum_is_logged_as_a_mean() -> None:
 
 def test_a_loss_whose_epoch_depends_on_the_batch_size_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     check_loss(BatchLoss(per_image_sum, "multilabel"), K, "labels")
-    assert "depends on the batch size: per_image_sum is no mean over the known labels" in caplog.text
+    assert "depends on the batch size: per_image_sum is not the mean over the known labels" in caplog.text
 
 
 def test_a_loss_that_expects_log_probabilities_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,7 +100,7 @@ def test_a_loss_that_expects_log_probabilities_is_warned_about(caplog: pytest.Lo
     assert "log-probabilities" in caplog.text
 
 
-def test_trying_a_loss_moves_no_random_number() -> None:
+def test_the_check_does_not_change_the_random_state() -> None:
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)

@@ -19,9 +19,9 @@ from fovea.training.metric_check import CLASSES, check_metrics
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 
 
-def said(caplog: pytest.LogCaptureFixture, metric: Metric, multilabel: bool) -> str:
+def warning(caplog: pytest.LogCaptureFixture, metric: Metric, multilabel: bool) -> str:
     with caplog.at_level(logging.WARNING):
-        check_metrics({"mine": metric}, multilabel, "val has no image of owl")
+        check_metrics({"custom": metric}, multilabel, "val has no image of owl")
     return caplog.text
 
 
@@ -29,18 +29,20 @@ def said(caplog: pytest.LogCaptureFixture, metric: Metric, multilabel: bool) -> 
 def test_no_metric_of_conf_counts_a_class_without_labels(name: str, caplog: pytest.LogCaptureFixture) -> None:
     config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), {"num_classes": CLASSES})
     for metric in instantiate(config.metrics).values():
-        assert metric is None or not said(caplog, metric, name == "multilabel")
+        assert metric is None or not warning(caplog, metric, name == "multilabel")
 
 
-def test_a_mean_that_counts_a_class_without_images_as_0_is_named(caplog: pytest.LogCaptureFixture) -> None:
-    text = said(caplog, MulticlassAUROC(CLASSES, average="macro"), multilabel=False)
-    assert "metrics.mine: perfect predictions give 0.750 in place of 1.000" in text
-    assert "one of 4 classes is absent; val has no image of owl" in text
+def test_a_mean_that_counts_a_class_without_images_as_0_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    text = warning(caplog, MulticlassAUROC(CLASSES, average="macro"), multilabel=False)
+    assert "metrics.custom: perfect predictions give 0.750 instead of 1.000" in text
+    assert "one of 4 classes is absent, which distorts the figure: val has no image of owl" in text
 
 
 @pytest.mark.parametrize("kind", [MultilabelF1Score, MultilabelRecall])
-def test_so_is_one_of_several_labels(kind: type[Metric], caplog: pytest.LogCaptureFixture) -> None:
-    assert "0.750" in said(caplog, kind(num_labels=CLASSES, average="macro", ignore_index=-1), multilabel=True)
+def test_a_multilabel_mean_that_counts_a_class_without_labels_as_0_causes_a_warning(
+    kind: type[Metric], caplog: pytest.LogCaptureFixture
+) -> None:
+    assert "0.750" in warning(caplog, kind(num_labels=CLASSES, average="macro", ignore_index=-1), multilabel=True)
 
 
 @pytest.mark.parametrize(
@@ -52,5 +54,5 @@ def test_so_is_one_of_several_labels(kind: type[Metric], caplog: pytest.LogCaptu
         CatMetric(),  # gives no single number
     ],
 )
-def test_nothing_is_said_of_others(metric: Metric, caplog: pytest.LogCaptureFixture) -> None:
-    assert not said(caplog, metric, multilabel=False)
+def test_other_metrics_cause_no_warning(metric: Metric, caplog: pytest.LogCaptureFixture) -> None:
+    assert not warning(caplog, metric, multilabel=False)

@@ -34,12 +34,12 @@ METRICS = {
         ("val/ema_loss", "min"),
     ],
 )
-def test_the_metric_says_whether_its_monitor_should_rise_or_fall(monitor: str, mode: str) -> None:
+def test_the_mode_follows_the_metrics_higher_is_better(monitor: str, mode: str) -> None:
     assert mode_of(monitor, None, METRICS) == mode
 
 
-def test_a_metric_that_improves_has_the_mode_that_calls_it_better() -> None:
-    """Whatever `higher_is_better` is called: right predictions against wrong ones."""
+def test_the_mode_agrees_with_the_values_of_right_and_wrong_predictions() -> None:
+    """The test doesn't use `higher_is_better`, but compares right predictions with wrong ones."""
     right, wrong = torch.eye(3).clamp(0.01, 0.98), torch.eye(3).roll(1, 0).clamp(0.01, 0.98)
     for name in ("accuracy", "ece"):
         metric: Metric = METRICS[name].clone()
@@ -47,21 +47,23 @@ def test_a_metric_that_improves_has_the_mode_that_calls_it_better() -> None:
         assert (good > bad) == (mode_of(f"val/{name}", None, METRICS) == "max")
 
 
-def test_where_the_metric_does_not_say_it_the_mode_is_asked_for() -> None:
-    with pytest.raises(ValueError, match="monitor=val/counts: MulticlassStatScores doesn't say .*\ntype mode=max or"):
+def test_a_metric_without_a_direction_needs_a_configured_mode() -> None:
+    with pytest.raises(ValueError, match="monitor=val/counts: MulticlassStatScores doesn't define .*\nset mode=max or"):
         mode_of("val/counts", None, METRICS)
     assert mode_of("val/counts", "min", METRICS) == "min"
 
 
-def test_a_typed_mode_that_contradicts_the_metric_wins_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_configured_mode_that_contradicts_the_metric_is_used_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         assert mode_of("val/ece", "min", METRICS) == "min"
         assert not caplog.messages
         assert mode_of("val/ece", "max", METRICS) == "max"
-    assert caplog.messages == ["mode=max, but lower values of monitor=val/ece are better, as its metric says"]
+    assert caplog.messages == [
+        "mode=max, but by its metric's higher_is_better, lower values of monitor=val/ece are better"
+    ]
 
 
-def test_a_runs_config_has_the_mode_that_was_found(trained_once: tuple[Path, Path]) -> None:
+def test_the_config_of_a_run_has_the_mode(trained_once: tuple[Path, Path]) -> None:
     config = yaml.safe_load((trained_once[0] / "resolved.yaml").read_text())
     assert (config["mode"], config["callbacks"]["best"]["mode"]) == ("max", "max")
     assert saved.load("", trained_once[0])["mode"] == "max"
@@ -71,7 +73,7 @@ def test_a_runs_config_has_the_mode_that_was_found(trained_once: tuple[Path, Pat
     ("words", "mode"),
     [([], "max"), (["monitor=val/accuracy"], "max"), (["monitor=val/loss"], None)],
 )
-def test_a_run_that_goes_on_with_another_monitor_asks_its_metric_again(
+def test_a_run_that_is_resumed_with_another_monitor_finds_its_mode_again(
     trained_once: tuple[Path, Path], words: list[str], mode: str | None
 ) -> None:
     overrides: list[Any] = OverridesParser.create().parse_overrides([*words, "force=true"])

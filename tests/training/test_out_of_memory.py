@@ -1,4 +1,4 @@
-"""Running out of memory, for real on the CPU; tests/test_gpu.py has the GPU's."""
+"""Running out of CPU memory; tests/test_gpu.py tests GPU memory."""
 
 import resource
 import subprocess
@@ -10,11 +10,11 @@ import pytest
 import torch
 from helpers import SMALL
 
-from fovea.training.out_of_memory import is_out_of_memory, proposal, smaller_batch_proposed
+from fovea.training.out_of_memory import is_out_of_memory, suggest_smaller_batch, suggestion
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "accumulated", "devices", "typed"),
+    ("batch_size", "accumulated", "devices", "overrides"),
     [
         (64, 1, 1, "data.batch_size=32 trainer.accumulate_grad_batches=2"),
         (64, 4, 2, "data.batch_size=32 trainer.accumulate_grad_batches=8"),
@@ -22,33 +22,33 @@ from fovea.training.out_of_memory import is_out_of_memory, proposal, smaller_bat
         (10, 1, 2, "data.batch_size=2 trainer.accumulate_grad_batches=5"),
     ],
 )
-def test_the_proposal_keeps_the_images_of_a_step_and_shares_them_out_evenly(
-    batch_size: int, accumulated: int, devices: int, typed: str
+def test_the_suggestion_keeps_the_images_per_step_and_divides_evenly_over_devices(
+    batch_size: int, accumulated: int, devices: int, overrides: str
 ) -> None:
-    assert proposal(batch_size, accumulated, devices).endswith(f": {typed}")
-    smaller, more = (int(word.partition("=")[2]) for word in typed.split())
+    assert suggestion(batch_size, accumulated, devices).endswith(f": {overrides}")
+    smaller, more = (int(word.partition("=")[2]) for word in overrides.split())
     assert smaller * more == batch_size * accumulated
     assert smaller % devices == 0
 
 
-def test_a_batch_of_one_image_a_device_is_not_split() -> None:
-    said = proposal(8, 1, 8)
-    assert "accumulate" not in said
-    assert "data.image_size" in said
+def test_a_batch_of_one_image_per_device_is_not_split() -> None:
+    text = suggestion(8, 1, 8)
+    assert "accumulate" not in text
+    assert "data.image_size" in text
 
 
-def test_what_torch_says_on_the_cpu_is_known_and_said_in_short() -> None:
+def test_torchs_error_on_the_cpu_is_recognised_and_shortened() -> None:
     with (
         pytest.raises(ValueError, match="(?s)^out of memory: .*allocate memory.*data.batch_size=4 ") as caught,
-        smaller_batch_proposed(8, 1, 1),
+        suggest_smaller_batch(8, 1, 1),
     ):
         torch.empty(1 << 60, dtype=torch.uint8)
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert len(str(caught.value).splitlines()) == 3
 
 
-def test_other_errors_pass_and_so_do_a_workers() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), smaller_batch_proposed(8, 1, 1):
+def test_other_errors_and_those_of_workers_are_not_changed() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), suggest_smaller_batch(8, 1, 1):
         raise RuntimeError("shapes differ")
     assert not is_out_of_memory(
         RuntimeError("Caught RuntimeError in DataLoader worker process 0.\ncan't allocate memory")
@@ -74,7 +74,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists() or not resource, reason="needs Linux")
-def test_a_training_that_runs_out_of_memory_says_what_to_type(
+def test_a_training_that_runs_out_of_memory_suggests_a_smaller_batch(
     folder: Path, tmp_path: Path, runs: Callable[[], list[Path]]
 ) -> None:
     train = Path(__file__).resolve().parents[2] / "src" / "train.py"

@@ -11,7 +11,13 @@ from tasks import make_trainer
 from torch import Tensor, nn
 from torchvision import models
 
-from fovea.training.sanity_check import check_batch, check_network, check_validation, say_few_steps, say_left_out
+from fovea.training.sanity_check import (
+    check_batch,
+    check_network,
+    check_validation,
+    warn_about_few_steps,
+    warn_about_left_out_images,
+)
 
 
 class ToFloat(nn.Module):
@@ -20,7 +26,7 @@ class ToFloat(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """Two outputs in training, as Inception has."""
+    """Returns two outputs in training, like Inception."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,37 +37,43 @@ class Auxiliary(nn.Module):
         return (logits, logits) if self.training else logits
 
 
-def usual(channels: int = 3, outputs: int = 5) -> nn.Sequential:
+def small_network(channels: int = 3, outputs: int = 5) -> nn.Sequential:
     layers = [nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, nn.Linear(4, outputs))
 
 
 def check(network: nn.Module, image_size: int = 16) -> None:
-    check_network(network, ToFloat(), image_size, 5, "model.name=mine")
+    check_network(network, ToFloat(), image_size, 5, "model.name=custom")
 
 
 @pytest.mark.parametrize(
-    ("network", "size", "said"),
+    ("network", "size", "message"),
     [
-        (usual(channels=1), 16, "batch of images with 3 channels and 16 x 16 pixels: RuntimeError: .*1, 3, 3"),
-        (nn.Sequential(nn.Conv2d(3, 4, 9), usual(4)), 8, "8 x 8 pixels: .*\nchange data.image_size=8 or the network"),
-        (usual(outputs=1000), 16, r"gives \(B, 1000\), and logits \(B, 5\)"),
-        (nn.Conv2d(3, 5, 3), 16, r"gives \(B, 5, 14, 14\)"),
-        (nn.Sequential(usual(), nn.Flatten(0)), 16, r"gives \[10\]"),
-        (Auxiliary(), 16, "gives a tuple.*\n.*auxiliary heads"),
+        (small_network(channels=1), 16, "batch of images with 3 channels and 16 x 16 pixels: RuntimeError: .*1, 3, 3"),
+        (
+            nn.Sequential(nn.Conv2d(3, 4, 9), small_network(4)),
+            8,
+            "8 x 8 pixels: .*\nchange data.image_size=8 or the network",
+        ),
+        (small_network(outputs=1000), 16, r"returns \(B, 1000\), but must return logits \(B, 5\)"),
+        (nn.Conv2d(3, 5, 3), 16, r"returns \(B, 5, 14, 14\)"),
+        (nn.Sequential(small_network(), nn.Flatten(0)), 16, r"returns \[10\]"),
+        (Auxiliary(), 16, "returns a tuple.*\n.*auxiliary heads"),
     ],
     ids=["channels", "too small", "outputs", "a map", "no batch", "auxiliary"],
 )
-def test_a_network_that_does_not_suit_the_data_is_refused_before_training(
-    network: nn.Module, size: int, said: str
+def test_a_network_that_does_not_fit_the_data_is_refused_before_training(
+    network: nn.Module, size: int, message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said) as caught:
+    with pytest.raises(ValueError, match=message) as caught:
         check(network, size)
-    assert "model.name=mine" in str(caught.value)
+    assert "model.name=custom" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 2
 
 
-@pytest.mark.parametrize("build", [usual, lambda: models.mobilenet_v3_small(num_classes=5)], ids=["small", "mobilenet"])
+@pytest.mark.parametrize(
+    "build", [small_network, lambda: models.mobilenet_v3_small(num_classes=5)], ids=["small", "mobilenet"]
+)
 def test_the_check_changes_neither_statistics_nor_modes_nor_the_random_state(build: Any) -> None:
     network = build()
     next(module for module in network.modules() if isinstance(module, nn.BatchNorm2d)).eval()  # frozen
@@ -76,8 +88,8 @@ def test_the_check_changes_neither_statistics_nor_modes_nor_the_random_state(bui
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_it_costs_one_forward_pass() -> None:
-    network, passes = usual(), []
+def test_the_check_needs_one_forward_pass() -> None:
+    network, passes = small_network(), []
     network.register_forward_hook(lambda *args: passes.append(1))
     check(network)
     assert passes == [1]
@@ -92,50 +104,50 @@ def trainer(*callbacks: Any, **options: Any) -> Trainer:
 
 
 @pytest.mark.parametrize("options", NEVER)
-def test_what_stops_or_schedules_by_a_validation_that_never_comes_is_refused(options: dict[str, Any]) -> None:
+def test_early_stopping_and_plateau_schedules_are_refused_without_a_validation(options: dict[str, Any]) -> None:
     setting = next(iter(options))
-    with pytest.raises(ValueError, match=f"early stopping follows val/loss, and trainer.{setting}"):
+    with pytest.raises(ValueError, match=f"early stopping follows val/loss, but trainer.{setting}"):
         check_validation(trainer(EarlyStopping("val/loss"), **options), "val/loss", plateau=False)
-    with pytest.raises(ValueError, match=f"the plateau schedule follows val/loss, and trainer.{setting}"):
+    with pytest.raises(ValueError, match=f"the plateau schedule follows val/loss, but trainer.{setting}"):
         check_validation(trainer(**options), "val/loss", plateau=True)
     check_validation(trainer(EarlyStopping("train/loss"), **options), "train/loss", plateau=True)
 
 
 @pytest.mark.parametrize("options", NEVER)
-def test_a_best_checkpoint_that_is_never_kept_is_warned_about(
+def test_a_best_checkpoint_that_is_never_saved_causes_a_warning(
     tmp_path: Any, options: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
         check_validation(trainer(ModelCheckpoint(tmp_path, monitor="val/f1"), **options), "val/f1", plateau=False)
     assert len(caplog.messages) == 1
-    assert "no checkpoint is kept as the best by val/f1" in caplog.text
+    assert "no best checkpoint is saved by val/f1" in caplog.text
 
 
 @pytest.mark.parametrize("options", [*SOMETIMES, {"fast_dev_run": True}])
-def test_where_a_validation_comes_nothing_is_said(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+def test_with_a_validation_there_is_no_warning(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     trains = trainer(EarlyStopping("val/loss"), **options)
     caplog.clear()
     check_validation(trains, "val/loss", plateau=True)
     assert not caplog.messages
 
 
-def test_one_image_a_device_is_refused_before_batch_norm_with_the_batch_that_will_do() -> None:
+def test_one_image_per_device_is_refused_for_batch_norm_with_a_larger_batch_size_suggested() -> None:
     with pytest.raises(
         ValueError, match=r"data.batch_size=2 is one image on each of 2 devices.* BatchNorm \(1\)"
     ) as caught:
-        check_batch(usual(), batch_size=2, world_size=2, synced=False)
+        check_batch(small_network(), batch_size=2, world_size=2, synced=False)
     assert "data.batch_size=4" in str(caught.value)
 
 
-def test_one_image_a_device_is_taken_where_nothing_normalises_by_the_batch() -> None:
-    check_batch(usual(), batch_size=4, world_size=2, synced=False)
-    check_batch(usual(), batch_size=2, world_size=2, synced=True)
-    check_batch(usual().eval(), batch_size=1, world_size=1, synced=False)  # frozen
+def test_one_image_per_device_is_accepted_if_no_layer_normalises_over_the_batch() -> None:
+    check_batch(small_network(), batch_size=4, world_size=2, synced=False)
+    check_batch(small_network(), batch_size=2, world_size=2, synced=True)
+    check_batch(small_network().eval(), batch_size=1, world_size=1, synced=False)  # frozen
     check_batch(nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)), batch_size=1, world_size=1, synced=False)
 
 
 @pytest.mark.parametrize(
-    ("images", "batch", "devices", "said"),
+    ("images", "batch", "devices", "message"),
     [
         (120, 64, 1, "56 of 120 training images are left out of each epoch.*data.batch_size=60 leaves out 0"),
         (99, 40, 2, "19 of 99 .*data.batch_size=32 leaves out 3"),
@@ -144,18 +156,18 @@ def test_one_image_a_device_is_taken_where_nothing_normalises_by_the_batch() -> 
         (72, 64, 1, None),
     ],
 )
-def test_many_images_left_out_of_an_epoch_are_warned_about(
-    images: int, batch: int, devices: int, said: str | None, caplog: pytest.LogCaptureFixture
+def test_many_images_left_out_of_an_epoch_cause_a_warning(
+    images: int, batch: int, devices: int, message: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    say_left_out(images, batch, devices)
-    assert re.search(said, caplog.text) if said else not caplog.text
+    warn_about_left_out_images(images, batch, devices)
+    assert re.search(message, caplog.text) if message else not caplog.text
 
 
-def test_few_steps_are_warned_about_with_the_epochs_that_make_enough(caplog: pytest.LogCaptureFixture) -> None:
+def test_few_steps_cause_a_warning_with_a_sufficient_number_of_epochs(caplog: pytest.LogCaptureFixture) -> None:
     for steps, epochs in ((100, 10), (None, -1)):
-        say_few_steps(steps, 64, epochs)
+        warn_about_few_steps(steps, 64, epochs)
     assert not caplog.text
-    say_few_steps(10, 64, 10)
-    assert "10 optimizer steps" in caplog.text
-    assert "trainer.max_epochs=100 (10 now)" in caplog.text
+    warn_about_few_steps(10, 64, 10)
+    assert "only 10 optimizer steps" in caplog.text
+    assert "trainer.max_epochs=100 (now 10)" in caplog.text
     assert "data.batch_size=64" in caplog.text

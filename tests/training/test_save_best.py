@@ -1,4 +1,4 @@
-"""Which epoch best.ckpt is of, against a plain loop over (monitor, loss)."""
+"""best.ckpt is of the same epoch that a plain loop over (monitor, loss) chooses."""
 
 import itertools
 from collections.abc import Sequence
@@ -17,8 +17,8 @@ Figures = Sequence[tuple[float, float]]  # (monitor, loss) of each epoch
 TIED = [(0.5, 2.1), (0.75, 2.0), (0.75, 1.5), (0.75, 1.75), (0.5, 0.1), (0.75, 1.5)]
 
 
-class Says(LightningModule):
-    """Logs given figures, and trains nothing."""
+class LogsFigures(LightningModule):
+    """Logs given figures and trains nothing."""
 
     def __init__(self, figures: Figures, prefix: str = "") -> None:
         super().__init__()
@@ -37,10 +37,10 @@ class Says(LightningModule):
         return torch.optim.SGD(self.parameters())
 
 
-def fit(folder: Path, module: Says, mode: str = "max", epochs: int | None = None, **options: Any) -> Trainer:
-    keeper = SaveBest(str(folder), f"val/{module.prefix}score", mode)
+def fit(folder: Path, module: LogsFigures, mode: str = "max", epochs: int | None = None, **options: Any) -> Trainer:
+    saver = SaveBest(str(folder), f"val/{module.prefix}score", mode)
     epochs = epochs or len(module.figures)
-    trainer = make_trainer(keeper, max_epochs=epochs, enable_checkpointing=True)
+    trainer = make_trainer(saver, max_epochs=epochs, enable_checkpointing=True)
     loader: Any = torch.zeros(1)
     trainer.fit(module, loader, loader, weights_only=True, **options)
     return trainer
@@ -57,17 +57,15 @@ def by_hand(figures: Figures, mode: str) -> int:
 
 
 @pytest.mark.parametrize("prefix", ["", "ema_"])
-def test_equal_values_of_the_monitor_are_decided_by_the_loss_and_equal_losses_by_the_epoch(
-    tmp_path: Path, prefix: str
-) -> None:
-    fit(tmp_path, Says(TIED, prefix))
+def test_for_equal_monitors_the_loss_decides_and_for_equal_losses_the_epoch(tmp_path: Path, prefix: str) -> None:
+    fit(tmp_path, LogsFigures(TIED, prefix))
     assert best(tmp_path)["epoch"] == by_hand(TIED, "max") == 2
 
 
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_a_better_monitor_is_better_whatever_the_loss(tmp_path: Path, mode: str) -> None:
+def test_a_better_monitor_wins_for_any_loss(tmp_path: Path, mode: str) -> None:
     figures = list(itertools.product((0.5, 0.25, 0.75), (2.0, 1.0, float("nan"))))
-    fit(tmp_path, Says(figures), mode)
+    fit(tmp_path, LogsFigures(figures), mode)
     assert best(tmp_path)["epoch"] == {"min": 4, "max": 7}[mode]
 
 
@@ -84,19 +82,19 @@ NAN = float("nan")
     ],
 )
 @pytest.mark.parametrize("mode", ["min", "max"])
-def test_an_undefined_monitor_is_worse_than_any_and_equals_itself(
+def test_an_undefined_monitor_is_worse_than_any_other_and_equal_to_itself(
     tmp_path: Path, figures: Figures, epoch: int, mode: str
 ) -> None:
-    fit(tmp_path, Says(figures), mode)
+    fit(tmp_path, LogsFigures(figures), mode)
     assert best(tmp_path)["epoch"] == epoch
 
 
-def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path) -> None:
-    fit(tmp_path / "whole", Says(TIED))
-    trainer = fit(tmp_path / "halves", Says(TIED), epochs=2)
+def test_a_resumed_run_chooses_the_same_checkpoint_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    fit(tmp_path / "whole", LogsFigures(TIED))
+    trainer = fit(tmp_path / "halves", LogsFigures(TIED), epochs=2)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     assert best(tmp_path / "halves")["epoch"] == 1
-    fit(tmp_path / "halves", Says(TIED), ckpt_path=tmp_path / "last.ckpt")
+    fit(tmp_path / "halves", LogsFigures(TIED), ckpt_path=tmp_path / "last.ckpt")
     whole, halves = best(tmp_path / "whole"), best(tmp_path / "halves")
     assert whole["epoch"] == halves["epoch"] == 2
     (one,), (other,) = whole["callbacks"].values(), halves["callbacks"].values()
@@ -104,20 +102,22 @@ def test_a_resumed_run_decides_as_the_whole_one(tmp_path: Path) -> None:
     assert one["best_model_score"] == other["best_model_score"] == 0.75
 
 
-def test_a_checkpoint_from_before_ties_were_decided_is_taken_up(tmp_path: Path) -> None:
-    trainer = fit(tmp_path, Says(TIED), epochs=2)
+def test_a_checkpoint_without_a_saved_loss_can_be_resumed(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, LogsFigures(TIED), epochs=2)
     state = best(tmp_path)
     for callback in state["callbacks"].values():
         del callback["loss"]
     torch.save(state, tmp_path / "best.ckpt")
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    fit(tmp_path, Says(TIED), ckpt_path=tmp_path / "last.ckpt")
+    fit(tmp_path, LogsFigures(TIED), ckpt_path=tmp_path / "last.ckpt")
     assert best(tmp_path)["epoch"] == 1
 
 
-def test_ranks_that_see_another_tie_decide_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_ranks_decide_alike_for_equal_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from lightning.pytorch.strategies import SingleDeviceStrategy
 
     monkeypatch.setattr(SingleDeviceStrategy, "reduce_boolean_decision", lambda self, decision, all=True: False)
-    fit(tmp_path, Says(TIED))
-    assert best(tmp_path)["epoch"] == 0  # the first is taken without asking, then another rank always says no
+    fit(tmp_path, LogsFigures(TIED))
+    assert (
+        best(tmp_path)["epoch"] == 0
+    )  # the first is saved without a decision of all ranks; after that another rank always refuses

@@ -32,7 +32,7 @@ class Model(LightningModule):
 
 
 class Batches:
-    """A loader whose file is gone from some batch on."""
+    """A data loader that fails at batch `fails_at`, as if a file were missing."""
 
     def __init__(self, count: int, fails_at: int) -> None:
         self.count, self.fails_at = count, fails_at
@@ -48,7 +48,7 @@ class Batches:
 
 
 class Steps(Callback):
-    """The global step in last.ckpt after each batch, or None; and a signal within a step or a validation."""
+    """Records the step in last.ckpt after each batch, and raises a signal in a step or a validation."""
 
     def __init__(self, folder: Path, number: int = 0, step: int | None = None, validating: bool = False) -> None:
         self.file, self.number, self.step, self.validating = folder / "last.ckpt", number, step, validating
@@ -77,21 +77,21 @@ def saved(folder: Path) -> int:
     return torch.load(folder / "last.ckpt", weights_only=True)["global_step"]
 
 
-def test_it_is_written_at_the_start_and_after_every_epoch(tmp_path: Path) -> None:
+def test_last_is_written_at_the_start_and_after_every_epoch(tmp_path: Path) -> None:
     steps = Steps(tmp_path)
     fit(tmp_path, steps, max_epochs=2)
     assert steps.seen == [0] * 4 + [4] * 4
     assert saved(tmp_path) == 8
 
 
-def test_it_is_written_every_so_many_steps_and_the_one_before_is_kept(tmp_path: Path) -> None:
+def test_last_is_written_every_n_steps_and_the_one_before_is_kept(tmp_path: Path) -> None:
     steps = Steps(tmp_path)
     fit(tmp_path, steps, every_n_steps=3, max_epochs=2)
     assert steps.seen == [0, 0, 0, 3, 4, 4, 6, 6]
     assert torch.load(tmp_path / "previous.ckpt", weights_only=True)["global_step"] == 6
 
 
-def test_it_is_written_every_so_many_minutes_but_never_between_two_parts_of_a_step(tmp_path: Path) -> None:
+def test_last_is_written_every_n_minutes_but_never_within_an_accumulated_step(tmp_path: Path) -> None:
     steps = Steps(tmp_path)
     trainer = Trainer(
         callbacks=[steps, SaveLast(str(tmp_path), every_n_minutes=1e-9)],
@@ -106,17 +106,17 @@ def test_it_is_written_every_so_many_minutes_but_never_between_two_parts_of_a_st
     assert steps.seen == [0, 0, 1, 1]
 
 
-def test_it_is_written_where_max_steps_ends_the_run_within_an_epoch_and_leads_on_within_it(tmp_path: Path) -> None:
+def test_last_is_written_when_max_steps_ends_the_run_within_an_epoch_and_resumes_within_it(tmp_path: Path) -> None:
     fit(tmp_path, Steps(tmp_path), max_steps=3)
     assert saved(tmp_path) == 3
     steps = Steps(tmp_path)
     trainer = fit(tmp_path, steps, max_steps=6, ckpt_path=tmp_path / "last.ckpt")
     assert steps.seen == [3, 4, 4]
-    assert trainer.current_epoch == 2  # Lightning counts the one that was cut short
+    assert trainer.current_epoch == 2  # Lightning counts the incomplete epoch too
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP])
-def test_a_signal_finishes_the_step_keeps_it_and_exits_with_its_number(
+def test_after_a_signal_the_step_is_finished_and_saved_and_the_exit_code_has_the_signals_number(
     number: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = signal.getsignal(number)
@@ -128,7 +128,7 @@ def test_a_signal_finishes_the_step_keeps_it_and_exits_with_its_number(
 
 
 @pytest.mark.parametrize(("step", "validating"), [(4, False), (4, True), (2, True)])
-def test_a_signal_before_or_in_a_validation_leads_back_to_its_beginning(
+def test_after_a_signal_before_or_in_a_validation_a_resumed_run_begins_with_that_validation(
     step: int, validating: bool, tmp_path: Path
 ) -> None:
     interval = 2 if step == 2 else None
@@ -161,7 +161,7 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     assert (saved(tmp_path), stop.value.code) == (0, 130)
 
 
-def test_an_error_between_two_batches_or_in_a_validation_leaves_a_checkpoint_and_one_within_a_step_does_not(
+def test_an_error_between_batches_or_in_a_validation_is_saved_and_one_within_a_step_is_not(
     tmp_path: Path,
 ) -> None:
     class Failing(Model):
@@ -194,14 +194,14 @@ def test_nothing_is_written_in_a_trial_run(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_signal_in_a_validation_is_heeded_after_an_epoch_whose_last_step_has_fewer_parts(tmp_path: Path) -> None:
+def test_a_signal_in_a_validation_is_saved_if_the_last_step_of_the_epoch_has_fewer_batches(tmp_path: Path) -> None:
     steps = Steps(tmp_path, signal.SIGTERM, step=2, validating=True)
     with pytest.raises(SystemExit):
         fit(tmp_path, steps, max_epochs=2, accumulate_grad_batches=3)
     assert (saved(tmp_path), len(steps.seen)) == (2, 4)
 
 
-def test_a_checkpoint_of_another_run_leads_to_one_of_ones_own_at_once(tmp_path: Path) -> None:
+def test_a_run_that_starts_from_another_runs_checkpoint_writes_its_own_at_once(tmp_path: Path) -> None:
     fit(tmp_path / "first", Steps(tmp_path / "first"), max_epochs=1)
     steps = Steps(tmp_path / "second")
     fit(tmp_path / "second", steps, max_epochs=2, ckpt_path=tmp_path / "first" / "last.ckpt")

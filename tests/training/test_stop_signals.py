@@ -1,4 +1,4 @@
-"""A process that can't heed a signal, for it waits outside of Python, is ended nevertheless."""
+"""A signal ends a process even if its main thread is blocked outside of Python."""
 
 import signal
 import subprocess
@@ -9,32 +9,30 @@ from pathlib import Path
 import pytest
 
 SRC = Path(__file__).resolve().parents[2] / "src"
-DEAF = """
+BLOCKED = """
 import ctypes, sys, threading
 sys.path.insert(0, sys.argv[1])
 from fovea.training import stop_signals
-stop_signals.PATIENCE, stop_signals.SOON = float(sys.argv[2]), 0.5
+stop_signals.PATIENCE, stop_signals.SHORT_PATIENCE = float(sys.argv[2]), 0.5
 mutex = ctypes.create_string_buffer(64)
 lock = ctypes.CDLL(None).pthread_mutex_lock
-with stop_signals.ended_if_deaf(lambda: print("at last", flush=True)), stop_signals.StopSignals():
+with stop_signals.exit_if_blocked(lambda: print("exits", flush=True)), stop_signals.StopSignals():
     threading.Timer(1, print, ("waits",), {"flush": True}).start()
     lock(mutex), lock(mutex)  # no signal interrupts it
 """
 
 
 @pytest.mark.parametrize(("patience", "signals"), [("0.5", 1), ("300", 2)])
-def test_a_process_that_waits_outside_of_python_is_ended_at_a_signal_or_soon_after_the_second(
-    patience: str, signals: int
-) -> None:
-    command = [sys.executable, "-c", DEAF, str(SRC), patience]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as deaf:
-        assert deaf.stdout is not None
-        assert deaf.stdout.readline() == "waits\n"
+def test_a_blocked_process_is_ended_after_a_signal_and_sooner_after_a_second_one(patience: str, signals: int) -> None:
+    command = [sys.executable, "-c", BLOCKED, str(SRC), patience]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as blocked:
+        assert blocked.stdout is not None
+        assert blocked.stdout.readline() == "waits\n"
         for _ in range(signals):
-            deaf.send_signal(signal.SIGTERM)
+            blocked.send_signal(signal.SIGTERM)
             time.sleep(0.3)
         try:
-            assert deaf.wait(timeout=20) == 128 + signal.SIGTERM
+            assert blocked.wait(timeout=20) == 128 + signal.SIGTERM
         finally:
-            deaf.kill()
-        assert deaf.stdout.read() == "at last\n"
+            blocked.kill()
+        assert blocked.stdout.read() == "exits\n"

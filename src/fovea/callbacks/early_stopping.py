@@ -1,4 +1,4 @@
-"""Stop when the monitor gets no better."""
+"""Stops the training when the monitor has not improved for some validations."""
 
 from typing import Any
 
@@ -7,10 +7,12 @@ from lightning.pytorch import callbacks
 
 
 class EarlyStopping(callbacks.EarlyStopping):
-    """Lightning's; a run that had stopped stays so when it is resumed, unless it is given more patience.
+    """Lightning's EarlyStopping, with two differences.
 
-    A validation whose labels leave the monitor undefined is passed over: it is neither better nor worse. `pl_module` is
-    a ClassificationTask.
+    A stopped run that is resumed stops again at once, unless its patience was increased. A validation where the labels
+    leave the monitor undefined (nan) is ignored: it counts neither as better nor as worse.
+
+    `pl_module` is a ClassificationTask.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
-"""An exponential moving average of the weights, evaluated beside them.
+"""An exponential moving average (EMA) of the weights, evaluated in addition to the trained weights.
 
 Source: Polyak and Juditsky 1992; the decay's warm-up is TensorFlow's tf.train.ExponentialMovingAverage(num_updates).
-Deviation: BatchNorm's running statistics are averaged as the weights are, not recomputed.
+Deviation: BatchNorm's running statistics are averaged like the weights, not recomputed.
 """
 
 import copy
@@ -18,24 +18,27 @@ KEY = "state_dict_ema"
 
 
 def decay_at(step: int, decay: float, warmup: int) -> float:
-    """min(decay, (1 + step) / (warmup + step)): about the last tenth of a training that is short for `decay`."""
+    """Return min(decay, (1 + step) / (warmup + step)).
+
+    In a training that is too short for `decay`, the average covers about the last tenth of the steps.
+    """
     return min(decay, (1 + step) / (warmup + step))
 
 
-def is_of_average(monitor: str) -> bool:
-    """Whether it is a figure of the average; if so, predictions are the average's too."""
+def monitors_average(monitor: str) -> bool:
+    """Return True if the monitor is a figure of the averaged weights; predictions then use those weights."""
     return "/ema_" in monitor
 
 
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
-    """a <- decay a + (1 - decay) w, for parameters and float buffers; other buffers are copied."""
-    ours, theirs = list(_tensors(average)), list(_tensors(network))
-    floats = [i for i, tensor in enumerate(ours) if tensor.is_floating_point()]
-    torch._foreach_lerp_([ours[i] for i in floats], [theirs[i] for i in floats], 1 - decay)
-    for mine, other in zip(ours, theirs, strict=True):
-        if not mine.is_floating_point():
-            mine.copy_(other)
+    """Compute a <- decay a + (1 - decay) w in place for parameters and float buffers; copy other buffers."""
+    old, new = _tensors(average), _tensors(network)
+    floats = [i for i, tensor in enumerate(old) if tensor.is_floating_point()]
+    torch._foreach_lerp_([old[i] for i in floats], [new[i] for i in floats], 1 - decay)
+    for target, source in zip(old, new, strict=True):
+        if not target.is_floating_point():
+            target.copy_(source)
 
 
 def _tensors(network: nn.Module) -> list[Tensor]:
@@ -43,18 +46,17 @@ def _tensors(network: nn.Module) -> list[Tensor]:
 
 
 class EMA(Callback):
-    """Averages after every optimizer step that was taken; validation and test log its figures as `<split>/ema_<name>`.
+    """Updates the average after each optimizer step; validation and test log its figures as `<split>/ema_<name>`.
 
-    The average is a network of its own: neither a validation nor a stop within one ever finds it in the trained
-    network's place. A checkpoint holds it under `state_dict_ema`, by the network's names. What a step adds follows
-    from the step's number, so nothing else has to be saved.
+    The average is a separate network and never replaces the trained one during a training, so a checkpoint always has
+    the trained weights in their place. It has the average under `state_dict_ema`, with the network's names. The decay
+    depends on the step number alone, so nothing else has to be saved.
 
-    Where the run's monitor is a figure of the average, predictions are the average's. `pl_module` is a
-    ClassificationTask.
+    If the run's monitor is a figure of the average, predictions use the average. `pl_module` is a ClassificationTask.
     """
 
     def __init__(self, decay: float = 0.9999, warmup: int = 10) -> None:
-        """decay: in [0, 1); warmup: at least 1, see `decay_at`."""
+        """`decay` is in [0, 1), `warmup` at least 1; see `decay_at`."""
         if not 0 <= decay < 1 or warmup < 1:
             raise ValueError(f"callbacks.ema: decay={decay} must be in [0, 1) and warmup={warmup} at least 1")
         self.decay, self.warmup, self.step = decay, warmup, 0
@@ -62,20 +64,20 @@ class EMA(Callback):
         self.loaded: Mapping[str, Tensor] | None = None
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Raises ValueError where the weights are too coarse for a step of the average to show."""
+        """Raise ValueError for weights in half precision: rounding would cancel the average's small updates."""
         halves = {p.dtype for p in pl_module.network.parameters() if p.dtype in (torch.float16, torch.bfloat16)}
         if halves:
             raise ValueError(
-                f"trainer.precision={trainer.precision} keeps the weights themselves in {halves.pop()}, too coarse to "
-                "average: take bf16-mixed or 16-mixed, or leave callbacks.ema out"
+                f"trainer.precision={trainer.precision} stores the weights in {halves.pop()}, which is too coarse to "
+                "average: use bf16-mixed or 16-mixed, or remove callbacks.ema"
             )
-        self._begin(pl_module)
+        self._start(pl_module)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self.step = trainer.global_step  # a checkpoint's, which on_fit_start doesn't know yet
+        self.step = trainer.global_step  # of the checkpoint, which is not loaded yet in on_fit_start
 
-    def _begin(self, pl_module: Any) -> None:
-        """A checkpoint's average, or the network as it is."""
+    def _start(self, pl_module: Any) -> None:
+        """Start from the loaded average, or else from a copy of the network."""
         self.average = copy.deepcopy(pl_module.network).requires_grad_(False).eval()
         if self.loaded is not None:
             self.average.load_state_dict(self.loaded)
@@ -91,20 +93,20 @@ class EMA(Callback):
             update_average(self.average, pl_module.network, decay_at(self.step, self.decay, self.warmup))
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._begin_to_evaluate(pl_module, "val")
+        self._prepare_evaluation(pl_module, "val")
 
     def on_test_start(self, trainer: Trainer, pl_module: Any) -> None:
-        self._begin_to_evaluate(pl_module, "test")
+        self._prepare_evaluation(pl_module, "test")
 
-    def _begin_to_evaluate(self, pl_module: Any, split: str) -> None:
+    def _prepare_evaluation(self, pl_module: Any, split: str) -> None:
         if self.loaded is not None:
-            self._begin(pl_module)
+            self._start(pl_module)
         if self.average is None:
-            log.warning("the checkpoint has no averaged weights: there are no %s/ema_ figures", split)
+            log.warning("the checkpoint has no averaged weights, so there are no %s/ema_ figures", split)
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """Nothing is saved after predictions: here the average may take the network's place."""
-        averaged = is_of_average(pl_module.monitor) and self.loaded is not None
+        """Load the average into the network. This is safe here because nothing is saved after predictions."""
+        averaged = monitors_average(pl_module.monitor) and self.loaded is not None
         log.info("predicting with the %s weights (monitor %s)", "averaged" if averaged else "raw", pl_module.monitor)
         if averaged:
             pl_module.network.load_state_dict(self.loaded)
@@ -116,4 +118,4 @@ class EMA(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         self.loaded = checkpoint.get(KEY)
         if self.loaded is None and trainer.state.fn == "fit":
-            log.warning("the checkpoint has no averaged weights: averaging begins with its raw ones")
+            log.warning("the checkpoint has no averaged weights: the average starts from its trained weights")

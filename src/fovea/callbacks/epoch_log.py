@@ -1,4 +1,4 @@
-"""Writes a line for each epoch to the log, and a row of a table to a terminal."""
+"""Writes a line for each epoch to the log, and a table row to the terminal."""
 
 import logging
 import time
@@ -17,29 +17,29 @@ log = logging.getLogger(__name__)
 class EpochLog(Callback):
     """`epoch 3/15  train/loss 0.1234  train/images_per_second 400  val/accuracy 0.9733  ...`
 
-    A validation within an epoch has a line of its own. metrics.csv has the rest. The other callbacks and the module log
-    their figures at the end of the epoch or validation, in any order, and the best checkpoint is saved after that, so
-    the line is written at the next hook. `pl_module` is a ClassificationTask.
+    A validation within an epoch gets its own line. All figures are in metrics.csv. Other callbacks and the module log
+    their figures at the end of the epoch or validation, in any order, and the best checkpoint is saved after that.
+    Therefore the line is written at the next hook. `pl_module` is a ClassificationTask.
     """
 
     def __init__(self) -> None:
-        self.validated = False  # since the last line
+        self.validated = False  # whether a validation ended since the last line
         self.ended: int | None = None  # the epoch whose line is still to be written, counted from 1
-        self.since, self.seconds = 0.0, 0.0  # of the epoch
+        self.start, self.seconds = 0.0, 0.0  # of the epoch
         self.columns: list[epoch_table.Column] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.since = time.perf_counter()
+        self.start = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.validated = not trainer.sanity_checking
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.ended, self.seconds = trainer.current_epoch + 1, time.perf_counter() - self.since
+        self.ended, self.seconds = trainer.current_epoch + 1, time.perf_counter() - self.start
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write(trainer, pl_module)
-        self.since = time.perf_counter()
+        self.start = time.perf_counter()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.validated:
@@ -49,31 +49,31 @@ class EpochLog(Callback):
         self._write(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if not isinstance(exception, Exception):  # asked to stop: nothing is broken
+        if not isinstance(exception, Exception):  # a stop by a signal, not a failure
             self._write(trainer, pl_module)
 
     def _write(self, trainer: Trainer, pl_module: Any, part: float = 0.0) -> None:
-        """Write what has ended: an epoch, or a validation after this `part` of one."""
+        """Write a line for the epoch that ended, or for a validation after the fraction `part` of an epoch."""
         if trainer.is_global_zero and (self.ended is not None or (self.validated and part)):
             done = self.ended if self.ended is not None else trainer.current_epoch + part
             epoch = epoch_table.epoch_text(done, trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None)
             step = f"{trainer.global_step:>{len(str(trainer.max_steps))}}/{trainer.max_steps}"
             seconds, best = (self.seconds if self.ended else None), is_best(trainer, pl_module.monitor)
-            what = (epoch, step if trainer.max_steps > 0 else "", self._figures(trainer, pl_module.monitor), seconds)
-            screen = self._on_terminal(epoch_table.cells(*what, best), pl_module.monitor)
-            log.info(epoch_table.log_line(*what, best), extra={"screen": screen})
+            values = (epoch, step if trainer.max_steps > 0 else "", self._figures(trainer, pl_module.monitor), seconds)
+            screen = self._table_text(epoch_table.cells(*values, best), pl_module.monitor)
+            log.info(epoch_table.log_line(*values, best), extra={"screen": screen})
         self.validated, self.ended = False, None
 
     def _figures(self, trainer: Trainer, monitor: str) -> dict[str, float]:
-        """Those of what has ended; others that are known are an earlier epoch's."""
-        known = trainer.callback_metrics
+        """Return the figures of the epoch or validation that ended, without those of earlier ones."""
+        logged = trainer.callback_metrics
         shown = ["train/loss", epoch_table.SPEED, *[monitor] * monitor.startswith("train/")] * (self.ended is not None)
-        shown += [name for name in known if name.startswith("val/")] * self.validated
-        return {name: known[name].item() for name in shown if name in known}
+        shown += [name for name in logged if name.startswith("val/")] * self.validated
+        return {name: logged[name].item() for name in shown if name in logged}
 
-    def _on_terminal(self, row: dict[str, str], monitor: str) -> Text:
-        """The row, below the header where its columns are new."""
-        before = self.columns or ([] if "time" in row else epoch_table.AT_EPOCHS_END)
+    def _table_text(self, row: dict[str, str], monitor: str) -> Text:
+        """Return the row, with the header above it if the columns have changed."""
+        before = self.columns or ([] if "time" in row else epoch_table.EPOCH_COLUMNS)
         shown = epoch_table.columns(row, monitor, rich.get_console().width, before)
         text = Text(epoch_table.header(shown) + "\n", "bold") if shown != self.columns else Text()
         self.columns = shown

@@ -1,4 +1,4 @@
-"""What is said of an epoch: a line for the log, and a row of a table for a terminal."""
+"""Formats the figures of an epoch: a line for the log and a table row for the terminal."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import NamedTuple
 from fovea.callbacks.progress_line import clock_text
 
 SPEED = "train/images_per_second"
-FIRST = ("epoch", "step", "train/loss", "val/loss")  # columns at the left; the monitor's comes next
-LAST = (SPEED, "time", "best")  # at the right
-WIDTHS = {"epoch": 5, "best": 4}  # the least ones; of a figure 7
+FIRST = ("epoch", "step", "train/loss", "val/loss")  # columns on the left, followed by the monitor
+LAST = (SPEED, "time", "best")  # columns on the right
+MIN_WIDTHS = {"epoch": 5, "best": 4}  # 7 for any other column
 MISSING = "-"
 
 
@@ -20,17 +20,17 @@ class Column(NamedTuple):
     width: int
 
 
-AT_EPOCHS_END = (Column("train/loss", 7), Column(SPEED, 8), Column("time", 7))  # what a validation within one lacks
+EPOCH_COLUMNS = (Column("train/loss", 7), Column(SPEED, 8), Column("time", 7))  # only rows of whole epochs fill them
 
 
 def epoch_text(done: float, total: int | None) -> str:
-    """`3/10` after three epochs of ten, ` 3.25/10` at a validation a quarter of an epoch later, `3` without an end."""
+    """Return `3/10` after three of ten epochs, `3.25/10` a quarter of an epoch later, `3` without a last epoch."""
     text = f"{done:.2f}" if done % 1 else str(int(done))
     return f"{text:>{len(str(total))}}/{total}" if total else text
 
 
 def figure_text(value: float) -> str:
-    """At most seven characters for what is at least 0: four decimals where there is room for them."""
+    """Return the value in at most seven characters (if it is 0 or more), with four decimals if they fit."""
     if not math.isfinite(value):
         return str(value)
     if value == 0 or 0.001 <= abs(value) < 10:
@@ -39,14 +39,14 @@ def figure_text(value: float) -> str:
 
 
 def duration_text(seconds: float) -> str:
-    """`2.9s`, `48s`, `12:05` or `1:12:05`."""
+    """Return the duration as `2.9s`, `48s`, `12:05` or `1:12:05`."""
     if seconds < 59.5:
         return f"{seconds:.1f}s" if seconds < 9.95 else f"{seconds:.0f}s"
     return clock_text(seconds)
 
 
 def log_line(epoch: str, step: str, figures: Mapping[str, float], seconds: float | None, best: bool | None) -> str:
-    """`epoch 3/15  train/loss 0.1234  train/images_per_second 400  val/accuracy 0.9733  time 2.9s  best`."""
+    """Return `epoch 3/15  train/loss 0.1234  train/images_per_second 400  val/accuracy 0.9733  time 2.9s  best`."""
     named = {"epoch": epoch.strip()} | ({"step": step.strip()} if step else {})
     order = sorted(figures, key=lambda name: (not name.startswith("train/"), name != "train/loss", name))
     named |= {name: f"{figures[name]:.4g}" for name in order}
@@ -57,7 +57,7 @@ def log_line(epoch: str, step: str, figures: Mapping[str, float], seconds: float
 def cells(
     epoch: str, step: str, figures: Mapping[str, float], seconds: float | None, best: bool | None
 ) -> dict[str, str]:
-    """The texts of a row by column; `best` is None where no checkpoint is kept by the monitor."""
+    """Return the texts of a row by column; `best` is None if no checkpoint is saved by the monitor."""
     row = {"epoch": epoch} | ({"step": step} if step else {})
     row |= {name: f"{value:,.0f}" if name == SPEED else figure_text(value) for name, value in figures.items()}
     row |= {"time": duration_text(seconds)} if seconds is not None else {}
@@ -65,23 +65,23 @@ def cells(
 
 
 def columns(row: Mapping[str, str], monitor: str, width: int, before: Sequence[Column] = ()) -> list[Column]:
-    """The columns that fit into a terminal, the most important first to be taken, in the order in which they are shown.
+    """Return the columns that fit into the terminal, in display order. The most important ones are chosen first.
 
     Args:
         row: the texts of the row to show.
         monitor: the figure that the best checkpoint is chosen by.
-        width: of the terminal.
-        before: the columns so far: they stay, and none becomes narrower.
+        width: of the terminal, in characters.
+        before: the columns of the row before; they are kept and don't become narrower.
     """
-    widths = {key: max(WIDTHS.get(key, 7), len(_header(key)[1]), len(text)) for key, text in row.items()}
+    widths = {key: max(MIN_WIDTHS.get(key, 7), len(_header(key)[1]), len(text)) for key, text in row.items()}
     for column in before:
         widths[column.key] = max(widths.get(column.key, 0), column.width)
-    taken, room = list[str](), width
+    chosen, room = list[str](), width
     for key in _by_importance(widths, monitor):
-        if widths[key] + 2 * bool(taken) <= room:
-            room -= widths[key] + 2 * bool(taken)
-            taken.append(key)
-    return [Column(key, widths[key]) for key in _as_shown(taken, monitor)]
+        if widths[key] + 2 * bool(chosen) <= room:
+            room -= widths[key] + 2 * bool(chosen)
+            chosen.append(key)
+    return [Column(key, widths[key]) for key in _in_display_order(chosen, monitor)]
 
 
 def _by_importance(keys: Collection[str], monitor: str) -> list[str]:
@@ -89,20 +89,20 @@ def _by_importance(keys: Collection[str], monitor: str) -> list[str]:
     return [key for key in dict.fromkeys([*important, *sorted(keys)]) if key in keys]
 
 
-def _as_shown(keys: Collection[str], monitor: str) -> list[str]:
+def _in_display_order(keys: Collection[str], monitor: str) -> list[str]:
     others = sorted(key for key in keys if key not in LAST)
     return [key for key in dict.fromkeys([*FIRST, monitor, *others, *LAST]) if key in keys]
 
 
 def header(shown: Sequence[Column]) -> str:
-    """Two lines: the split above the first of its columns, and the columns' names."""
+    """Return two lines: the names of the splits, each above its first column, and the names of the columns."""
     groups = [_header(column.key)[0] for column in shown]
     firsts = ["" if n and group == groups[n - 1] else group for n, group in enumerate(groups)]
     return _aligned(shown, firsts) + "\n" + _aligned(shown, [_header(column.key)[1] for column in shown])
 
 
 def row_text(shown: Sequence[Column], row: Mapping[str, str]) -> str:
-    """One line of the table; what the row lacks is a dash."""
+    """Return a line of the table, with a dash for each missing figure."""
     return _aligned(shown, [row.get(column.key, "" if column.key == "best" else MISSING) for column in shown])
 
 
@@ -111,7 +111,7 @@ def _aligned(shown: Sequence[Column], texts: Sequence[str]) -> str:
 
 
 def _header(key: str) -> tuple[str, str]:
-    """(split, name); `val/accuracy` stands as `accuracy` below `val`."""
+    """Return the two header lines of a column: `val/accuracy` has `val` above `accuracy`."""
     if key == SPEED:
         return "", "images/s"
     split, _, name = key.rpartition("/")

@@ -1,4 +1,4 @@
-"""The progress bar: one line below the log's, on a terminal only."""
+"""The progress bar: one line below the log, only on a terminal."""
 
 import math
 import sys
@@ -12,19 +12,19 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
-from fovea.callbacks.best_checkpoint import keeper_of
+from fovea.callbacks.best_checkpoint import find_saver
 from fovea.callbacks.epoch_table import epoch_text, figure_text
 from fovea.callbacks.progress_line import Speed, batches_left, progress_line
 
-EVERY = 0.2  # seconds between two paintings
+PAINT_INTERVAL = 0.2  # seconds
 VALIDATING = "validating"
 
 
 class Progress(ProgressBar):
-    """Epoch, batches, images per second over all devices, time left for the run, and the monitor's best value.
+    """Shows epoch, batches, images per second over all devices, time left in the run and the monitor's best value.
 
-    Painted by the training's own thread: a thread of its own could hold the console's lock while a loader's worker is
-    forked, which then could not log. Nothing is read from the device but a new best value, once.
+    The main thread paints it: a second thread could hold the console's lock while a data loader worker is forked, and
+    that worker could then not log. The only value read from the GPU is each new best value.
     `pl_module` is a ClassificationTask.
     """
 
@@ -33,14 +33,14 @@ class Progress(ProgressBar):
         self.console = rich.get_console()
         self.enabled = self.console.is_interactive and sys.stdout.isatty()
         utf = self.console.encoding.startswith("utf")
-        self.signs = "━─" if utf else "#-"
+        self.symbols = "━─" if utf else "#-"
         self.live: Live | None = None
-        self.what, self.done, self.total = "", 0, math.inf
+        self.label, self.done, self.total = "", 0, math.inf
         self.training, self.evaluating = Speed(), Speed()
         self.speed, self.painted = self.training, 0.0
         self.trained = 0  # batches of the epoch
-        self.started: tuple[float, float] | None = None  # (time, batches left) after the first batch
-        self.ends: float | None = None  # when the run is expected to
+        self.started: tuple[float, float] | None = None  # (time, batches left) at the first batch
+        self.ends: float | None = None  # expected time of the run's end
         self.score: Tensor | None = None
         self.best = ""
 
@@ -51,11 +51,11 @@ class Progress(ProgressBar):
         self.enabled = True
 
     def print(self, *args: Any, **kwargs: Any) -> None:
-        """What a module prints (`self.print`) stands above the bar."""
+        """Print above the bar; `self.print` of a module calls this."""
         self.console.print(*args, **kwargs)
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
-        """A run that is resumed within an epoch has no start of that epoch."""
+        """Start here too, because a run that is resumed within an epoch skips on_train_epoch_start."""
         self.trained = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         self._train(trainer, pl_module)
 
@@ -112,13 +112,13 @@ class Progress(ProgressBar):
     def _train(self, trainer: Trainer, pl_module: Any) -> None:
         total = trainer.max_epochs if (trainer.max_epochs or 0) > 0 else None
         epoch = f"epoch {epoch_text(trainer.current_epoch + 1, total)}"
-        self.speed, self.what = self.training, f"{epoch:{len(VALIDATING)}}"
+        self.speed, self.label = self.training, f"{epoch:{len(VALIDATING)}}"
         self.done, self.total = self.trained, trainer.num_training_batches
         self.speed.pause()
         self._paint(trainer, pl_module)
 
-    def _evaluate(self, trainer: Trainer, pl_module: Any, what: str, counts: list[int | float]) -> None:
-        self.speed, self.what = self.evaluating, f"{what:{len(self.what)}}"
+    def _evaluate(self, trainer: Trainer, pl_module: Any, label: str, counts: list[int | float]) -> None:
+        self.speed, self.label = self.evaluating, f"{label:{len(self.label)}}"
         self.done, self.total = 0, sum(counts)
         self.speed.pause()
         if trainer.state.fn != "fit":
@@ -132,20 +132,20 @@ class Progress(ProgressBar):
             self._paint(trainer, pl_module)
 
     def _advance(self, trainer: Trainer, batch: Any, done: int) -> bool:
-        """Count a batch, and say whether it is time to paint."""
+        """Count a batch and return True if the bar should be painted."""
         self.done = done
         self.speed.images += len(batch[0]) * trainer.world_size
         now = time.monotonic()
-        return self.enabled and (not self.speed.looks or now - self.painted >= EVERY)
+        return self.enabled and (not self.speed.samples or now - self.painted >= PAINT_INTERVAL)
 
     def _expect_end(self, left: float | None, timer: float | None = None) -> None:
-        """`left` batches at the mean speed so far, or when the trainer's timer ends the run."""
+        """Estimate the end from the batches `left` and the mean speed, or from the seconds until trainer.max_time."""
         now, seconds = time.monotonic(), math.inf if timer is None else timer
         if left is not None and self.started is None:
             self.started = now, left
         elif left is not None and self.started is not None and left < self.started[1]:
-            start, left_then = self.started
-            seconds = min(seconds, (now - start) / (left_then - left) * left)
+            start, left_at_start = self.started
+            seconds = min(seconds, (now - start) / (left_at_start - left) * left)
         self.ends = now + seconds if math.isfinite(seconds) else None
 
     def _paint(self, trainer: Trainer, pl_module: Any) -> None:
@@ -153,33 +153,33 @@ class Progress(ProgressBar):
             return
         self.painted = time.monotonic()
         if self.done:
-            self.speed.look(self.painted)
-        self._look_for_best(trainer, pl_module.monitor)
+            self.speed.sample(self.painted)
+        self._update_best(trainer, pl_module.monitor)
         if self.live is None:
-            self._begin()
+            self._start()
         assert self.live is not None
         self.live.refresh()
 
-    def _look_for_best(self, trainer: Trainer, monitor: str) -> None:
-        keeper = keeper_of(trainer, monitor) if trainer.state.fn == "fit" else None
-        score = keeper.best_model_score if keeper else None
+    def _update_best(self, trainer: Trainer, monitor: str) -> None:
+        saver = find_saver(trainer, monitor) if trainer.state.fn == "fit" else None
+        score = saver.best_model_score if saver else None
         if score is not self.score:
             self.score, value = score, math.nan if score is None else score.item()
             self.best = f"best {monitor} {figure_text(value)}" if math.isfinite(value) else ""
 
-    def _begin(self) -> None:
+    def _start(self) -> None:
         errors = sys.stderr.isatty()
         self.live = Live(
             get_renderable=self._line, console=self.console, auto_refresh=False, transient=True, redirect_stderr=errors
         )
         self.live.start()
-        self.console.show_cursor(True)  # a killed process would leave it hidden
+        self.console.show_cursor(True)  # if it were hidden, it would stay so after a kill
 
     def _line(self) -> Text:
         left = None if self.ends is None else max(self.ends - time.monotonic(), 0)
-        width = self.console.width - 3  # room for the terminal's own ^C, which must not begin another line
+        width = self.console.width - 3  # leaves room for the ^C that the terminal prints
         speed = self.speed.per_second()
-        line = progress_line(width, self.what, self.done, self.total, speed, left, self.best, self.signs)
+        line = progress_line(width, self.label, self.done, self.total, speed, left, self.best, self.symbols)
         text = Text(line, no_wrap=True, overflow="crop")
         text.highlight_regex("━+|#+", "green")
         text.highlight_regex("─+|--+", "dim")
@@ -198,6 +198,6 @@ def _batches_left(trainer: Trainer, batch: int) -> float | None:
 
 
 def _timer_left(trainer: Trainer) -> float | None:
-    """Seconds until trainer.max_time."""
+    """Return the seconds until trainer.max_time, or None."""
     timers = [callback for callback in trainer.callbacks if isinstance(callback, Timer)]  # type: ignore[attr-defined]
     return timers[0].time_remaining() if timers else None

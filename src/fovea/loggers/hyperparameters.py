@@ -1,4 +1,4 @@
-"""What every logger is told beside the curves: the run's config before the training, the final figures after it."""
+"""Logs the config as hyperparameters before the training and the final figures after it, to every logger."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,19 +12,19 @@ Flat = dict[str, bool | int | float | str]
 
 
 def log_start(loggers: Sequence[Logger], config: Mapping[str, Any]) -> None:
-    """Log the config as hyperparameters, so that a run that is stopped has them too."""
+    """Log the config as hyperparameters, at the start, so that an interrupted run has them too."""
     for logger in loggers:
         logger.log_hyperparams(flat(config))
 
 
 def log_end(loggers: Sequence[Logger], config: Mapping[str, Any], results: Mapping[str, Any], step: int) -> None:
-    """Log the best value of the monitor and, where TensorBoard shows them beside the hyperparameters, the test figures.
+    """Log the monitor's best value, and to TensorBoard also the test figures for its HParams tab.
 
     Args:
-        loggers: the trainer's; metrics.csv is left out, as results.json has both.
+        loggers: the trainer's; metrics.csv is skipped, as results.json has these figures.
         config: plain containers.
-        results: what results.json holds.
-        step: the training's last one.
+        results: the content of results.json.
+        step: the last step of the training.
     """
     best = results["best"] and results["best"]["value"]
     final = {} if best is None else {f"best/{results['monitor']}": best}
@@ -37,7 +37,10 @@ def log_end(loggers: Sequence[Logger], config: Mapping[str, Any], results: Mappi
 
 
 def flat(config: Mapping[str, Any]) -> Flat:
-    """`optimizer.lr: 0.1`: one level, with lists as text and only those characters in names that MLflow takes."""
+    """Flatten the config to `{"optimizer.lr": 0.1}`.
+
+    Lists become text, and characters in names that MLflow forbids become _.
+    """
     return {re.sub(r"[^\w./ -]", "_", key, flags=re.ASCII): value for key, value in _leaves(config, "")}
 
 

@@ -1,4 +1,4 @@
-"""metrics.csv: one row for each logged step or epoch, in the run's folder; a resumed run goes on in it."""
+"""Writes metrics.csv in the run folder: a row for each logged step or epoch. A resumed run appends to it."""
 
 import csv
 import io
@@ -15,10 +15,10 @@ from fovea.files import atomic_write
 
 
 class MetricsCsv(Logger):
-    """A Lightning logger with columns `step`, `epoch` and each metric's name, in the order they first came.
+    """A Lightning logger with the columns `step`, `epoch` and each metric, in the order of their first appearance.
 
-    What is logged for one step stands in one row. Everything is in the file as soon as it is logged, and the file is
-    always whole: Lightning's own CSVLogger keeps rows back, and deletes the file that a resumed run finds.
+    Everything that is logged for one step is in one row. Each value is written at once, and a kill leaves a complete
+    file. Lightning's CSVLogger does neither, and it deletes the file of a run that is resumed.
     """
 
     def __init__(self, folder: str) -> None:
@@ -27,7 +27,7 @@ class MetricsCsv(Logger):
         self.columns = ["step", "epoch"]
         self.row: dict[str, Any] = {}
         self.start_of_row = 0  # in bytes
-        self.last_step: int | None = -1  # of the rows that are there already and stay; None: they have been dealt with
+        self.last_step: int | None = -1  # rows of an earlier run are kept up to this step; None: that is done
 
     @property
     def name(self) -> str:
@@ -38,30 +38,30 @@ class MetricsCsv(Logger):
         return ""
 
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """config.yaml has them."""
+        """Do nothing: config.yaml has them."""
 
-    def go_on_after(self, step: int) -> None:
-        """Rows of later steps, which an interrupted run had logged, come again."""
+    def resume_after(self, step: int) -> None:
+        """Drop rows of later steps, which a resumed run logs again."""
         self.last_step = step
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         if self.last_step is not None:
-            self._take_up(self.last_step)
-        again = step == self.row.get("step")
-        self.row = (self.row if again else {"step": step}) | dict(metrics)
+            self._keep_until(self.last_step)
+        same_step = step == self.row.get("step")
+        self.row = (self.row if same_step else {"step": step}) | dict(metrics)
         new = [name for name in self.row if name not in self.columns]
         if new:
             rows = self._rows()
-            self._write_all([*self.columns, *new], [*(rows[:-1] if again else rows), self.row])
+            self._write_all([*self.columns, *new], [*(rows[:-1] if same_step else rows), self.row])
             return
         with self.file.open("r+b") as out:
-            self.start_of_row = out.seek(self.start_of_row) if again else out.seek(0, os.SEEK_END)
+            self.start_of_row = out.seek(self.start_of_row) if same_step else out.seek(0, os.SEEK_END)
             out.write(self._lines(self.row))
             out.truncate()
 
-    def _take_up(self, step: int) -> None:
-        """Keep an earlier run's rows up to that step; the last of them may get more columns."""
+    def _keep_until(self, step: int) -> None:
+        """Keep the earlier run's rows up to `step`; further values of that step are added to the last row."""
         rows = [row for row in self._rows() if int(row["step"]) <= step]
         self.row = {name: value for name, value in rows[-1].items() if value} if rows else {}
         self.row |= {"step": int(self.row["step"])} if rows else {}
@@ -72,7 +72,9 @@ class MetricsCsv(Logger):
         if not self.file.exists():
             return []
         with self.file.open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(line for line in lines if line.endswith("\n")))  # a full disk cuts the last one
+            return list(
+                csv.DictReader(line for line in lines if line.endswith("\n"))
+            )  # a full disk truncates the last one
 
     def _write_all(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self.columns = columns

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, in the run's folder; a resumed run goes on in them."""
+"""Logs curves and hyperparameters for TensorBoard in the run folder. A resumed run continues its curves."""
 
 import re
 from argparse import Namespace
@@ -10,30 +10,30 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-SUFFIX = ".hparams"  # of the file that the HParams tab is made of
+SUFFIX = ".hparams"  # of the event file with the data of the HParams tab
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger, which forgets what an interrupted run had logged after the step where it is resumed."""
+    """Lightning's logger, but a resumed run replaces what the interrupted run logged after the resumed step."""
 
     @rank_zero_only
-    def go_on_after(self, step: int) -> None:
-        """Begin a file whose first words void the events of later steps in the files before it."""
+    def resume_after(self, step: int) -> None:
+        """Start an event file that makes TensorBoard discard later steps from the earlier files."""
         self._experiment = None
         self._kwargs["purge_step"] = step + 1
         self.experiment.flush()
-        del self._kwargs["purge_step"]  # the test's file is to void nothing
+        del self._kwargs["purge_step"]  # the test's event file must not discard anything
 
     @rank_zero_only
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
-        """Show the run in the HParams tab, in the place of what it showed there before.
+        """Show the hyperparameters and metrics in the HParams tab, replacing earlier ones of this run.
 
-        They have a file of their own, which is written anew: TensorBoard keeps the first of several in one folder.
-        TensorBoard reads files in the order of their names, and the first file of a training voids what was read before
-        it. Files of one second are sorted by their numbers as text (10 before 9), so the file with the figures is named
-        after the next second.
+        They have their own event file, and an earlier one is deleted: of several, TensorBoard uses the first.
+        TensorBoard reads files in the order of their names, and a training's first file discards what was read before.
+        Files of the same second are sorted by their numbers as text (10 before 9). Therefore the second in the name of
+        the file with the metrics is increased by one.
         """
         values = vars(params) if isinstance(params, Namespace) else params
         metrics, folder = metrics or {}, Path(self.log_dir)

@@ -1,4 +1,4 @@
-"""What a loss is built with, of what its config says."""
+"""Prepares the arguments of a loss from its config: drops those it doesn't take, turns lists into tensors."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -11,31 +11,31 @@ from fovea.losses.class_weights import is_weight
 
 
 def accepted(loss: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those that say nothing to this loss, so that `loss._target_=...` alone exchanges it.
+    """Remove optional arguments that this loss doesn't take, so that `loss._target_=...` alone selects another loss.
 
-    These are class names and counts, which the yamls offer, and what is null.
+    Optional are class names and counts, which the yamls always give, and values that are null.
     """
     parameters = inspect.signature(loss).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    idle = [name for name, value in options.items() if value is None or name in ("class_names", "class_counts")]
-    return {name: value for name, value in options.items() if takes_all or name in parameters or name not in idle}
+    optional = [name for name, value in options.items() if value is None or name in ("class_names", "class_counts")]
+    return {name: value for name, value in options.items() if takes_all or name in parameters or name not in optional}
 
 
 def tensors(loss: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Lists of numbers as float tensors, for the parameters that `loss` annotates so: torch.nn's `weight`, say.
+    """Return lists of numbers as float tensors, for parameters that `loss` annotates as Tensor (such as `weight`).
 
     Raises:
-        ValueError: such a list holds something else than numbers, or weights that are negative or not finite.
+        ValueError: a list contains something other than numbers, or a weight that is negative or not finite.
     """
     parameters = inspect.signature(loss).parameters
-    takes = {name for name, parameter in parameters.items() if "Tensor" in str(parameter.annotation)}
-    return {name: _tensor(name, value) for name, value in options.items() if name in takes and isinstance(value, list)}
+    wanted = {name for name, parameter in parameters.items() if "Tensor" in str(parameter.annotation)}
+    return {name: _tensor(name, value) for name, value in options.items() if name in wanted and isinstance(value, list)}
 
 
-def of_the_config(loss: Any, given: Mapping[str, Tensor]) -> Any:
-    """The loss, which takes such tensors along to its device and keeps them out of checkpoints."""
+def register_tensors(loss: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """Make the tensors buffers that move with the loss to its device and are not in checkpoints; return the loss."""
     if isinstance(loss, nn.Module):
-        for name, tensor in given.items():
+        for name, tensor in tensors.items():
             if loss.__dict__.get(name) is tensor:
                 delattr(loss, name)
             if name in loss._buffers or not hasattr(loss, name):
@@ -46,8 +46,8 @@ def of_the_config(loss: Any, given: Mapping[str, Tensor]) -> Any:
 def _tensor(name: str, values: Sequence[Any]) -> Tensor:
     wrong = [value for value in values if not is_weight(value)] if name.endswith("weight") else []
     if wrong:
-        raise ValueError(f"loss.{name}: {wrong[0]} is no weight: a weight is a finite number from 0 on")
+        raise ValueError(f"loss.{name}: {wrong[0]} is no weight: give a finite number, 0 or more")
     try:
         return torch.tensor(values, dtype=torch.float32)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"loss.{name}={values}: a list of numbers is expected") from error
+        raise ValueError(f"loss.{name}={values}: give a list of numbers") from error

@@ -12,8 +12,8 @@ from fovea.losses.class_weights import Counts, Weights
 class CrossEntropy(nn.CrossEntropyLoss):
     """sum_i w[y_i] l_i / sum_i w[y_i] over the images i; without weights exactly torch.nn.CrossEntropyLoss.
 
-    Mixed labels are divided by their number, as torch has it. The weights are in no checkpoint: they follow from the
-    config, which keeps the counts of the training labels.
+    For mixed labels the sum is divided by the number of images, as in torch. The weights are not saved in checkpoints,
+    as they follow from the config, which has the counts of the training labels.
     """
 
     def __init__(
@@ -21,17 +21,17 @@ class CrossEntropy(nn.CrossEntropyLoss):
         class_weights: Weights = None,
         class_names: Sequence[str] | None = None,
         class_counts: Counts | None = None,
-        **torchs: Any,
+        **options: Any,
     ) -> None:
-        """`torchs`: what torch.nn.CrossEntropyLoss takes; its `weight` is `class_weights` as a list.
+        """`options` are those of torch.nn.CrossEntropyLoss; its `weight` means the same as `class_weights`.
 
         Raises:
-            ValueError: the weights don't suit the classes, or both kinds are given.
+            ValueError: the weights don't fit the classes, or both `weight` and `class_weights` are given.
         """
-        if class_weights is not None and torchs.get("weight") is not None:
+        if class_weights is not None and options.get("weight") is not None:
             raise ValueError("loss.weight and loss.class_weights are the same: give one of them")
-        if torchs.get("weight") is not None:
-            class_weights = torchs["weight"]
+        if options.get("weight") is not None:
+            class_weights = options["weight"]
         weight = weights.class_weights(class_weights, class_names, class_counts)
-        super().__init__(**torchs | {"weight": None})
+        super().__init__(**options | {"weight": None})
         self.register_buffer("weight", weight, persistent=False)

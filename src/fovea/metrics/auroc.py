@@ -1,7 +1,7 @@
-"""Area under the ROC curve per class, and its mean, over the entries that are known.
+"""Area under the ROC curve per class, and its mean, over the known labels.
 
-TorchMetrics 1.9's macro average counts a class without positives or without negatives as 0, and fails where nothing is
-known of one.
+TorchMetrics 1.9's macro average counts a class without positives or without negatives as 0, and fails if a class has no
+known label.
 """
 
 import torch
@@ -12,14 +12,14 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 
 def auroc(scores: Tensor, target: Tensor) -> Tensor:
-    """The share of pairs of a positive and a negative in which the positive has the higher score; a tie is a half.
+    """Return the share of (positive, negative) pairs in which the positive has the higher score; a tie counts 1/2.
 
     Args:
         scores: (N,) float, without nan.
-        target: (N,) 1 present, 0 absent, -1 unknown: as if the entry weren't there.
+        target: (N,) 1 present, 0 absent, -1 unknown; unknown entries are ignored.
 
     Returns:
-        A scalar in [0, 1]; nan where there is no positive or no negative.
+        A scalar in [0, 1]; nan if there is no positive or no negative.
     """
     positives, negatives = scores[target == 1], scores[target == 0].sort().values
     below = torch.searchsorted(negatives, positives)  # negatives with a lower score than each positive
@@ -28,7 +28,7 @@ def auroc(scores: Tensor, target: Tensor) -> Tensor:
 
 
 class AUROC(Metric):
-    """(K,): each class against the others; nan for a class without a known positive or a known negative."""
+    """AUROC of each class against the others, (K,); nan for a class without a known positive or a known negative."""
 
     full_state_update = False
     higher_is_better = True
@@ -47,7 +47,7 @@ class AUROC(Metric):
         self.target.append((one_hot(target, self.num_classes) if target.ndim == 1 else target).to(torch.int8))
 
     def compute(self) -> Tensor:
-        """(K,) float32."""
+        """Return (K,) float32."""
         preds, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)  # (N, K)
         return torch.stack([auroc(preds[:, k], target[:, k]) for k in range(self.num_classes)])
 
@@ -56,14 +56,14 @@ class MeanAUROC(AUROC):
     """The mean of AUROC over the classes that have a known positive and a known negative; nan if none has.
 
     Attributes:
-        defined: (K,) bool: the classes that the last mean was over.
+        defined: (K,) bool: the classes that the last mean included.
     """
 
     undefined_for = "without a known positive or without a known negative label"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         values = super().compute()
         self.defined = ~values.isnan()
         return values.nanmean()

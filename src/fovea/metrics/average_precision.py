@@ -1,10 +1,10 @@
-"""Average precision per class, and its mean, over the entries that are known.
+"""Average precision per class, and its mean, over the known labels.
 
-Exact, so all (N, K) probabilities and targets are kept until the end of the split: five bytes an entry, and
-then all ranks' on each.
+The values are exact, so all (N, K) probabilities and targets are kept until the end of the split: five bytes per entry.
+At the end each rank has those of all ranks.
 
-TorchMetrics 1.9's MultilabelAveragePrecision gives -0.0 and a warning for a class without positives, counts
-it as 0 in the mean, and fails where a class, or the whole split, has no known entry.
+TorchMetrics 1.9's MultilabelAveragePrecision returns -0.0 and a warning for a class without positives, counts it as 0
+in the mean, and fails if a class or the whole split has no known label.
 """
 
 import torch
@@ -14,27 +14,27 @@ from torchmetrics.utilities.data import dim_zero_cat
 
 
 def average_precision(scores: Tensor, target: Tensor) -> Tensor:
-    """The sum over thresholds n of (R_n - R_(n-1)) P_n, one threshold for each different score; in [0, 1].
+    """Return the sum over thresholds n of (R_n - R_(n-1)) P_n, with one threshold for each distinct score; in [0, 1].
 
     R_n and P_n are the recall and precision of "score >= threshold n", as in scikit-learn's
-    average_precision_score. That sum is the mean, over the positives, of the precision at each one's score.
+    average_precision_score. The sum equals the mean, over the positives, of the precision at each positive's score.
 
     Args:
         scores: (N,) float, without nan.
-        target: (N,) 1 present, 0 absent, -1 unknown: as if the entry weren't there.
+        target: (N,) 1 present, 0 absent, -1 unknown; unknown entries are ignored.
 
     Returns:
-        A scalar; nan where there is no positive.
+        A scalar; nan if there is no positive.
     """
-    falling, order = scores.float().sort(descending=True)
+    descending, order = scores.float().sort(descending=True)
     target = target[order]
-    positives, known = (target == 1).cumsum(0), (target != -1).cumsum(0)  # (N,) among the first n
-    last = torch.searchsorted(-falling, -falling, right=True) - 1  # (N,) the last entry of the same score
+    positives, known = (target == 1).cumsum(0), (target != -1).cumsum(0)  # (N,) counts in the first n
+    last = torch.searchsorted(-descending, -descending, right=True) - 1  # (N,) the last entry with the same score
     return (positives[last] / known[last])[target == 1].mean()
 
 
 class AveragePrecision(Metric):
-    """(K,): each class's average precision; nan for a class without a known positive."""
+    """Average precision of each class, (K,); nan for a class without a known positive."""
 
     full_state_update = False
     higher_is_better = True
@@ -53,7 +53,7 @@ class AveragePrecision(Metric):
         self.target.append(target.to(torch.int8))
 
     def compute(self) -> Tensor:
-        """(K,) float32."""
+        """Return (K,) float32."""
         preds, target = dim_zero_cat(self.preds), dim_zero_cat(self.target)  # (N, K)
         return torch.stack([average_precision(preds[:, k], target[:, k]) for k in range(self.num_labels)])
 
@@ -62,14 +62,14 @@ class MeanAveragePrecision(AveragePrecision):
     """The mean of average precision over the classes that have a known positive; nan if none has.
 
     Attributes:
-        defined: (K,) bool: the classes that the last mean was over.
+        defined: (K,) bool: the classes that the last mean included.
     """
 
     undefined_for = "without a known positive label"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         values = super().compute()
         self.defined = ~values.isnan()
         return values.nanmean()

@@ -1,7 +1,7 @@
-"""Precision, recall and F1 per class, and F1 averaged, over the labels that are known; nan where undefined.
+"""Precision, recall and F1 per class, and averaged F1, over the known labels; an undefined value (0 / 0) is nan.
 
-An undefined value is 0 / 0. TorchMetrics 1.9 gives 0 for it, and a macro average of several labels counts that 0: of
-three classes, one of them unknown, perfect predictions would have a macro F1 of 0.667.
+TorchMetrics 1.9 returns 0 for an undefined value, and its multi-label macro average counts that 0: with three classes,
+one of them unknown, perfect predictions would have a macro F1 of 0.667.
 """
 
 import torch
@@ -11,10 +11,10 @@ from torchmetrics import Metric
 
 
 class ClassCounts(Metric):
-    """Counts, for each class, the images where it was predicted rightly, predicted wrongly, and missed.
+    """Counts true positives (tp), false positives (fp) and false negatives (fn) of each class.
 
-    Single-label: the most probable class is predicted. Multi-label: each class above 0.5, and unknown labels (-1) are
-    not counted.
+    Single-label: the most probable class is predicted. Multi-label: each class with a probability above 0.5 is
+    predicted, and unknown labels (-1) are not counted.
     """
 
     full_state_update = False
@@ -45,50 +45,50 @@ class Precision(ClassCounts):
     """(K,): tp / (tp + fp); nan for a class that is never predicted."""
 
     def compute(self) -> Tensor:
-        """(K,) float32."""
+        """Return (K,) float32."""
         return self.tp / (self.tp + self.fp)
 
 
 class Recall(ClassCounts):
-    """(K,): tp / (tp + fn); nan for a class that no image is known to have."""
+    """(K,): tp / (tp + fn); nan for a class without a known positive."""
 
     def compute(self) -> Tensor:
-        """(K,) float32."""
+        """Return (K,) float32."""
         return self.tp / (self.tp + self.fn)
 
 
 class F1(ClassCounts):
-    """(K,): 2 tp / (2 tp + fp + fn); nan for a class that is neither among the known labels nor predicted."""
+    """(K,): 2 tp / (2 tp + fp + fn); nan for a class that is neither predicted nor present in a known label."""
 
     def compute(self) -> Tensor:
-        """(K,) float32."""
+        """Return (K,) float32."""
         return 2 * self.tp / (2 * self.tp + self.fp + self.fn)
 
 
 class MacroF1(F1):
-    """The mean of F1 over the classes where it is defined; nan if there are none.
+    """The mean of F1 over the classes where it is defined; nan if there is none.
 
-    Single-label: the classes that occur among labels or predictions, as scikit-learn's `f1_score(average="macro")`.
-    Multi-label: as with its `zero_division=nan`. A class that is known to be absent everywhere is left out while it is
-    never predicted, and counts as 0 as soon as it is.
+    Single-label: the mean over the classes that occur among labels or predictions, as scikit-learn's
+    `f1_score(average="macro")`. Multi-label: as the same function with `zero_division=nan`: a class that is absent from
+    every image is left out if it is never predicted, and counts as 0 otherwise.
 
     Attributes:
-        defined: (K,) bool: the classes that the last mean was over.
+        defined: (K,) bool: the classes that the last mean included.
     """
 
-    undefined_for = "without a positive label or prediction among what is known of them"
+    undefined_for = "without a positive label or prediction among the known ones"
     defined: Tensor | None = None
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         values = super().compute()
         self.defined = ~values.isnan()
         return values.nanmean()
 
 
 class MicroF1(F1):
-    """F1 of all classes' counts together; nan if no class is present or predicted in any image."""
+    """F1 of the counts summed over all classes; nan if no class is present or predicted in any image."""
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         return 2 * self.tp.sum() / (2 * self.tp + self.fp + self.fn).sum()

@@ -1,4 +1,4 @@
-"""How many images a class has, to read a per-class result by."""
+"""Counts the images of each class, which shows how reliable a per-class result is."""
 
 import torch
 from torch import Tensor
@@ -6,7 +6,7 @@ from torchmetrics import Metric
 
 
 class Support(Metric):
-    """(K,) int64: the images known to have each class."""
+    """The number of images known to have each class, (K,) int64."""
 
     full_state_update = False
     images: Tensor
@@ -23,5 +23,5 @@ class Support(Metric):
         self.images += (target == 1).sum(0)
 
     def compute(self) -> Tensor:
-        """(K,) int64."""
+        """Return (K,) int64."""
         return self.images

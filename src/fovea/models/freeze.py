@@ -1,4 +1,4 @@
-"""Freezing: parts of a network that a training leaves as they are."""
+"""Freezes parts of a network, so that training leaves them unchanged."""
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
@@ -11,23 +11,23 @@ BACKBONE = "backbone"
 
 
 def freeze(network: nn.Module, names: str | Sequence[str]) -> None:
-    """Take parameters out of the training: no gradient, no weight decay, no optimizer state.
+    """Exclude parameters from training: they get no gradient, no weight decay and no optimizer state.
 
-    A layer without any other parameter runs in evaluation mode: its BatchNorm keeps its statistics and its dropout is
-    off. Lightning leaves that mode as it is. To be called before a network is wrapped for several devices.
+    A module whose parameters are all frozen is set to evaluation mode: its BatchNorm keeps its running statistics and
+    its dropout is off. Lightning does not change that mode. Call this before the network is wrapped for DDP.
 
     Args:
-        names: of modules and parameters, where * stands for anything (layer1, *.bias); or "backbone", which is
-            everything but the classifier. A single one needs no list.
+        names: names of modules and parameters, where * matches anything (layer1, *.bias), or "backbone", which is
+            everything but the classifier. A single name may be given without a list.
 
     Raises:
-        ValueError: the network has no such name, or nothing would be left to train.
+        ValueError: the network has no such module or parameter, or every parameter would be frozen.
     """
     names = [names] if isinstance(names, str) else names
     parameters = dict(network.named_parameters())
-    frozen = {name for pattern in names for name in _named(network, pattern)}
+    frozen = {name for pattern in names for name in _matching(network, pattern)}
     if frozen == parameters.keys():
-        raise ValueError(f"freeze={','.join(names)}: nothing would be left to train")
+        raise ValueError(f"freeze={','.join(names)}: every parameter would be frozen; leave some out")
     for name in frozen:
         parameters[name].requires_grad_(False)
     for module in network.modules():
@@ -36,15 +36,15 @@ def freeze(network: nn.Module, names: str | Sequence[str]) -> None:
             module.eval()
 
 
-def _named(network: nn.Module, pattern: str) -> set[str]:
-    """Parameters with that name, or in a module with that name."""
+def _matching(network: nn.Module, pattern: str) -> set[str]:
+    """Return the names of parameters that match the pattern themselves or belong to a module that matches it."""
     names = {name for name, _ in network.named_parameters()}
     if pattern == BACKBONE:
-        return names - head.names(network)
+        return names - head.classifier_names(network)
     found = {name for name in names if any(fnmatchcase(prefix, pattern) for prefix in _prefixes(name))}
     if not found:
-        top = ", ".join(name for name, module in network.named_children() if list(module.parameters()))
-        raise ValueError(f"freeze={pattern}: the network has no such module or parameter. It has {top}")
+        modules = ", ".join(name for name, module in network.named_children() if list(module.parameters()))
+        raise ValueError(f"freeze={pattern}: the network has no such module or parameter. It has {modules}")
     return found
 
 

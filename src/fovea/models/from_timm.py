@@ -1,4 +1,4 @@
-"""Every network of timm (an extra: `pip install -e ".[timm]"`), by its name there.
+"""Builds any network of timm by its timm name. timm is an optional dependency: `pip install -e ".[timm]"`.
 
 List: timm.list_models(); accuracies: https://github.com/huggingface/pytorch-image-models/tree/main/results
 """
@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import nn
 
-from fovea.models.head import doubt_of_published
+from fovea.models.head import warnings_for_published
 from fovea.models.weights import MIN_SHARE, load_weights
 
 log = logging.getLogger(__name__)
 
-FROM_ELSEWHERE = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
+UNSAFE_OPTIONS = ("checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
 def build_timm(
@@ -27,36 +27,38 @@ def build_timm(
     class_names: Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Builds the network with a head for `num_classes`; where the weights have another count, the head is fresh.
+    """Build the network with a head for `num_classes`.
+
+    The head starts at random if the weights are for another number of classes.
 
     Args:
-        name: as in timm, with or without the tag of its weights: "resnet50", "resnet50.a1_in1k".
+        name: timm's name, with or without the tag of its weights: "resnet50", "resnet50.a1_in1k".
         num_classes: K.
         image_size: height and width of the images, in pixels; passed to networks that are built for one size.
-        weights: None, "DEFAULT" for timm's (those of the tag), which are downloaded once, or a file.
-        weights_min_share: what part of the network without its head a file must have.
-        class_names: what the classes are, to compare with those of the weights.
+        weights: None; "DEFAULT" for timm's published weights (those of the tag), downloaded once; or a file.
+        weights_min_share: the share of the network's weights, without its head, that a file must have.
+        class_names: names of the K classes, to compare with the classes of the weights.
         options: passed on to timm.create_model, such as `drop_path_rate`.
 
     Raises:
-        ValueError: timm is not installed; no such name, weights or file; a download that failed.
+        ValueError: timm is not installed; the name, the weights or the file don't exist; or the download failed.
     """
-    unsafe = [option for option in FROM_ELSEWHERE if option in options]
+    unsafe = [option for option in UNSAFE_OPTIONS if option in options]
     if unsafe:
-        raise ValueError(
-            f"model.{unsafe[0]}: timm would load what that names, maybe running code in it; use model.weights"
-        )
-    timm = _timm()
+        raise ValueError(f"model.{unsafe[0]} is refused: timm could run code in the file it names; use model.weights")
+    timm = _import_timm()
     names = timm.list_models(include_tags="." in name)
     if name not in names:
         close = get_close_matches(name, names, n=5) or names[:5]
-        raise ValueError(f"model.name={name}: no network of timm {timm.__version__}; close: {', '.join(close)}")
+        raise ValueError(
+            f"model.name={name}: timm {timm.__version__} has no such network; similar names: {', '.join(close)}"
+        )
     if timm.models.get_pretrained_cfg_value(name, "fixed_input_size"):
         options = {"img_size": image_size, **options}
     if weights == "DEFAULT":
         network = _with_published_weights(timm, name, num_classes=num_classes, **options)
-        for doubt in doubt_of_published(num_classes, network.pretrained_cfg["num_classes"], class_names):
-            log.warning("model.weights=DEFAULT: %s", doubt)
+        for warning in warnings_for_published(num_classes, network.pretrained_cfg["num_classes"], class_names):
+            log.warning("model.weights=DEFAULT: %s", warning)
         return network
     network = timm.create_model(name, num_classes=num_classes, **options)
     if weights is not None:
@@ -64,7 +66,7 @@ def build_timm(
     return network
 
 
-def _timm() -> Any:
+def _import_timm() -> Any:
     try:
         import timm
     except ImportError as error:
@@ -79,12 +81,12 @@ def _with_published_weights(timm: Any, name: str, **options: Any) -> Any:
         network = timm.create_model(name, pretrained=True, **options)
     except OSError as error:
         raise ValueError(
-            f"model.weights=DEFAULT: cannot download those of {name} ({error})\n"
-            "Without a network: fetch the file elsewhere and give its path as model.weights."
+            f"model.weights=DEFAULT: cannot download the weights of {name} ({error})\n"
+            "If this machine is offline, download the file elsewhere and give its path as model.weights."
         ) from error
-    made_for = network.pretrained_cfg
+    pretrained = network.pretrained_cfg
     log.info(
-        f"weights from timm's {name}, trained on images of {made_for['input_size'][1:]} pixels "
-        f"with mean {made_for['mean']} and standard deviation {made_for['std']}"
+        f"weights from timm's {name}, trained on images of {pretrained['input_size'][1:]} pixels "
+        f"with mean {pretrained['mean']} and standard deviation {pretrained['std']}"
     )
     return network

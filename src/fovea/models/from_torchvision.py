@@ -1,8 +1,8 @@
-"""Every classification network of torchvision.models, by its name there.
+"""Builds any classification network of torchvision.models by its torchvision name.
 
 List and accuracies: https://pytorch.org/vision/stable/models.html#classification
-Deviations: GoogLeNet and Inception v3 come without their auxiliary heads, so that they return plain logits in
-training too, and always rescale ImageNet-normalised pixels to the range their published weights expect.
+Deviations: GoogLeNet and Inception v3 are built without their auxiliary heads, so that they return plain logits in
+training too, and always rescale ImageNet-normalised pixels to the range that their published weights expect.
 """
 
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from fovea.models.head import doubt_of_published
+from fovea.models.head import warnings_for_published
 from fovea.models.weights import MIN_SHARE, fill, load_weights
-from fovea.models.weights_file import Weights, is_a_path
+from fovea.models.weights_file import Weights, is_path
 
 
 def build_torchvision(
@@ -26,37 +26,42 @@ def build_torchvision(
     class_names: Sequence[str] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Builds the network with a head for `num_classes`; where the weights have another count, the head is fresh.
+    """Build the network with a head for `num_classes`.
+
+    The head starts at random if the weights are for another number of classes.
 
     Args:
-        name: as in torchvision.models, such as "resnet50".
+        name: the name in torchvision.models, such as "resnet50".
         num_classes: K.
         image_size: height and width of the images, in pixels; only ViTs and MaxViT depend on it. A ViT's
-            positions are interpolated from those of its weights.
-        weights: None, one of torchvision's names for published weights ("DEFAULT", "IMAGENET1K_V1", ...), which
-            are downloaded once, or a file.
-        weights_min_share: what part of the network without its head the weights must have.
-        class_names: what the classes are, to compare with those of the weights.
+            position embeddings are interpolated from those of its weights.
+        weights: None; one of torchvision's names for published weights ("DEFAULT", "IMAGENET1K_V1", ...),
+            downloaded once; or a file.
+        weights_min_share: the share of the network's weights, without its head, that the file must have.
+        class_names: names of the K classes, to compare with the classes of the weights.
         options: passed on to torchvision's function, such as `dropout` or `stochastic_depth_prob`.
 
     Raises:
-        ValueError: no such name, weights or file; an image size the network can't take; a download that failed.
+        ValueError: the name, the weights or the file don't exist; the network doesn't support the image size; or the
+            download failed.
     """
     names = models.list_models(module=models)
     if name not in names:
         close = get_close_matches(name, names, n=5) or names
-        raise ValueError(f"model.name={name}: no classification network of torchvision; it has {', '.join(close)}")
+        raise ValueError(
+            f"model.name={name}: torchvision has no such classification network; it has {', '.join(close)}"
+        )
     arguments = _arguments(name, image_size) | options
     network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
     if weights is None:
         return network
-    if weights not in models.get_model_weights(name).__members__ and is_a_path(weights):
+    if weights not in models.get_model_weights(name).__members__ and is_path(weights):
         load_weights(network, weights, class_names, weights_min_share)
         return network
     chosen = _published(name, weights)
-    report = fill(network, _downloaded(chosen, weights), min_share=weights_min_share)
-    report.doubts.extend(doubt_of_published(num_classes, len(chosen.meta["categories"]), class_names))
-    report.tell()
+    report = fill(network, _download(chosen, weights), min_share=weights_min_share)
+    report.warnings.extend(warnings_for_published(num_classes, len(chosen.meta["categories"]), class_names))
+    report.log()
     return network
 
 
@@ -68,7 +73,7 @@ def _arguments(name: str, image_size: int) -> dict[str, Any]:
     if name.startswith("vit"):
         patch = _patch_size(name)
         if image_size % patch:
-            raise ValueError(f"data.image_size={image_size}: {name} needs a multiple of its patches' {patch} pixels")
+            raise ValueError(f"data.image_size={image_size}: {name} needs a multiple of its patch size, {patch} pixels")
         return {"image_size": image_size}
     return {}
 
@@ -77,18 +82,18 @@ def _published(name: str, weights: str) -> models.WeightsEnum:
     published = models.get_model_weights(name)
     if weights not in published.__members__:
         raise ValueError(
-            f"model.weights={weights}: {name} has {', '.join(published.__members__)}; or give a file of weights"
+            f"model.weights={weights}: {name} has {', '.join(published.__members__)}; or give a weights file"
         )
     return published[weights]
 
 
-def _downloaded(chosen: models.WeightsEnum, weights: str) -> Weights:
+def _download(chosen: models.WeightsEnum, weights: str) -> Weights:
     try:
         tensors = chosen.get_state_dict(progress=True, check_hash=True, weights_only=True)
     except OSError as error:
         raise ValueError(
             f"model.weights={weights}: cannot download {chosen.url} ({error})\n"
-            "Without a network: fetch that file elsewhere and give its path as model.weights."
+            "If this machine is offline, download that file elsewhere and give its path as model.weights."
         ) from error
     return Weights(tensors, str(chosen))
 

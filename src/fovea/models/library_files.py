@@ -1,7 +1,7 @@
-"""What torchvision and timm change in a file's tensors before they load them: older names, another image size.
+"""Adapts a weights file as torchvision and timm do before loading: renames old keys, resamples position embeddings.
 
 Position embeddings are resampled by the libraries' own functions: `interpolate_embeddings` (torchvision's ViT) and
-timm's `checkpoint_filter_fn`, of which each module with such networks has one.
+`checkpoint_filter_fn` (each timm module with such networks has its own).
 """
 
 import re
@@ -13,33 +13,33 @@ from torchvision.models import DenseNet, GoogLeNet, Inception3, VisionTransforme
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 
-def adapted(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors as the network's library would load them; as they are where the network is of neither library.
+def adapt(network: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors as the network's library would load them, unchanged if it is from neither library.
 
     Raises:
-        ValueError: the library can't resample them for the network's image size.
+        ValueError: timm can't convert the tensors for this network.
     """
     tensors = dict(tensors)
-    if isinstance(network, DenseNet):  # published files say `denselayer1.norm.1` for `denselayer1.norm1`
+    if isinstance(network, DenseNet):  # published files call denselayer1.norm1 `denselayer1.norm.1`
         return {re.sub(r"(denselayer\d+\.(?:norm|conv))\.(\d)", r"\1\2", name): t for name, t in tensors.items()}
     if isinstance(network, GoogLeNet | Inception3) and not network.aux_logits:
         return {name: t for name, t in tensors.items() if not re.match(r"aux\d\.|AuxLogits\.", name)}
     if isinstance(network, VisionTransformer) and "encoder.pos_embedding" in tensors:
         # (1, 1 + old grid, C) -> (1, 1 + new grid, C), bicubic
         return dict(interpolate_embeddings(network.image_size, network.patch_size, tensors))
-    return _as_timm_does(network, tensors)
+    return _adapt_for_timm(network, tensors)
 
 
-def _as_timm_does(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def _adapt_for_timm(network: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     module = type(network).__module__
-    change = getattr(sys.modules[module], "checkpoint_filter_fn", None) if module.startswith("timm.models.") else None
-    if change is None or _fits(network, tensors):
+    convert = getattr(sys.modules[module], "checkpoint_filter_fn", None) if module.startswith("timm.models.") else None
+    if convert is None or _fits(network, tensors):
         return tensors
     try:
-        return dict(change(dict(tensors), network))
-    except Exception as error:  # made for timm's published files, it may raise anything for another network's
+        return dict(convert(dict(tensors), network))
+    except Exception as error:  # written for timm's own files, it may raise anything for others
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"timm can't fit them to this network ({reason})") from error
+        raise ValueError(f"timm can't convert these tensors for this network ({reason})") from error
 
 
 def _fits(network: nn.Module, tensors: Mapping[str, Tensor]) -> bool:

@@ -23,7 +23,7 @@ STAGES = (  # expansion, channels, blocks, stride of the first block
 
 
 class ConvBNReLU6(nn.Sequential):
-    """Convolution without bias, BatchNorm, min(max(x, 0), 6)."""
+    """Convolution without bias, BatchNorm, and ReLU6 = min(max(x, 0), 6)."""
 
     def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, groups: int = 1) -> None:
         super().__init__(
@@ -57,25 +57,25 @@ class MobileNetV2(nn.Module):
 
     Args:
         num_classes: K.
-        stem: "standard" or "small"; together with the blocks they divide H and W by 32 or by 8.
-        width_mult: factor on every channel count, > 0; the paper has 0.35 to 1.4.
+        stem: "standard" or "small": the whole network divides H and W by 32 or by 8.
+        width_mult: factor on every channel count, > 0; the paper uses 0.35 to 1.4.
         dropout: probability of zeroing a feature before the classifier, in [0, 1).
 
     Raises:
-        ValueError: no such stem.
+        ValueError: `stem` is neither of the two.
     """
 
     def __init__(self, num_classes: int, stem: str = "standard", width_mult: float = 1.0, dropout: float = 0.2) -> None:
         super().__init__()
         if stem not in ("standard", "small"):
-            raise ValueError(f"model.stem={stem}: it is standard or small")
+            raise ValueError(f"model.stem={stem}: must be standard or small")
         channels = _multiple_of_8(32 * width_mult)
         layers: list[nn.Module] = [ConvBNReLU6(3, channels, 3, stride=1 if stem == "small" else 2)]
         for expansion, base_channels, blocks, stride in STAGES:
             out_channels = _multiple_of_8(base_channels * width_mult)
             for i in range(blocks):
-                keep = i > 0 or (stem == "small" and base_channels == 24)
-                layers.append(InvertedResidual(channels, out_channels, 1 if keep else stride, expansion))
+                keep_size = i > 0 or (stem == "small" and base_channels == 24)
+                layers.append(InvertedResidual(channels, out_channels, 1 if keep_size else stride, expansion))
                 channels = out_channels
         last_channels = _multiple_of_8(1280 * max(1.0, width_mult))
         self.features = nn.Sequential(*layers, ConvBNReLU6(channels, last_channels, 1))
@@ -98,6 +98,6 @@ class MobileNetV2(nn.Module):
 
 
 def _multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8, at least 8, and never more than a tenth below `channels`."""
+    """Round to the nearest multiple of 8, to at least 8, and never more than a tenth down."""
     rounded = max(8, int(channels + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * channels else rounded

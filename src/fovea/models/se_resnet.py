@@ -1,4 +1,4 @@
-"""SE-ResNet and SE-ResNeXt: residual networks whose blocks weigh their channels.
+"""SE-ResNet and SE-ResNeXt: residual networks with squeeze-and-excitation (channel attention) in each block.
 
 Papers:
     Squeeze-and-Excitation Networks (Hu et al. 2018), https://arxiv.org/abs/1709.01507
@@ -64,10 +64,10 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolution, the middle narrower; the block of depths 50, 101 and 152.
+    """1x1, 3x3 and 1x1 convolution, the 3x3 with fewer channels; the block of depths 50, 101 and 152.
 
-    The 3x3 has `cardinality` groups, each of base_width / 64 of a quarter of the output's channels: one group
-    of 64 / 64 in ResNet, 32 of 4 / 64 in ResNeXt.
+    The 3x3 convolution has `cardinality` groups of (out_channels / 4) * base_width / 64 channels each: ResNet has one
+    group with base_width 64, ResNeXt 32 groups with base_width 4.
     """
 
     def __init__(
@@ -101,13 +101,15 @@ class SEResNet(nn.Module):
     Args:
         num_classes: K.
         depth: 18, 34, 50, 101 or 152.
-        stem: "standard" divides H and W by 4 before the first block, "small" leaves them. The blocks divide by 8.
-        width: channels of the first stage, doubled by each of the next three; the paper's is 64.
+        stem: "standard" divides H and W by 4 before the first block, "small" by 1. The blocks divide them by 8.
+        width: channels of the first stage; each of the next three doubles them; 64 in the paper.
         cardinality: groups of each bottleneck's 3x3 convolution; ResNeXt has 32 or 64.
-        base_width: channels of each group in a first stage of 64; ResNeXt's "32x4d" is cardinality 32, base width 4.
+        base_width: channels of each group in the first stage if `width` is 64; ResNeXt "32x4d" has cardinality 32 and
+            base_width 4.
 
     Raises:
-        ValueError: no such depth or stem, groups where there is no bottleneck, or groups without a channel.
+        ValueError: the depth or stem doesn't exist, groups are set for a depth without bottlenecks, or a group would
+            have no channel.
     """
 
     def __init__(
@@ -134,7 +136,7 @@ class SEResNet(nn.Module):
         self._initialize()
 
     def _initialize(self) -> None:
-        """He et al. 2015 with fan-out for every convolution, as torchvision and timm; the rest is torch's default."""
+        """Initialise convolutions as He et al. 2015 (fan-out), like torchvision and timm."""
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -154,18 +156,18 @@ def _stage(block: Block, in_channels: int, out_channels: int, blocks: int, strid
 
 def _block(depth: int, width: int, cardinality: int, base_width: int) -> Block:
     if depth not in BLOCKS:
-        raise ValueError(f"model.depth={depth}: SE-ResNet has depths {', '.join(map(str, BLOCKS))}")
+        raise ValueError(f"model.depth={depth}: SE-ResNet exists with depths {', '.join(map(str, BLOCKS))}")
     if depth < 50:
         if (cardinality, base_width) != (1, 64):
             raise ValueError(
-                f"model.cardinality={cardinality} base_width={base_width}: depth {depth} has no bottleneck to "
-                "group, so only 1 and 64 are possible; or take model.depth=50, 101 or 152"
+                f"model.cardinality={cardinality} base_width={base_width}: depth {depth} has no bottleneck "
+                "blocks, so these must be 1 and 64; or choose model.depth=50, 101 or 152"
             )
         return BasicBlock
     if cardinality < 1 or width * base_width < 64:
         raise ValueError(
             f"model.cardinality={cardinality} base_width={base_width} width={width}: a group would have no channel; "
-            "cardinality is 1 or more, width * base_width 64 or more"
+            "cardinality must be 1 or more and width * base_width 64 or more"
         )
     return partial(Bottleneck, cardinality=cardinality, base_width=base_width)
 
@@ -175,11 +177,11 @@ def _stem(stem: str, width: int) -> tuple[nn.Module, nn.Module]:
         return nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False), nn.MaxPool2d(3, stride=2, padding=1)
     if stem == "small":
         return nn.Conv2d(3, width, 3, padding=1, bias=False), nn.Identity()
-    raise ValueError(f"model.stem={stem}: it is standard or small")
+    raise ValueError(f"model.stem={stem}: must be standard or small")
 
 
 def _shortcut(in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """The identity where shapes agree, else a 1x1 convolution (He et al., option B)."""
+    """Return the identity if input and output shapes are equal, else a 1x1 convolution (He et al., option B)."""
     if stride == 1 and in_channels == out_channels:
         return nn.Identity()
     conv = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)

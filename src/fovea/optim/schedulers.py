@@ -1,4 +1,4 @@
-"""Learning-rate schedules that torch's classes don't give in one piece."""
+"""Learning-rate schedules that torch's classes can't express from a yaml alone."""
 
 import logging
 import math
@@ -16,31 +16,31 @@ Schedule = Callable[[Optimizer], LRScheduler]
 
 
 def sequential(optimizer: Optimizer, schedulers: list[Schedule], milestones: list[int]) -> SequentialLR:
-    """One schedule after the other: schedulers[i + 1] starts afresh at milestones[i], in epochs or steps."""
+    """Run schedules one after the other: schedulers[i + 1] begins at milestones[i], in epochs or steps."""
     return SequentialLR(optimizer, [schedule(optimizer) for schedule in schedulers], milestones)
 
 
 def chained(optimizer: Optimizer, schedulers: list[Schedule]) -> ChainedScheduler:
-    """All schedules at once: their factors multiply."""
+    """Apply all schedules at the same time: their factors are multiplied."""
     return ChainedScheduler([schedule(optimizer) for schedule in schedulers], optimizer)
 
 
 def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycleLR:
-    """torch's OneCycleLR, where each parameter group's own learning rate is its peak. `options` are torch's."""
+    """Return torch's OneCycleLR with each parameter group's own learning rate as its peak. `options` are torch's."""
     schedule = OneCycleLR(optimizer, max_lr=_rates(optimizer), total_steps=total_steps, **options)
     if schedule._schedule_phases[0]["end_step"] <= 0:
-        log.warning("scheduler=one_cycle over %d steps or epochs never comes to its peak: take more", total_steps)
+        log.warning("scheduler=one_cycle never reaches its peak within %d steps or epochs: train longer", total_steps)
     return schedule
 
 
 def cyclic(optimizer: Optimizer, base_factor: float = 0.0, **options: Any) -> CyclicLR:
-    """torch's CyclicLR between `base_factor` of each parameter group's own learning rate and the whole of it."""
+    """Return torch's CyclicLR between `base_factor` times each parameter group's own learning rate and that rate."""
     rates = _rates(optimizer)
     return CyclicLR(optimizer, base_lr=[base_factor * rate for rate in rates], max_lr=rates, **options)
 
 
 def swalr(optimizer: Optimizer, swa_factor: float, **options: Any) -> SWALR:
-    """torch's SWALR from each parameter group's own learning rate to `swa_factor` of it."""
+    """Return torch's SWALR from each parameter group's own learning rate to `swa_factor` times that rate."""
     return SWALR(optimizer, swa_lr=[swa_factor * rate for rate in _rates(optimizer)], **options)  # type: ignore[arg-type]
 
 
@@ -51,24 +51,24 @@ def _rates(optimizer: Optimizer) -> list[float]:
 def warmup_cosine(
     optimizer: Optimizer, total_steps: int | None, warmup: float = 0.05, final_factor: float = 0.0
 ) -> LambdaLR:
-    """A straight rise to the optimizer's learning rate, then half a cosine down to `final_factor` of it.
+    """Linear warm-up to the optimizer's learning rate, then half a cosine down to `final_factor` times that rate.
 
     With T = total_steps, W = round(warmup * T), f = final_factor, the factor at step s is (s + 1) / (W + 1)
     for s < W, then f + (1 - f) (1 + cos(pi min(1, (s - W) / (T - W)))) / 2.
 
     Source: Loshchilov and Hutter 2017, https://arxiv.org/abs/1608.03983, eq. 5, and Goyal et al. 2017,
-    https://arxiv.org/abs/1706.02677, section 2.2. Deviation: the warm-up starts above 0: no step is idle.
+    https://arxiv.org/abs/1706.02677, section 2.2. Deviation: the warm-up starts above 0.
 
     Raises:
         ValueError: the training has no end, or `warmup` is not in [0, 1).
     """
     if total_steps is None:
         raise ValueError(
-            "scheduler=warmup_cosine needs an end of training: total_steps is null.\n"
-            "Set trainer.max_epochs or trainer.max_steps, or take scheduler=constant, which needs no end."
+            "scheduler=warmup_cosine needs to know the end of the training: total_steps is null.\n"
+            "Set trainer.max_epochs or trainer.max_steps, or choose scheduler=constant, which needs no end."
         )
     if not 0 <= warmup < 1:
-        raise ValueError(f"scheduler.warmup={warmup}: give the share of the training, from 0 to below 1")
+        raise ValueError(f"scheduler.warmup={warmup}: give a share of the training, at least 0 and below 1")
     warmup_steps = round(warmup * total_steps)
     return LambdaLR(
         optimizer, partial(warmup_cosine_factor, warmup=warmup_steps, total=total_steps, final=final_factor)
@@ -76,7 +76,7 @@ def warmup_cosine(
 
 
 def warmup_cosine_factor(step: int, warmup: int, total: int, final: float) -> float:
-    """See `warmup_cosine`; `warmup` in steps."""
+    """Return the factor at a step; see `warmup_cosine` for the formula. `warmup` is in steps."""
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -84,7 +84,7 @@ def warmup_cosine_factor(step: int, warmup: int, total: int, final: float) -> fl
 
 
 def inverse_square_root(step: int, warmup_steps: int) -> float:
-    """The factor min((s + 1) / W, sqrt(W / (s + 1))): a rise for W = warmup_steps, then an endless fall.
+    """Return the factor min((s + 1) / W, sqrt(W / (s + 1))): it rises for W = warmup_steps, then falls without end.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762, eq. 3, scaled to a peak of 1, at s = W - 1.
     """

@@ -1,4 +1,4 @@
-"""The loss of a batch, and how much the batch counts in the loss of an epoch."""
+"""Computes the loss of a batch and the batch's weight in the mean loss of an epoch."""
 
 import copy
 import functools
@@ -16,8 +16,8 @@ class Measured(NamedTuple):
     """A batch's loss.
 
     Attributes:
-        value: scalar; what the optimizer minimizes: the mean, or the sum for reduction=sum.
-        mean: scalar, the mean over what is known.
+        value: scalar that the optimizer minimizes: the mean, or the sum for reduction=sum.
+        mean: scalar, the mean over the known targets.
         weight: scalar, integer or float; the epoch's loss is the mean of the batches' means, weighted by this.
     """
 
@@ -29,14 +29,14 @@ class Measured(NamedTuple):
 class BatchLoss(nn.Module):
     """Applies any loss so that unknown labels don't count and an epoch's mean doesn't depend on the batch size.
 
-    A loss that can be had for each target is averaged here: one with a `reduction` (torch.nn's, most of timm's, a
-    partial of torchvision.ops.sigmoid_focal_loss), or a function that returns (B, K) or (B,). Of (B, K) the known
-    entries count, of (B,) the rows with a known entry. Before such a loss with a `reduction` sees the target, unknown
-    entries become 0.
+    This class averages losses that can return a value per target: those with a `reduction` (torch.nn's, most of timm's,
+    a partial of torchvision.ops.sigmoid_focal_loss) and functions that return (B, K) or (B,). In (B, K) the known
+    entries count, in (B,) the rows with a known entry. For losses with a `reduction`, unknown entries of the target are
+    replaced by 0 first.
 
-    A scalar is taken as it is, as the mean over what is known; the target then has -1 where a label is unknown.
-    loss_check.py refuses a scalar that counts unknown labels. Single-label targets are always known, and torch's
-    own mean is taken where no class weight and no `ignore_index` makes a batch's weight depend on its labels.
+    A scalar is used unchanged, as the mean over the known targets; the loss itself gets a target with -1 for unknown
+    labels. loss_check.py refuses losses whose scalar counts unknown labels. Single-label targets are always known. For
+    them torch's own mean is used, unless class weights or `ignore_index` make a batch's weight depend on its labels.
     """
 
     def __init__(self, loss: Loss, task: Literal["multiclass", "multilabel"]) -> None:
@@ -46,24 +46,24 @@ class BatchLoss(nn.Module):
         self.by_class = isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss) and (
             loss.weight is not None or loss.ignore_index >= 0
         )
-        self.each = self.reduction in ("mean", "sum") and (self.multilabel or self.by_class)
-        self.loss = unreduced(loss) if self.each else loss
+        self.per_target = self.reduction in ("mean", "sum") and (self.multilabel or self.by_class)
+        self.loss = unreduced(loss) if self.per_target else loss
 
     def forward(self, logits: Tensor, target: Tensor) -> Measured:
         """logits (B, K); target (B,) int64, or (B, K) float with -1 where unknown."""
-        seen = target.masked_fill(target == -1, 0) if self.multilabel and self.each else target
-        loss = self.loss(logits, seen)
+        filled = target.masked_fill(target == -1, 0) if self.multilabel and self.per_target else target
+        loss = self.loss(logits, filled)
         counts = self._counts(target, loss.ndim)  # (B,) or (B, K)
         weight = counts.sum()
-        at_least = torch.where(weight > 0, weight, 1)  # 0 where nothing is known, not 0 / 0
+        divisor = torch.where(weight > 0, weight, 1)  # if nothing is known, the mean is 0 and not 0 / 0
         if loss.ndim == 0:
-            return Measured(loss, loss / at_least if self.reduction == "sum" else loss, weight)
+            return Measured(loss, loss / divisor if self.reduction == "sum" else loss, weight)
         total = torch.where(counts > 0, loss.float(), 0.0).sum()
-        mean = total / at_least
+        mean = total / divisor
         return Measured(total if self.reduction == "sum" else mean, mean, weight)
 
     def _counts(self, target: Tensor, ndim: int) -> Tensor:
-        """How much each target counts; as many dimensions as the loss, where that has some."""
+        """Return the weight of each target, with as many dimensions as an unreduced loss."""
         if self.multilabel:
             known = target != -1  # (B, K)
             return known.any(1) if ndim == 1 else known
@@ -73,7 +73,7 @@ class BatchLoss(nn.Module):
         return ones[:, 0] if ndim < 2 else ones
 
     def _class_weights(self, labels: Tensor) -> Tensor:
-        """(B,): the labels' weights, as torch's cross-entropy divides by; 0 for the label `ignore_index`."""
+        """Return the labels' class weights, (B,), whose sum torch's cross-entropy divides by; 0 for `ignore_index`."""
         assert isinstance(self.loss, nn.CrossEntropyLoss | nn.NLLLoss)
         weight, counted = self.loss.weight, labels != self.loss.ignore_index
         if weight is None:
@@ -82,7 +82,7 @@ class BatchLoss(nn.Module):
 
 
 def reduction_of(loss: Loss) -> str | None:
-    """An object's `reduction`, a partial's argument or a function's default; None where it has none."""
+    """Return an object's `reduction`, or a function's or partial's argument of that name; None if there is none."""
     if isinstance(loss, nn.Module) or not (inspect.isfunction(loss) or isinstance(loss, functools.partial)):
         return getattr(loss, "reduction", None)
     parameter = inspect.signature(loss).parameters.get("reduction")
@@ -90,9 +90,9 @@ def reduction_of(loss: Loss) -> str | None:
 
 
 def unreduced(loss: Any) -> Loss:
-    """The same loss with `reduction="none"`."""
+    """Return a copy of the loss with `reduction="none"`."""
     if inspect.isfunction(loss) or isinstance(loss, functools.partial):
         return functools.partial(loss, reduction="none")
-    each = copy.copy(loss)
-    each.reduction = "none"
-    return each
+    copied = copy.copy(loss)
+    copied.reduction = "none"
+    return copied

@@ -1,4 +1,4 @@
-"""Says over how many classes a mean was taken, and which figures are undefined."""
+"""Logs how many classes a mean includes, and warns of undefined figures."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,11 +7,11 @@ from torch import Tensor
 from torchmetrics import Metric
 
 log = logging.getLogger(__name__)
-MOST = 10  # names of classes that are listed
+MOST_NAMES = 10  # of classes, in a message
 
 
 def is_undefined(name: str, figures: Mapping[str, Tensor], labels_known: bool) -> bool:
-    """Whether a figure is nan because labels are lacking, and not because the network's loss is nan too."""
+    """Return True if a figure is nan because labels are missing, and not because the network's outputs are nan."""
     if name not in figures or not figures[name].isnan():
         return False
     loss = figures.get(f"{name.partition('/')[0]}/loss")
@@ -19,34 +19,34 @@ def is_undefined(name: str, figures: Mapping[str, Tensor], labels_known: bool) -
 
 
 class Notes:
-    """Logs which figures are undefined, each once, and over how many classes a split's means are, once for each split.
+    """Warns once of each undefined figure, and logs once per split how many classes its means include.
 
     Args:
-        monitor: the figure that is followed.
-        class_names: K; None: their numbers.
+        monitor: the monitored figure.
+        class_names: K names; None: class numbers are logged.
     """
 
     def __init__(self, monitor: str, class_names: Sequence[str] | None) -> None:
         self.monitor, self.class_names = monitor, class_names
-        self.said: set[str] = set()  # names of undefined figures, and of splits
+        self.logged: set[str] = set()  # undefined figures and splits
 
     def say(self, split: str, metrics: Mapping[str, Metric], undefined: Iterable[str]) -> None:
-        """`metrics` by the names of their figures; `undefined`: names of figures of the split."""
-        new = sorted(set(undefined) - self.said)
-        if split not in self.said:
-            say_left_out({name: m for name, m in metrics.items() if name not in new}, self.class_names)
+        """Log what is new; `metrics` are by figure name, `undefined` are figure names of the split."""
+        new = sorted(set(undefined) - self.logged)
+        if split not in self.logged:
+            log_left_out_classes({name: m for name, m in metrics.items() if name not in new}, self.class_names)
         if new:
-            say_undefined(new, self.monitor)
-        self.said |= {split, *new}
+            warn_about_undefined(new, self.monitor)
+        self.logged |= {split, *new}
 
 
-def say_left_out(metrics: Mapping[str, Metric], class_names: Sequence[str] | None) -> None:
-    """Log, for each metric whose last mean was not over all classes, over how many it was and which were left out.
+def log_left_out_classes(metrics: Mapping[str, Metric], class_names: Sequence[str] | None) -> None:
+    """Log, for each metric whose last mean was not over all classes, the number of classes and those left out.
 
     Args:
-        metrics: by the names of their figures. Those that have an attribute `defined`, (K,) bool, are means over
-            classes; their `undefined_for` says what the classes are that are left out.
-        class_names: K; None: their numbers.
+        metrics: by figure name. A mean over classes has an attribute `defined`, (K,) bool, and an attribute
+            `undefined_for`, which describes the classes that it leaves out.
+        class_names: K names; None: class numbers are logged.
     """
     for name, metric in metrics.items():
         defined = getattr(metric, "defined", None)
@@ -54,23 +54,23 @@ def say_left_out(metrics: Mapping[str, Metric], class_names: Sequence[str] | Non
             continue
         left_out = [class_names[k] if class_names else str(k) for k in (~defined).nonzero().flatten().tolist()]
         log.info(
-            "%s is the mean over %d of %d classes; left out are those %s: %s",
+            "%s is the mean over %d of %d classes; left out are classes %s: %s",
             *(name, len(defined) - len(left_out), len(defined), metric.undefined_for, shortened(left_out)),
         )
 
 
-def say_undefined(names: Sequence[str], monitor: str) -> None:
-    """Warn of figures that are no number because the labels of the images don't define them."""
+def warn_about_undefined(names: Sequence[str], monitor: str) -> None:
+    """Warn of figures that are nan because the images don't have the labels that define them."""
     log.warning("undefined with the labels of these images (nan; null in results.json): %s", ", ".join(names))
     if monitor in names:
         log.warning(
             "%s is the monitor: while it is undefined, the checkpoint with the lowest loss is kept as the best, and "
-            "early stopping and plateau schedules pass over the validation; monitor=<split>/<metric> chooses another",
+            "early stopping and plateau schedules ignore the validation; to monitor another: monitor=<split>/<metric>",
             monitor,
         )
 
 
 def shortened(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - MOST} more" if len(names) > MOST else ""
-    return ", ".join(names[:MOST]) + more
+    """Return the first names and the number of the others."""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more

@@ -1,4 +1,4 @@
-"""Tries a loss on a made-up batch before training, to find what would go wrong without an error."""
+"""Tests a loss on a synthetic batch before training, to find faults that would cause no error."""
 
 import copy
 import logging
@@ -14,20 +14,20 @@ from fovea.training.batch_loss import BatchLoss
 from fovea.training.meter import MeanLoss
 
 log = logging.getLogger(__name__)
-IMAGES, FIRST = 12, 3  # of the batch, and of its first part
+IMAGES, FIRST = 12, 3  # in the batch, and in the first of two parts
 
 
 def check_loss(loss: BatchLoss, num_classes: int, unknown: Unknown) -> None:
-    """Warns where the loss of an epoch depends on the batch size; finds out whether a scalar is a sum over the batch.
+    """Detect whether a scalar loss is a sum over the batch, and warn if an epoch's loss depends on the batch size.
 
     Args:
-        unknown: what of the data's labels is.
+        unknown: which labels of the data are unknown.
 
     Raises:
-        ValueError: the loss doesn't take such targets, counts labels that are unknown (-1), or takes the numbers for
-            present and absent (1 and 0) for something else.
+        ValueError: the loss doesn't accept the data's targets, counts unknown labels (-1), or expects other numbers
+            than 1 for present and 0 for absent.
     """
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # a loss may draw random numbers
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # a loss may use random numbers
         warnings.simplefilter("ignore")
         torch.manual_seed(0)
         trial = copy.deepcopy(loss)
@@ -38,11 +38,11 @@ def check_loss(loss: BatchLoss, num_classes: int, unknown: Unknown) -> None:
             target = _with_unknown(target, unknown)
             _check_unknown(trial, logits, target)
         if not _is_mean(trial, logits, target):
-            _take_for_a_sum(loss, trial, logits, target)
+            _check_sum(loss, trial, logits, target)
 
 
 def name_of(loss: BatchLoss) -> str:
-    """A class's or function's name."""
+    """Return the name of the loss's class or function."""
     inner: Any = loss.loss
     while hasattr(inner, "func"):
         inner = inner.func
@@ -50,15 +50,15 @@ def name_of(loss: BatchLoss) -> str:
 
 
 def _target(multilabel: bool, num_classes: int) -> Tensor:
-    """(B,) int64 or (B, K) float; each class is present in some images and absent in others."""
+    """Return (B,) int64 or (B, K) float, with each class present in some images and absent in others."""
     if not multilabel:
         return torch.arange(IMAGES) % num_classes
-    places = torch.arange(IMAGES)[:, None] + torch.arange(num_classes)
-    return (places % 2).float()
+    sums = torch.arange(IMAGES)[:, None] + torch.arange(num_classes)  # (B, K)
+    return (sums % 2).float()
 
 
 def _with_unknown(target: Tensor, unknown: Unknown) -> Tensor:
-    """Two whole rows, and of some others single labels, become -1."""
+    """Return the target with two whole rows and, for unknown="labels", some single labels set to -1."""
     target = target.clone()
     target[[0, FIRST]] = -1
     if unknown == "labels" and target.shape[1] > 1:
@@ -67,10 +67,10 @@ def _with_unknown(target: Tensor, unknown: Unknown) -> Tensor:
 
 
 def _gradient(loss: BatchLoss, logits: Tensor, target: Tensor) -> Tensor:
-    """(B, K), of the loss by the logits.
+    """Return the gradient of the loss with respect to the logits, (B, K).
 
     Raises:
-        ValueError: the loss can't be applied, or is no number for each batch, image or label.
+        ValueError: the loss can't be applied to such logits and targets, or its result has the wrong shape.
     """
     logits = logits.clone().requires_grad_()
     try:
@@ -81,50 +81,52 @@ def _gradient(loss: BatchLoss, logits: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"loss: {name_of(loss)} can't be applied to logits (B, K) and this data's targets, {kind}:\n"
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
-            f"here B = {IMAGES} and K = {logits.shape[1]}; loss={'bce' if loss.multilabel else 'cross_entropy'} can"
+            f"(here B = {IMAGES}, K = {logits.shape[1]}); use loss={'bce' if loss.multilabel else 'cross_entropy'}"
         ) from error
     return gradient
 
 
 def _check_direction(loss: BatchLoss, gradient: Tensor, target: Tensor) -> None:
-    """The loss must fall with some logits of present classes and rise with some of absent ones."""
+    """Check that the loss falls with some logits of present classes and rises with some of absent ones."""
     present = target == 1 if loss.multilabel else F.one_hot(target, gradient.shape[1]).bool()
     if (gradient[present] < 0).any() and ((gradient[~present] > 0).any() or present.all()):
         return
-    what = f"loss: {name_of(loss)} does not lower the logits of classes that are absent and raise those of present ones"
+    fault = f"loss: {name_of(loss)} doesn't raise the logits of present classes and lower those of absent ones"
     if loss.multilabel:
-        raise ValueError(f"{what}.\nSome losses expect -1 for absent; here absent is 0 and -1 unknown. Take loss=bce")
-    log.warning("%s: it may expect log-probabilities, which loss=cross_entropy computes itself", what)
+        raise ValueError(f"{fault}.\nSome losses expect -1 for absent; here absent is 0 and -1 unknown. Use loss=bce")
+    log.warning("%s: it may expect log-probabilities, which loss=cross_entropy computes itself", fault)
 
 
 def _check_unknown(loss: BatchLoss, logits: Tensor, target: Tensor) -> None:
-    remedy = "Return it unreduced, (B, K), and unknown labels are masked, or take loss=bce"
+    remedy = "Return unreduced values (B, K), which fovea masks and averages, or use loss=bce"
     gradient = _gradient(loss, logits, target)
     if gradient[target == -1].any() or not gradient.isfinite().all():
         raise ValueError(
-            f"loss: {name_of(loss)} counts unknown labels (-1), of which this data has some: it must leave them out.\n"
-            f"{remedy}"
+            f"loss: {name_of(loss)} counts unknown labels (-1), which this data has; it must ignore them.\n{remedy}"
         )
     nothing = torch.full_like(target, -1)
     if not loss(logits, nothing).value.isfinite() or not _gradient(loss, logits, nothing).isfinite().all():
-        raise ValueError(f"loss: {name_of(loss)} is no number where a batch's labels are all unknown (-1).\n{remedy}")
+        raise ValueError(
+            f"loss: {name_of(loss)} is no finite number if all labels of a batch are unknown (-1).\n{remedy}"
+        )
 
 
 def _is_mean(loss: BatchLoss, logits: Tensor, target: Tensor) -> bool:
-    """Whether the mean of two batches, weighted, is that of both as one."""
+    """Return True if the weighted mean over two batches equals the mean over one batch with the same images."""
     epoch = MeanLoss()
     for part in (slice(FIRST), slice(FIRST, None)):
         epoch.update(*loss(logits[part], target[part])[1:])
     return torch.allclose(epoch.compute(), loss(logits, target).mean.float(), rtol=1e-4, atol=1e-6)
 
 
-def _take_for_a_sum(loss: BatchLoss, trial: BatchLoss, logits: Tensor, target: Tensor) -> None:
+def _check_sum(loss: BatchLoss, trial: BatchLoss, logits: Tensor, target: Tensor) -> None:
+    """Treat the loss as a sum over the batch if that fits, else warn."""
     trial.reduction = "sum"
     if _is_mean(trial, logits, target):
         loss.reduction = "sum"
         log.info("the loss %s is a sum over the batch: its mean is logged", name_of(loss))
         return
     log.warning(
-        "the logged loss depends on the batch size: %s is no mean over the %s",
+        "the logged loss depends on the batch size: %s is not the mean over the %s",
         *(name_of(loss), "known labels" if loss.multilabel else "images"),
     )

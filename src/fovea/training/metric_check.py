@@ -1,4 +1,4 @@
-"""Tries metrics on made-up predictions before training, to find those that count a class without labels as wrong."""
+"""Tests metrics on synthetic predictions before training, to find those that count a class without labels as wrong."""
 
 import logging
 import warnings
@@ -9,43 +9,43 @@ from torch import Tensor
 from torchmetrics import Metric
 
 log = logging.getLogger(__name__)
-CLASSES = 4  # that the metrics on trial are built for
+CLASSES = 4  # that the tested metrics are built for
 
 
 def check_metrics(metrics: Mapping[str, Metric], multilabel: bool, lacking: str) -> None:
-    """Warn of each metric that falls short for perfect predictions because a class has no labels.
+    """Warn of each metric that gives perfect predictions a worse value because a class has no labels.
 
     Args:
-        metrics: by name, built for CLASSES classes; they are used up.
-        lacking: which of the data's classes have none, and where, for the warning.
+        metrics: by name, built for CLASSES classes; their state is overwritten.
+        lacking: which classes of the data have no labels in which split, for the warning.
     """
-    whole = torch.eye(CLASSES).long()  # (B, K): one image of each class
+    complete = torch.eye(CLASSES).long()  # (B, K): one image of each class
     for name, metric in metrics.items():
-        at_best = _figure(metric, whole, multilabel)
-        if at_best is None:
+        best = _perfect_value(metric, complete, multilabel)
+        if best is None:
             continue
-        for value in (0, -1) if multilabel else (0,):
-            without = whole.clone()
-            without[:, -1] = value
-            found = _figure(metric, without if multilabel else whole[:-1], multilabel)
-            if found is not None and abs(found - at_best) > 1e-4:
+        for label in (0, -1) if multilabel else (0,):
+            without = complete.clone()
+            without[:, -1] = label
+            value = _perfect_value(metric, without if multilabel else complete[:-1], multilabel)
+            if value is not None and abs(value - best) > 1e-4:
                 log.warning(
-                    "metrics.%s: perfect predictions give %.3f in place of %.3f where one of %d classes is %s; %s: the "
-                    "figure depends on that\nfovea.metrics.precision_recall.MacroF1, fovea.metrics.auroc.MeanAUROC and "
-                    "fovea.metrics.average_precision.MeanAveragePrecision leave such classes out",
-                    *(name, found, at_best, CLASSES, "unknown" if value else "absent", lacking),
+                    "metrics.%s: perfect predictions give %.3f instead of %.3f if one of %d classes is %s, which "
+                    "distorts the figure: %s\nfovea.metrics.precision_recall.MacroF1, fovea.metrics.auroc.MeanAUROC "
+                    "and fovea.metrics.average_precision.MeanAveragePrecision leave such classes out",
+                    *(name, value, best, CLASSES, "unknown" if label else "absent", lacking),
                 )
                 break
 
 
-def _figure(metric: Metric, target: Tensor, multilabel: bool) -> float | None:
-    """Of perfect predictions; None where the metric can't be tried, or gives no number."""
+def _perfect_value(metric: Metric, target: Tensor, multilabel: bool) -> float | None:
+    """Return the metric of perfect predictions; None if it fails or is no single number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             metric.reset()
             metric.update((target == 1).float(), target if multilabel else target.argmax(1))
             value = float(metric.compute())
-        except Exception:  # a metric may raise anything; in training it says what it lacks
+        except Exception:  # any exception is possible; if it is a real fault, training raises it again
             return None
     return None if value != value else value

@@ -1,4 +1,4 @@
-"""Whether a monitored figure should rise or fall."""
+"""Finds the mode of a monitored figure: max if higher is better, min if lower is better."""
 
 import logging
 from collections.abc import Mapping
@@ -7,29 +7,32 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 
-def mode_of(monitor: str, typed: str | None, metrics: Mapping[str, Any]) -> str:
-    """`max` where higher values of the monitor are better, `min` where lower ones are.
+def mode_of(monitor: str, configured: str | None, metrics: Mapping[str, Any]) -> str:
+    """Return `max` if higher values of the monitor are better, `min` if lower ones are.
 
     Args:
         monitor: `<split>/<metric>` or `<split>/ema_<metric>`; the metric is `loss` or one of `metrics`.
-        typed: the mode that the config says, which wins; None: as the metric's `higher_is_better` says.
+        configured: `mode` of the config, which has priority; None: use the metric's `higher_is_better`.
         metrics: by name.
 
     Raises:
-        ValueError: neither the config nor the metric says it.
+        ValueError: neither the config nor the metric defines the mode.
     """
     name = monitor.partition("/")[2]
     metric = metrics.get(name, metrics.get(name.removeprefix("ema_")))
     higher = False if metric is None else getattr(metric, "higher_is_better", None)
     if not isinstance(higher, bool):
-        if typed is None:
+        if configured is None:
             raise ValueError(
-                f"monitor={monitor}: {type(metric).__name__} doesn't say whether higher or lower values are better "
-                "(higher_is_better)\ntype mode=max or mode=min"
+                f"monitor={monitor}: {type(metric).__name__} doesn't define whether higher or lower values are better "
+                "(higher_is_better)\nset mode=max or mode=min"
             )
-        return typed
+        return configured
     mode = "max" if higher else "min"
-    if typed not in (None, mode):
+    if configured not in (None, mode):
         better = "higher" if higher else "lower"
-        log.warning("mode=%s, but %s values of monitor=%s are better, as its metric says", typed, better, monitor)
-    return typed or mode
+        log.warning(
+            "mode=%s, but by its metric's higher_is_better, %s values of monitor=%s are better",
+            *(configured, better, monitor),
+        )
+    return configured or mode

@@ -1,4 +1,4 @@
-"""Out of memory: what to type so that the training fits and stays the same."""
+"""Turns an out-of-memory error into a short one that suggests a smaller batch with the same result."""
 
 import re
 from collections.abc import Iterator
@@ -6,14 +6,14 @@ from contextlib import contextmanager
 
 import torch
 
-SAID = re.compile(  # by torch, oneDNN, CUDA and its libraries
+MESSAGES = re.compile(  # of torch, oneDNN, CUDA and its libraries
     r"can't allocate memory|not enough memory|could not create a memory|CUDA error: out of memory|_ALLOC_FAILED"
 )
 
 
 @contextmanager
-def smaller_batch_proposed(batch_size: int, accumulated: int, world_size: int) -> Iterator[None]:
-    """Turns running out of memory into a ValueError of few lines; other errors pass.
+def suggest_smaller_batch(batch_size: int, accumulated: int, world_size: int) -> Iterator[None]:
+    """Replace an out-of-memory error by a ValueError of a few lines; other errors are not changed.
 
     Args:
         batch_size: over all devices.
@@ -25,29 +25,29 @@ def smaller_batch_proposed(batch_size: int, accumulated: int, world_size: int) -
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(f"{in_short(error)}\n{proposal(batch_size, accumulated, world_size)}") from error
+        raise ValueError(f"{_summary(error)}\n{suggestion(batch_size, accumulated, world_size)}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this process had too little, on the CPU or a GPU; a loader's worker is another process."""
+    """Return True if this process ran out of CPU or GPU memory; a data loader worker is another process."""
     if "DataLoader worker" in str(error):
         return False
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(SAID.search(str(error)))
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(MESSAGES.search(str(error)))
 
 
-def in_short(error: BaseException) -> str:
-    """How much was asked for and how much there is, of torch's long line."""
+def _summary(error: BaseException) -> str:
+    """Shorten torch's message to the requested and the available memory."""
     text = re.sub(r"^\[enforce fail at [^\]]*\]\.?\s*", "", str(error).splitlines()[0]) if str(error) else ""
     facts = re.split(r"(?<=\.) (?:Including|Process|Of the allocated|If reserved)|(?: Error code)", text)[0]
     return f"out of memory: {facts or 'the system has no more'}"
 
 
-def proposal(batch_size: int, accumulated: int, world_size: int) -> str:
-    """Batches smaller by the least factor that shares them out evenly, and so many times as many for a step."""
+def suggestion(batch_size: int, accumulated: int, world_size: int) -> str:
+    """Suggest the next smaller batch size that divides evenly, with more accumulation for the same step."""
     each = batch_size // world_size
-    said = f"data.batch_size={batch_size} is {each} images on each of {world_size} devices"
+    current = f"data.batch_size={batch_size} is {each} images on each of {world_size} devices"
     if each == 1:
-        return f"{said}: lower data.image_size, take a smaller model, or trainer.precision=bf16-mixed"
+        return f"{current}: lower data.image_size, use a smaller model, or set trainer.precision=bf16-mixed"
     factor = next(n for n in range(2, each + 1) if each % n == 0)
-    typed = f"data.batch_size={batch_size // factor} trainer.accumulate_grad_batches={accumulated * factor}"
-    return f"{said}\nthe same {batch_size * accumulated} images a step, in less memory: {typed}"
+    overrides = f"data.batch_size={batch_size // factor} trainer.accumulate_grad_batches={accumulated * factor}"
+    return f"{current}\nthe same {batch_size * accumulated} images per step, in less memory: {overrides}"

@@ -1,4 +1,4 @@
-"""best.ckpt: what `monitor` was best with."""
+"""Saves best.ckpt, the checkpoint with the monitor's best value."""
 
 import logging
 import math
@@ -14,12 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class SaveBest(ModelCheckpoint):
-    """Lightning's ModelCheckpoint for one file, `folder`/best.ckpt; a moved folder keeps its score.
+    """Lightning's ModelCheckpoint for the single file `folder`/best.ckpt. A moved folder keeps its best score.
 
-    Of several checkpoints with the same value of the monitor the one with the lowest loss on the same split is kept
-    (val/ema_loss for a monitor val/ema_<name>), and of those with the same loss the earliest. An undefined value (nan)
-    is worse than any other and equals itself, and so is an undefined loss; of checkpoints without either the latest is
-    kept.
+    If several checkpoints have the same value of the monitor, the one with the lowest loss on the same split is kept
+    (val/ema_loss for a monitor val/ema_<name>); if the losses are equal too, the earliest. An undefined value (nan) of
+    the monitor or the loss is worse than any other and counts as equal to nan. If both are undefined, the latest
+    checkpoint is kept.
     """
 
     def __init__(self, folder: str, monitor: str, mode: str) -> None:
@@ -34,9 +34,9 @@ class SaveBest(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether to keep this checkpoint; all ranks decide the same. Lightning keeps the first of equal ones."""
-        seen = trainer.callback_metrics.get(self.loss_name)
-        loss = None if seen is None else seen.item()
+        """Return True if this checkpoint is the new best; all ranks return the same."""
+        logged = trainer.callback_metrics.get(self.loss_name)
+        loss = None if logged is None else logged.item()
         keep = super().check_monitor_top_k(trainer, current)
         if not keep and loss is not None and self.loss is not None:
             keep = trainer.strategy.reduce_boolean_decision(self._wins_tie(current, loss))
@@ -45,7 +45,7 @@ class SaveBest(ModelCheckpoint):
         return keep
 
     def _wins_tie(self, current: Tensor | None, loss: float) -> bool:
-        """Lightning keeps the score of an undefined monitor as an infinity."""
+        """Return True if the loss decides for this checkpoint. Lightning stores an undefined score as an infinity."""
         assert current is not None and self.loss is not None and self.best_model_score is not None
         if current.isnan():
             undefined = bool(self.best_model_score.isinf())
@@ -56,21 +56,22 @@ class SaveBest(ModelCheckpoint):
         return super().state_dict() | {"loss": self.loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Lightning forgets the best score where `dirpath` differs; only a file of another run is to be forgotten.
+        """Restore the best score from best.ckpt itself, unless it is missing.
 
-        The score is the one that the file was written with: after a kill it can be of a later step than the checkpoint.
+        Lightning would drop the score of a moved folder. After a kill, best.ckpt can be newer than the state of the
+        resumed checkpoint.
         """
-        here = self.file
-        if not (self.fits and here.is_file()):
+        file = self.file
+        if not (self.fits and file.is_file()):
             return
         try:
-            written = torch.load(here, map_location="cpu", weights_only=True, mmap=True)["callbacks"][self.state_key]
-        except Exception as error:  # an unpickler raises anything
-            log.error("%s is damaged (%s): the next validation's is taken for the best", here, type(error).__name__)
+            written = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["callbacks"][self.state_key]
+        except Exception as error:  # an unpickler may raise any exception
+            log.error("%s is damaged (%s): the next validated checkpoint replaces it", file, type(error).__name__)
             return
         score = written["best_model_score"]
-        paths = {"dirpath": str(self.dirpath), "best_model_path": str(here), "kth_best_model_path": str(here)}
-        scores = {"best_k_models": {str(here): score}, "best_model_score": score, "kth_value": score}
+        paths = {"dirpath": str(self.dirpath), "best_model_path": str(file), "kth_best_model_path": str(file)}
+        scores = {"best_k_models": {str(file): score}, "best_model_score": score, "kth_value": score}
         super().load_state_dict(state_dict | paths | scores)
         self.loss = written.get("loss")
         self.current_score = state_dict["current_score"]

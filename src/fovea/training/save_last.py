@@ -1,4 +1,4 @@
-"""last.ckpt: what `resume=` goes on from."""
+"""Saves last.ckpt, the checkpoint that `resume=` continues from."""
 
 import logging
 import time
@@ -18,16 +18,17 @@ log = logging.getLogger(__name__)
 
 
 class SaveLast(Checkpoint):
-    """Writes `folder`/last.ckpt between epochs, where a training stops, and every so many steps or minutes.
+    """Writes `folder`/last.ckpt between epochs, when a training stops, and at intervals of steps or minutes.
 
-    The one before it stays as previous.ckpt. What is saved is the state between two batches, two epochs, or before a
-    validation, with all logged that was to be logged, so that a resumed run is the uninterrupted one, bit for bit.
+    The checkpoint before it is kept as previous.ckpt. A checkpoint has the state between two batches, between two
+    epochs or before a validation, after all figures were logged. So a resumed run equals an uninterrupted one bit for
+    bit.
 
-    A signal (see StopSignals) that one rank hears stops all of them after the same batch. An exception leaves a
-    checkpoint if it comes between two batches (from the data, that is) or in a validation, on one device; within a step
-    the weights may be half of it, and among several ranks the others can't be asked: there the last one stays.
+    A signal (see StopSignals) that one rank receives stops all ranks after the same batch. After an exception a
+    checkpoint is saved only on a single device, and only if the exception came between two batches (from the data) or
+    in a validation: within a step the weights may be partly updated, and several ranks can't agree on a common step.
 
-    A Checkpoint to Lightning, so it comes after the other callbacks, and saves their state of that moment.
+    It is a Lightning Checkpoint, so Lightning calls it after the other callbacks, and it saves their latest state.
     """
 
     def __init__(self, folder: str, every_n_steps: int | None = None, every_n_minutes: float | None = None) -> None:
@@ -36,21 +37,21 @@ class SaveLast(Checkpoint):
         self.every_n_steps, self.every_n_minutes = every_n_steps, every_n_minutes
         self.saved_at, self.saved_step = time.monotonic(), -1
         self.last_logged_step = -1
-        self.unfinished: dict[str, Any] | None = None  # a checkpoint of the epoch that is the last, and cut short
-        self.signals = StopSignals(gently=True)
-        self.place: Any = None  # the function of loop_state for what is being saved
-        self.group: Any = None  # of the ranks; on the CPU, so that asking them waits for no GPU
-        self.common_batches = 0  # of a validation, that every rank has
+        self.unfinished: dict[str, Any] | None = None  # checkpoint of a last epoch that ended early
+        self.signals = StopSignals(graceful=True)
+        self.place: Any = None  # the function of loop_state that sets the loop counters of the checkpoint
+        self.group: Any = None  # of all ranks; on the CPU, so that its reductions don't wait for the GPU
+        self.common_batches = 0  # number of validation batches that every rank has
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for logger in trainer.loggers:
-            if hasattr(logger, "go_on_after"):
-                logger.go_on_after(self.last_logged_step)
+            if hasattr(logger, "resume_after"):
+                logger.resume_after(self.last_logged_step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop_state.go_on(trainer)
         self.saved_at = time.monotonic()
-        if not trainer.strategy.broadcast(self.file.exists()):  # begun with another run's checkpoint
+        if not trainer.strategy.broadcast(self.file.exists()):  # the run started from another run's checkpoint
             self.saved_step = -1
         if trainer.world_size > 1:
             self.group = distributed.new_group(backend="gloo")
@@ -59,52 +60,54 @@ class SaveLast(Checkpoint):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.global_step != self.saved_step:
             self._save(trainer, loop_state.between_epochs)
-        self._stop_if_asked(self._heard()[0])
+        self._stop_after_signal(self._requests_of_all_ranks()[0])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         loop_state.has_gone_on(trainer)
         if not loop_state.at_a_step(trainer):
             return
-        number, minutes_over = self._heard()
+        number, minutes_over = self._requests_of_all_ranks()
         due = self.every_n_steps is not None and trainer.global_step % self.every_n_steps == 0
         if (due or minutes_over or number) and batch_idx and trainer.global_step != self.saved_step:
             self._save(trainer, loop_state.within_epoch)
-        self._stop_if_asked(number)
+        self._stop_after_signal(number)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not loop_state.has_ended(trainer) and loop_state.at_a_step(trainer):
-            self.unfinished = self._dump(trainer, loop_state.within_epoch)  # now: its figures are cleared after this
+            self.unfinished = self._dump(
+                trainer, loop_state.within_epoch
+            )  # now, because the epoch's figures are cleared after this hook
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.unfinished is not None:
             self._write(trainer, self.unfinished)
         elif loop_state.has_ended(trainer):
             self._save(trainer, loop_state.between_epochs)
-        self._stop_if_asked(self._heard()[0])
+        self._stop_after_signal(self._requests_of_all_ranks()[0])
         self.signals.__exit__()
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
             loop_state.has_gone_on(trainer)
-            self.common_batches = self._least(sum(trainer.num_val_batches))
+            self.common_batches = self._minimum_over_ranks(sum(trainer.num_val_batches))
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         if trainer.state.fn != "fit" or trainer.sanity_checking or batch_idx >= self.common_batches:
             return
-        number, _minutes = self._heard()
+        number, _minutes = self._requests_of_all_ranks()
         if number and loop_state.at_a_step(trainer):
             self._save(trainer, loop_state.before_validation)
-            self._stop_if_asked(number)
+            self._stop_after_signal(number)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.saved_step = -1  # the schedules and the best score have moved on since
+        self.saved_step = -1  # schedules and the best score have changed since that step
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.signals.__exit__()
-        asked = isinstance(exception, Stopped | KeyboardInterrupt)
-        if asked or trainer.world_size > 1 or trainer.state.fn != "fit" or not trainer.global_step:
+        by_signal = isinstance(exception, Stopped | KeyboardInterrupt)
+        if by_signal or trainer.world_size > 1 or trainer.state.fn != "fit" or not trainer.global_step:
             return
         if loop_state.is_between_batches(trainer):
             if trainer.validating:
@@ -126,37 +129,37 @@ class SaveLast(Checkpoint):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.saved_step, self.last_logged_step = checkpoint["global_step"], checkpoint["last_logged_step"]
 
-    def _heard(self) -> tuple[int, bool]:
-        """(a signal that some rank has heard, or 0; whether it is time to save)."""
+    def _requests_of_all_ranks(self) -> tuple[int, bool]:
+        """Return (a signal that some rank has received, or 0; whether every_n_minutes is over on some rank)."""
         over = self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
-        word = torch.tensor([self.signals.number, over], dtype=torch.int32)
+        state = torch.tensor([self.signals.number, over], dtype=torch.int32)
         if self.group is not None:
-            distributed.all_reduce(word, distributed.ReduceOp.MAX, self.group)
-        return int(word[0]), bool(word[1])
+            distributed.all_reduce(state, distributed.ReduceOp.MAX, self.group)
+        return int(state[0]), bool(state[1])
 
-    def _least(self, count: float) -> int:
-        word = torch.tensor(min(count, 2**31))
+    def _minimum_over_ranks(self, count: float) -> int:
+        minimum = torch.tensor(min(count, 2**31))
         if self.group is not None:
-            distributed.all_reduce(word, distributed.ReduceOp.MIN, self.group)
-        return int(word)
+            distributed.all_reduce(minimum, distributed.ReduceOp.MIN, self.group)
+        return int(minimum)
 
-    def _stop_if_asked(self, number: int) -> None:
+    def _stop_after_signal(self, number: int) -> None:
         if number:
             log.info("stopped at step %d, with a checkpoint", self.saved_step)
             raise Stopped(number)
 
     def _try_to_save(self, trainer: Trainer, place: Any) -> None:
-        """Where an error is on its way already: another one must not hide it."""
+        """Save after an exception; a second error is logged, so that it doesn't hide the first."""
         try:
             self._save(trainer, place)
         except Exception as error:
-            log.error("%s could not be written either: %s", self.file, error)
+            log.error("%s could not be saved: %s", self.file, error)
 
     def _save(self, trainer: Trainer, place: Any) -> None:
         self._write(trainer, self._dump(trainer, place))
 
     def _dump(self, trainer: Trainer, place: Any) -> dict[str, Any]:
-        """`trainer.save_checkpoint` does this and `_write` at once."""
+        """Return the checkpoint without writing it, unlike `trainer.save_checkpoint`."""
         self.place = place
         try:
             return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)

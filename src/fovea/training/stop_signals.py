@@ -1,4 +1,4 @@
-"""What asks a program to stop: Ctrl-C, a scheduler, a batch system that needs the machine, a terminal that closes."""
+"""Handles the signals that ask a program to stop: from Ctrl-C, a job scheduler, or a terminal that is closed."""
 
 import logging
 import os
@@ -13,14 +13,15 @@ from typing import Any, Self
 
 log = logging.getLogger(__name__)
 
-# SIGUSR1: what SLURM is usually told to send before it takes the machine back (#SBATCH --signal=USR1@120)
+# SIGUSR1: usually sent by SLURM before a job's time limit (#SBATCH --signal=USR1@120)
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name))
 
-PATIENCE, SOON, LOOK = 60.0, 5.0, 0.2  # seconds
+# seconds until a blocked process is ended, after the first and after a further signal; and between checks
+PATIENCE, SHORT_PATIENCE, INTERVAL = 60.0, 5.0, 0.2
 
 
 class Stopped(SystemExit):
-    """Asked to stop; exits with 128 + the signal's number, as a shell would say it."""
+    """Raised to stop after a signal; the exit code is 128 + the signal's number, as in a shell."""
 
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
@@ -28,52 +29,53 @@ class Stopped(SystemExit):
 
 
 class StopSignals:
-    """Raises Stopped at a signal; where `gently`, at the second one, and the first is noted in `number`."""
+    """Raises Stopped at a signal. If `graceful`, the first signal only sets `number`, and the second one raises."""
 
-    heeded = 0  # how often a handler of ours has run, in this process
+    handled = 0  # signals that a handler of this class has handled in this process
 
-    def __init__(self, gently: bool = False) -> None:
-        self.gently = gently
-        self.number = 0  # 0: none came
+    def __init__(self, graceful: bool = False) -> None:
+        self.graceful = graceful
+        self.number = 0  # 0: no signal yet
         self.before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        """Listen; only a process's main thread may."""
+        """Install the handlers, if this is the main thread; others may not."""
         if threading.current_thread() is threading.main_thread() and not self.before:
             self.number = 0
-            heeded = (n for n in SIGNALS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN)  # nohup's
-            self.before = {number: signal.signal(number, self._heard) for number in heeded}
+            under_nohup = hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+            numbers = (number for number in SIGNALS if number.name != "SIGHUP" or not under_nohup)
+            self.before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *error: object) -> None:
-        """What was there before holds again."""
+        """Restore the handlers from before."""
         for number, handler in self.before.items():
             signal.signal(number, handler)
         self.before = {}
 
-    def _heard(self, number: int, frame: FrameType | None) -> None:
-        StopSignals.heeded += 1
-        if self.number or not self.gently:
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        StopSignals.handled += 1
+        if self.number or not self.graceful:
             raise Stopped(number)
         self.number = number
-        log.warning("%s: stopping soon, with a checkpoint; a second one stops at once", signal.Signals(number).name)
+        log.warning("%s: stopping soon, with a checkpoint; a second signal stops at once", signal.Signals(number).name)
 
 
 @contextmanager
-def ended_if_deaf(at_last: Callable[[], None]) -> Iterator[None]:
-    """Ends the process where no handler can run, for the main thread waits for other ranks outside of Python.
+def exit_if_blocked(before_exit: Callable[[], None]) -> Iterator[None]:
+    """End the process if a signal's handler can't run because the main thread is blocked outside of Python.
 
-    A signal has PATIENCE seconds to be heeded, one after it SOON; then `at_last` is called and the process is gone.
+    This happens while a rank waits for other ranks. If no handler has run PATIENCE seconds after a signal, or
+    SHORT_PATIENCE seconds after a further one, `before_exit` is called and the process exits.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    before = signal.set_wakeup_fd(
-        writer.fileno(), warn_on_full_buffer=False
-    )  # written to whatever the main thread does
-    threading.Thread(target=_listen, args=(reader, at_last), daemon=True).start()
+    # Python writes a signal's number to this socket even while the main thread is blocked.
+    before = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(reader, before_exit), daemon=True).start()
     try:
         yield
     finally:
@@ -81,17 +83,17 @@ def ended_if_deaf(at_last: Callable[[], None]) -> Iterator[None]:
         writer.close()
 
 
-def _listen(reader: socket.socket, at_last: Callable[[], None]) -> None:
-    reader.settimeout(LOOK)
-    heard, number, end, before = 0, 0, 0.0, StopSignals.heeded
+def _watch(reader: socket.socket, before_exit: Callable[[], None]) -> None:
+    reader.settimeout(INTERVAL)
+    received, number, deadline, handled_before = 0, 0, 0.0, StopSignals.handled
     while True:
         with suppress(TimeoutError):
             byte = reader.recv(1)
             if not byte:
                 return
             if byte[0] in SIGNALS:
-                heard, number = heard + 1, byte[0]
-                end = time.monotonic() + (PATIENCE if heard == 1 else SOON)
-        if heard > StopSignals.heeded - before and time.monotonic() > end:
-            at_last()
+                received, number = received + 1, byte[0]
+                deadline = time.monotonic() + (PATIENCE if received == 1 else SHORT_PATIENCE)
+        if received > StopSignals.handled - handled_before and time.monotonic() > deadline:
+            before_exit()
             os._exit(128 + number)
