@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from fovea.data.index import Index
-from fovea.data.loading.batch_samplers import Key, TrainBatches
+from fovea.data.loading.batch_samplers import Key, TrainBatchSampler
 from fovea.data.loading.dataset import Batch, ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
@@ -41,7 +41,7 @@ from fovea.data.loading.samplers import Shuffled
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import PaddedCrop, RandomResizedCrop
 from fovea.data.pixels.decode import EXTENSIONS, read_image
-from fovea.data.random_numbers import mix, uniforms
+from fovea.data.random_numbers import derive_seed, uniforms
 from fovea.data.store.encode import Format
 from fovea.data.store.pack import Source, pack
 from fovea.data.store.store import read_store
@@ -120,8 +120,8 @@ class Fovea:
     def __init__(self, index: Index, augment: Augment) -> None:
         self.index, self.augment, self.epoch = index, augment, 0
 
-    def batches(self) -> TrainBatches:
-        return TrainBatches(Shuffled(self.index), BATCH, seed=0)
+    def batches(self) -> TrainBatchSampler:
+        return TrainBatchSampler(Shuffled(self.index), BATCH, seed=0)
 
     def processes(self, workers: int, kind: type[ImageDataset] = ImageDataset) -> Loader:
         batches = self.batches()
@@ -148,7 +148,7 @@ class Fovea:
         images = ResidentImages(dataset, torch.device("cpu"), threads=2)
         return self.next_epoch(batches, ResidentLoader(images, dataset, batches))
 
-    def next_epoch(self, batches: TrainBatches, loader: Iterable[Batch]) -> Loader:
+    def next_epoch(self, batches: TrainBatchSampler, loader: Iterable[Batch]) -> Loader:
         def start() -> Iterable[Batch]:
             self.epoch += 1
             batches.start_at(self.epoch, 0)
@@ -195,7 +195,7 @@ def seeding(crop: RandomResizedCrop, images: int = 4096, at_once: int = 16) -> f
         some: list[Key] = keys[first : first + at_once].tolist()
         uniforms(0, np.array(some), crop.draws)
         for key in some:
-            torch.default_generator.manual_seed(mix(0, *key))
+            torch.default_generator.manual_seed(derive_seed(0, *key))
     return (time.perf_counter() - start) / images
 
 

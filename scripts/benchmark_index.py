@@ -48,15 +48,15 @@ def columns(samples: int) -> tuple[Sequence[str], Sequence[int]]:
     import torch
 
     from fovea.data.scan.scan import Listing
-    from fovea.data.string_array import Growing, StringArray, encode
+    from fovea.data.string_array import StringArray, StringArrayBuilder, encode
 
-    grown, folders, counts = Growing(), [], []
+    builder, folders, counts = StringArrayBuilder(), [], []
     for folder, names in class_names(samples):
-        grown.add(*encode(names, f"{folder}/"))
+        builder.add(*encode(names, f"{folder}/"))
         folders.append(os.path.basename(folder))
         counts.append(len(names))
     counted = torch.tensor(counts)
-    listing = Listing(grown.strings(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), {}, [])
+    listing = Listing(builder.build(f"{ROOT}/"), StringArray.of(folders), counted, torch.zeros(CLASSES, 2), {}, [])
     return listing.images, listing.labels({name: k for k, name in enumerate(folders)})  # type: ignore[return-value]  # a tensor is indexed like a list
 
 

@@ -38,10 +38,10 @@ def main(cfg: DictConfig) -> None:
 
 def read_back(store: Path, processes: int) -> None:
     """Raise ValueError if a part of a finished store is damaged."""
-    from fovea.data.store.store import read_about
+    from fovea.data.store.store import read_metadata
     from fovea.data.store.verify import verify
 
-    about = read_about(store)
+    about = read_metadata(store)
     with Bar() as bar:
         damaged = verify(store, about, processes, lambda done: bar.update("verifying", done, about["images"]))
     if damaged is not None:

@@ -1,4 +1,4 @@
-"""Images as strangers send them, each with what becomes of it: a colour, or a refusal that names the file."""
+"""Damaged, unusual and malicious image files, each with the expected result: a color, or an error with its name."""
 
 import io
 import os
@@ -28,21 +28,21 @@ from fovea.data.sources.image_files import read_files
 RED = (200, 40, 20)
 GRAY = (128, 128, 128)
 BACKGROUND = (10, 20, 30)
-ROOM = 2 << 30  # bytes of memory that a test may take beyond what it has
+MEMORY = 2 << 30  # bytes that a test may allocate
 Colour = tuple[int, int, int]
-Outcome = Colour | str  # every pixel's colour, or words of the refusal
+Outcome = Colour | str  # every pixel's color, or a part of the error message
 
 
 @pytest.fixture(autouse=True)
-def _no_hang_and_no_flood() -> Iterator[None]:
-    """What waits for ever or eats the memory fails instead."""
+def _limit_time_and_memory() -> Iterator[None]:
+    """Let a test fail that would hang or use up the memory."""
 
     def stop(*_: object) -> None:
         raise TimeoutError("it hangs")
 
     before, (soft, hard) = signal.signal(signal.SIGALRM, stop), resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + ROOM, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, hard))
     signal.alarm(60)
     yield
     signal.alarm(0)
@@ -83,7 +83,7 @@ def tiff(width: int, height: int, next_directory: int = 0) -> bytes:
 
 
 def webp(width: int, height: int) -> bytes:
-    """A small picture on a canvas that is said to be so large."""
+    """A small image whose header states a large canvas."""
     pixels = encoded(plain(), "WEBP", lossless=True)[12:]
     canvas = (
         b"VP8X" + struct.pack("<IB3x", 10, 0) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
@@ -118,7 +118,7 @@ FILES: dict[str, tuple[bytes, Outcome]] = {
     "no height.jpg": (jpeg_of_size(JPEG, 0, 40), ""),
     "without a frame.gif": (b"GIF89a" + struct.pack("<HHBBB", 8, 8, 0, 0, 0) + b";", ""),
     "garbage behind the header.jpg": (JPEG[:3] + b"\xaa" * 5000, ""),
-    # no images
+    # not images
     "text.jpg": (b"hello, this is a letter", "not an image"),
     "drawing.svg.png": (b'<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>', "not an image"),
     "error page.jpg": (b"<!DOCTYPE html><html><body>404 Not Found</body></html>", "not an image"),
@@ -126,7 +126,7 @@ FILES: dict[str, tuple[bytes, Outcome]] = {
     "pickle.jpg": (b"\x80\x04\x8c\x02os\x94\x8c\x06system\x94\x93\x94.", "not an image"),
     "pdf.jpg": (b"%PDF-1.7\n1 0 obj<</Type/Catalog>>endobj", "not an image"),
     "zip.png": (b"PK\x03\x04" + b"\0" * 60, "not an image"),
-    # a small file that says it is large, or is
+    # decompression bombs: small files with a large size in the header, or with as many pixels
     "bomb.png": (png(60000, 60000, 8, 2, b"\0" * 100), BOMB),
     "a real bomb.png": (png(30000, 30000, 1, 0, bytes(3751 * 30000)), BOMB),
     "bomb.jpg": (jpeg_of_size(JPEG, 65500, 65500), BOMB),
@@ -135,9 +135,9 @@ FILES: dict[str, tuple[bytes, Outcome]] = {
     "bomb.tiff": (tiff(60000, 60000), BOMB),
     "bomb.webp": (webp(16384, 16384), BOMB),
     "bomb.ppm": (b"P6 99999 99999 255\n" + b"\0" * 50, BOMB),
-    # a large image in what only some programs take for the body of a marker that has none
+    # a large image where some decoders expect the body of a marker that has none
     "hidden bomb.jpg": (JPEG[:2] + b"\xff\x01" + struct.pack(">H", 2 + len(HUGE)) + HUGE + JPEG[2:], ""),
-    # rare, and read
+    # rare but readable
     "cmyk.jpg": (encoded(plain("CMYK", (0, 0, 0, 127)), "JPEG", quality=95), GRAY),
     "16 bits.png": (encoded(Image.fromarray(np.full((30, 40), 128 * 257, np.uint16)), "PNG"), GRAY),
     "16 bits and alpha.png": (png(8, 8, 16, 6, bytes(8 * (1 + 64))), BACKGROUND),
@@ -153,7 +153,7 @@ FILES: dict[str, tuple[bytes, Outcome]] = {
     "exif of garbage.jpg": (encoded(plain(), "JPEG", quality=95, exif=EXIF), RED),
     "garbage at its end.png": (PNG + b"\0garbage" * 50, RED),
     "its directory is its next.tiff": (tiff(8, 8, next_directory=8), GRAY),
-    # rare, and refused
+    # rare and unreadable
     "float.tiff": (encoded(plain("F", 0.5), "TIFF"), "no known range"),
     "32 bits.tiff": (encoded(plain("I", 5), "TIFF"), "no known range"),
     "too thin.png": (png(600000, 1, 1, 0, bytes(1 + 75000)), "too thin"),
@@ -165,8 +165,8 @@ def dataset(paths: list[str], on_error: str) -> ImageDataset:
     return ImageDataset(Index(paths, torch.zeros(len(paths))), augment, 0, on_error, BACKGROUND)
 
 
-def outcome(tmp_path: Path, bad: Path, expected: Outcome) -> None:
-    """Among good images, the file is decoded to a colour, or refused by name or left out, the others whole."""
+def check_outcome(tmp_path: Path, bad: Path, expected: Outcome) -> None:
+    """Check a file in a batch of good images: it has the expected color, or is named in the error or skipped."""
     for name in ("a.png", "z.jpg"):
         (tmp_path / name).write_bytes(PNG if name == "a.png" else JPEG)
     paths = [str(tmp_path / "a.png"), str(bad), str(tmp_path / "z.jpg")]
@@ -190,31 +190,31 @@ def is_all(image: Tensor, colour: Outcome) -> bool:
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")
 @pytest.mark.parametrize("name", FILES)
-def test_a_bad_file_is_read_or_refused_as_stated(tmp_path: Path, name: str) -> None:
+def test_each_file_is_read_or_reported_as_expected(tmp_path: Path, name: str) -> None:
     data, expected = FILES[name]
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / name).write_bytes(data)
-    outcome(tmp_path, tmp_path / "bad" / name, expected)
+    check_outcome(tmp_path, tmp_path / "bad" / name, expected)
 
 
-PLACES: dict[str, tuple[Callable[[Path], object], str]] = {
+NOT_FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a folder": (lambda path: path.mkdir(), "directory"),
-    "a pipe": (os.mkfifo, "no regular file"),
+    "a pipe": (os.mkfifo, "not a regular file"),
     "a link to nowhere": (lambda path: path.symlink_to("nowhere"), "No such file"),
     "a link to itself": (lambda path: path.symlink_to(path.name), "symbolic links"),
-    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "no regular file"),
-    "an empty device": (lambda path: path.symlink_to("/dev/null"), "no regular file"),
+    "a device without end": (lambda path: path.symlink_to("/dev/zero"), "not a regular file"),
+    "an empty device": (lambda path: path.symlink_to("/dev/null"), "not a regular file"),
     "a file of the kernel's": (lambda path: path.symlink_to("/proc/self/status"), "empty"),
     "nothing": (lambda path: None, "No such file"),
-    "a huge file of zeros": (lambda path: path.touch() or os.truncate(path, 1 << 40), "bytes are more than any"),
+    "a huge file of zeros": (lambda path: path.touch() or os.truncate(path, 1 << 40), "more than the limit"),
 }
 
 
-@pytest.mark.parametrize("kind", PLACES)
-def test_what_is_no_file_is_refused_by_name_and_never_waited_for(tmp_path: Path, kind: str) -> None:
-    make, said = PLACES[kind]
+@pytest.mark.parametrize("kind", NOT_FILES)
+def test_a_path_that_is_not_a_regular_file_is_named_and_does_not_block(tmp_path: Path, kind: str) -> None:
+    make, message = NOT_FILES[kind]
     make(tmp_path / "x.jpg")
-    outcome(tmp_path, tmp_path / "x.jpg", said)
+    check_outcome(tmp_path, tmp_path / "x.jpg", message)
 
 
 NAMES = [
@@ -234,20 +234,20 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES, ids=repr)
 @pytest.mark.parametrize("good", [True, False])
-def test_a_name_may_be_anything(tmp_path: Path, name: bytes, good: bool) -> None:
+def test_any_file_name_is_read(tmp_path: Path, name: bytes, good: bool) -> None:
     path = tmp_path / "images" / os.fsdecode(name)
     path.parent.mkdir()
     path.write_bytes(PNG if good else b"no image")
-    outcome(tmp_path, path, RED if good else "not an image")
+    check_outcome(tmp_path, path, RED if good else "not an image")
     assert list(read_files(path.parent).paths) == [str(path)]
 
 
-def test_a_name_with_a_null_character_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_a_null_character_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UnreadableImage, match="null"):
         read_file(f"{tmp_path}/a\0b.png")
 
 
-def test_a_list_may_name_files_that_are_no_utf_8_and_what_it_names_wrongly_stays_in_it(tmp_path: Path) -> None:
+def test_a_list_keeps_names_that_are_not_utf_8_and_names_of_missing_files(tmp_path: Path) -> None:
     names = [b"no utf-8 \xff\xfe.png", "line\u2028separator.png".encode(), b"/dev/zero", b"null \0.png"]
     (tmp_path / "list.txt").write_bytes(b"\n".join(names))
     listed = read_files(tmp_path / "list.txt").paths
@@ -257,30 +257,30 @@ def test_a_list_may_name_files_that_are_no_utf_8_and_what_it_names_wrongly_stays
             read_image(path)
 
 
-def test_a_folder_of_bad_files_can_be_listed_and_a_link_in_a_circle_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_folder_of_bad_files_is_listed_and_a_circular_link_is_named(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(PNG)
         os.mkfifo(tmp_path / name / "pipe.jpg")
     assert len(read_folder(tmp_path).train) == 4
     (tmp_path / "b" / "round").symlink_to(tmp_path / "b")
-    with pytest.raises(ValueError, match="round are one folder, through a link"):
+    with pytest.raises(ValueError, match="round are the same folder, through a link"):
         read_folder(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.uint16])
 @pytest.mark.parametrize("channels", [3, 4])
-def test_a_large_image_is_laid_on_its_background_by_parts_and_is_the_same(
+def test_converting_a_large_image_in_chunks_changes_no_pixel(
     monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, channels: int
 ) -> None:
     top = torch.iinfo(dtype).max
     pixels = torch.randint(0, top + 1, (channels, 37, 11), generator=torch.Generator().manual_seed(0)).to(dtype)
     whole = decode._to_rgb(pixels, BACKGROUND)
-    monkeypatch.setattr(decode, "AT_ONCE", 50)
+    monkeypatch.setattr(decode, "CHUNK_PIXELS", 50)
     assert torch.equal(decode._to_rgb(pixels, BACKGROUND), whole)
 
 
-def test_a_size_that_decoders_would_not_see_is_not_believed() -> None:
+def test_a_size_that_decoders_would_not_use_is_not_trusted() -> None:
     data, _ = FILES["hidden bomb.jpg"]
     assert read_header(JPEG) is not None
     assert read_header(data) is None  # decoders find 65500 x 65500 pixels, and not the small image behind them

@@ -1,4 +1,4 @@
-"""Where pixels come from (data.store, data.resident) and in what order, through the command line."""
+"""data.store, data.resident, the samplers and the listing's cache, through the command line."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import SMALL, some
 
-from fovea.data.scan.scan import scan
+from fovea.data.scan import scan
 
 Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]
@@ -28,8 +28,10 @@ def same_weights(runs: list[Path]) -> bool:
 
 
 @pytest.mark.slow
-def test_a_store_trains_as_its_files_do_bit_for_bit(invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path) -> None:
-    """Files as they are, and raw pixels that weren't shrunk; labels, names and the carved split come along."""
+def test_a_store_and_its_files_train_to_identical_weights(
+    invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
+) -> None:
+    """Unchanged files and raw pixels of full size; labels, names and the split-off images are stored too."""
     data = ("data=folder", f"data.root={folder / 'train'}", "data.val_fraction=0.25")
     trained = {}
     for name, options in {"files": ("format=files",), "raw": ("format=raw",)}.items():
@@ -48,7 +50,7 @@ def test_a_store_trains_as_its_files_do_bit_for_bit(invoke: Invoke, runs: Runs, 
 
 
 @pytest.mark.slow
-def test_resident_images_train_as_files_do_bit_for_bit(invoke: Invoke, runs: Runs, folder: Path) -> None:
+def test_resident_images_and_files_train_to_identical_weights(invoke: Invoke, runs: Runs, folder: Path) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, "augment=crop")
     assert invoke("train", *data)[0] == 0
     assert invoke("train", *data, "data.resident=true")[0] == 0
@@ -65,7 +67,7 @@ def test_resident_images_train_as_files_do_bit_for_bit(invoke: Invoke, runs: Run
         pytest.param("weighted data.sampler.power=0.5", marks=pytest.mark.slow),
     ],
 )
-def test_a_run_with_another_sampler_stopped_and_resumed_equals_one_that_was_not(
+def test_a_resumed_run_with_another_sampler_equals_an_uninterrupted_one(
     invoke: Invoke, runs: Runs, folder: Path, sampler: str
 ) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, *f"sampler={sampler}".split())
@@ -79,15 +81,15 @@ def test_a_run_with_another_sampler_stopped_and_resumed_equals_one_that_was_not(
 
 
 @pytest.mark.slow
-def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
+def test_a_listing_is_cached_and_a_changed_folder_is_noticed(
     invoke: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "CLOCK_TICK", 0)  # else it isn't kept of a folder that was only just written
+    monkeypatch.setattr(scan, "CLOCK_TICK", 0)  # else the listing of a folder just written is not cached
     data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_steps=1")
     assert invoke("train", *data)[0] == 0
     code, out, err = invoke("train", *data)
     assert code == 0
-    assert "listing taken from" in out + err
+    assert "listing read from the cache" in out + err
     (folder / "train" / "cat" / "0.png").rename(folder / "train" / "dog" / "new.png")
     code, out, err = invoke("train", *data)
     assert code == 0
@@ -95,11 +97,11 @@ def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     some(
         [
             ("data.resident=true data.decode=cuda", "data.decode=cuda has no effect"),
-            ("data.decode=cuda", "take data.decode=cpu"),
+            ("data.decode=cuda", "set data.decode=cpu"),
             ("data.decode=gpu", "data.decode=gpu"),
             ("data.store=/nowhere", "would not be read, as data.store=/nowhere is"),
             ("sampler=weighted", "power"),
@@ -107,15 +109,17 @@ def test_a_listing_is_kept_and_a_changed_folder_is_noticed(
         ]
     ),
 )
-def test_what_cannot_be_is_refused_in_a_few_lines(invoke: Invoke, folder: Path, words: str, said: str) -> None:
+def test_invalid_options_give_an_error_of_few_lines(invoke: Invoke, folder: Path, words: str, message: str) -> None:
     code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, "trainer=cpu", *words.split())
     assert code == 2
-    assert said in err
+    assert message in err
     assert len(err.splitlines()) <= 4
 
 
 @pytest.mark.slow
-def test_a_folder_that_would_not_be_read_is_refused(invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path) -> None:
+def test_a_data_root_that_a_store_would_hide_is_an_error(
+    invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
+) -> None:
     data = ("data=folder", f"data.root={folder}")
     assert invoke("../scripts/pack", *data, f"output={tmp_path / 'store'}", "num_workers=0")[0] == 0
     assert invoke("train", "data=folder", f"data.store={tmp_path / 'store'}", *SMALL)[0] == 0

@@ -21,7 +21,7 @@ from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
 from fovea.config.resolvers import CONF
-from fovea.data.loading.batch_samplers import EvalBatches
+from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.dataset import Batch
 from fovea.losses.bce import BinaryCrossEntropy
 
@@ -233,7 +233,7 @@ def targets(task: str, n: int) -> Tensor:
 
 def share(task: str, n: int, batch_size: int, rank: int, ranks: int) -> list[Batch]:
     batches = []
-    for keys in EvalBatches(n, batch_size, rank, ranks):
+    for keys in EvalBatchSampler(n, batch_size, rank, ranks):
         rows = torch.tensor([index for _, index, _ in keys], dtype=torch.long)
         batches.append(Batch(images(n)[rows], targets(task, n)[rows], rows, rows[:0]))
     return batches

@@ -142,7 +142,7 @@ def test_a_validation_without_one_readable_image_has_no_figures(
         file.write_bytes(b"garbage")
     code, _, err = invoke("train", *data, "data.on_error=skip", "monitor=val/loss")
     assert code == 2, err
-    assert "the validation has no figures: not one of its images could be read" in err
+    assert "val: none of its images could be read, so there are no figures" in err
     assert results(runs()[0])["status"] == "failed"
     assert not (runs()[0] / "checkpoints" / "best.ckpt").exists()
 

@@ -13,7 +13,7 @@ from tasks import Data, make_batches, make_task, make_trainer
 
 from fovea.callbacks.finite_loss import finite_loss
 from fovea.data.index import Index
-from fovea.data.loading.batch_samplers import TrainBatches
+from fovea.data.loading.batch_samplers import TrainBatchSampler
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.device_decode import DeviceDecodeLoader
 from fovea.data.loading.loader import BatchLoader
@@ -61,7 +61,7 @@ GPU = torch.device("cuda")
 def test_a_gpu_decodes_what_the_cpu_decodes_within_3_of_255_in_the_mean(photos: Index) -> None:
     """nvJPEG and libjpeg-turbo round differently, and interpolate chroma differently."""
     dataset = ImageDataset(photos, Augment(RandomResizedCrop(64, draft=0)), seed=5)
-    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    batches = TrainBatchSampler(Shuffled(photos), 6, seed=0)
     ours = list(DeviceDecodeLoader(dataset, batches, 2, GPU))
     for on_gpu, on_cpu in zip(ours, BatchLoader(dataset, batches, 0), strict=True):
         assert on_gpu.images.device.type == on_gpu.targets.device.type == "cuda"
@@ -75,7 +75,7 @@ def test_images_resident_on_a_gpu_are_those_of_the_files_within_1_of_255(
     photos: Index, crop: PaddedCrop | RandomResizedCrop
 ) -> None:
     dataset = ImageDataset(photos, Augment(crop), seed=5)
-    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    batches = TrainBatchSampler(Shuffled(photos), 6, seed=0)
     resident = ResidentLoader(ResidentImages(dataset, GPU), dataset, batches)
     for on_gpu, on_cpu in zip(resident, BatchLoader(dataset, batches, 0), strict=True):
         assert on_gpu.images.device.type == "cuda"
@@ -85,7 +85,7 @@ def test_images_resident_on_a_gpu_are_those_of_the_files_within_1_of_255(
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_batches_for_a_gpu_are_pinned_and_their_slots_come_back(photos: Index, num_workers: int) -> None:
     dataset = ImageDataset(photos, Augment(RandomResizedCrop(32)), seed=5)
-    batches = TrainBatches(Shuffled(photos), 6, seed=0)
+    batches = TrainBatchSampler(Shuffled(photos), 6, seed=0)
     loader = BatchLoader(dataset, batches, num_workers, pin_memory=True, persistent=num_workers > 0)
     for epoch in range(3):
         batches.start_at(epoch, 0)

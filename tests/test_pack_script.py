@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "pack.py"
 PACK = "../scripts/pack"
 
 
-def test_a_folder_of_images_becomes_a_store_and_nothing_else_is_made(
+def test_a_folder_of_images_is_packed_and_nothing_else_is_written(
     invoke: Invoke, tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     work = tmp_path / "work"
@@ -52,7 +52,7 @@ def test_a_split_taken_from_train_is_packed_too(invoke: Invoke, tmp_path: Path) 
     assert splits.test is splits.val
 
 
-def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
+def test_unreadable_images_are_named_or_counted(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     (folder / "train" / "cat" / "3.png").write_bytes(b"no image")
     words = ("data=folder", f"data.root={folder}", f"output={tmp_path}/out", "num_workers=0")
     code, _, err = invoke(PACK, *words)
@@ -64,7 +64,7 @@ def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     some(
         [
             ([], "output is missing: type output=<value>"),
@@ -81,20 +81,20 @@ def test_images_that_cannot_be_read_are_named_or_counted(invoke: Invoke, tmp_pat
         ]
     ),
 )
-def test_wrong_input_is_named_in_a_few_lines(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+def test_invalid_options_give_an_error_of_few_lines(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     code, out, err = invoke(PACK, *words)
     assert code == 2
-    assert said in err
+    assert message in err
     assert len((out + err).splitlines()) <= 10
     assert "Traceback" not in err
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
-def test_each_format_has_its_usual_options(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
+def test_each_format_has_its_default_options(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     usual = {"files": (None, None, None), "jpeg": (256, None, 90), "raw": (None, 400, None)}
     for format, expected in usual.items():
         out = tmp_path / format
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_packing_with_one_line_and_the_same_command_continues(invoke
     )
     while started.poll() is None and not list((tmp_path / "out").glob("part-*")):
         time.sleep(0.01)
-    os.killpg(started.pid, signal.SIGINT)  # as a terminal sends it, to all of them
+    os.killpg(started.pid, signal.SIGINT)  # a terminal sends Ctrl-C to all processes
     _, err = started.communicate(timeout=60)
     assert started.returncode == 130
     assert err.splitlines()[-1] == "stopped: the same command continues; the images packed so far are kept"
@@ -131,9 +131,7 @@ def test_ctrl_c_ends_packing_with_one_line_and_the_same_command_continues(invoke
 
 
 @pytest.mark.slow
-def test_a_copy_is_verified_without_the_images_that_it_was_packed_from(
-    invoke: Invoke, tmp_path: Path, folder: Path
-) -> None:
+def test_a_copied_store_is_verified_without_the_original_images(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     output = tmp_path / "out"
     assert invoke(PACK, "data=folder", f"data.root={folder}", f"output={output}", "num_workers=0")[0] == 0
     assert {file.stat().st_mode & 0o777 for file in output.iterdir()} == {

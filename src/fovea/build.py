@@ -24,8 +24,8 @@ from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
-from fovea.data.index import UNKNOWN, Index, class_counts, what_is_unknown
-from fovea.data.loading.batch_samplers import EvalBatches
+from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
+from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
@@ -85,7 +85,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
     if to_train:
         if cfg.class_counts is None:  # a saved run keeps its balanced class weights
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
-        images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.order)
+        images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.train_sampler)
         if cfg.epoch_images is None:  # a saved run keeps its batch size
             cfg.epoch_images = images
             _lower_batch(cfg, data)
@@ -108,7 +108,7 @@ def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> B
     """Make the loader of this rank's share of images without labels, cropped as for an evaluation."""
     data, augment = cfg.data, instantiate(cfg.augment.eval, _convert_="all")
     dataset = ImageDataset(index, augment, background=data.background, on_error="skip")
-    return BatchLoader(dataset, EvalBatches(len(index), data.batch_size, rank, world_size), data.num_workers)
+    return BatchLoader(dataset, EvalBatchSampler(len(index), data.batch_size, rank, world_size), data.num_workers)
 
 
 def task(cfg: DictConfig) -> ClassificationTask:
@@ -190,7 +190,7 @@ def _loss(node: DictConfig) -> Any:
 
 def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:
     """Raise ValueError if the task's loss can't handle the labels of the splits (training/loss_check.py)."""
-    unknown = [what_is_unknown(data.splits[split].targets) for split in splits]
+    unknown = [unknown_kind(data.splits[split].targets) for split in splits]
     loss_check.check_loss(task.loss, data.num_classes, max(unknown, key=UNKNOWN.index))
 
 

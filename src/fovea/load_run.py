@@ -27,8 +27,8 @@ from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import expanded, with_value
 from fovea.config.check import check
 from fovea.config.resolvers import CONF, resolvers
-from fovea.data.loading.batch_samplers import EvalBatches
-from fovea.data.loading.given_images import GivenImages, OneImage, is_one
+from fovea.data.loading.batch_samplers import EvalBatchSampler
+from fovea.data.loading.given_images import GivenImages, OneImage, is_single_image
 from fovea.data.pixels.augment import Augment
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
@@ -116,7 +116,7 @@ class LoadedRun:
         Raises:
             ValueError: an image can't be read, or has another type.
         """
-        if is_one(images):
+        if is_single_image(images):
             return self([images], threshold)[0]
         rows = [row for batch in self.batches(images) for row in self._probabilities(batch)]
         return [self._prediction(row, threshold) for row in rows]
@@ -125,7 +125,7 @@ class LoadedRun:
         """Yield the images, cropped as for an evaluation, in batches (B, 3, S, S) of uint8 on `device`."""
         data = self.config["data"]
         dataset = GivenImages([*images], self.augment, data["background"])
-        for keys in EvalBatches(len(dataset), data["batch_size"]) if len(dataset) else ():
+        for keys in EvalBatchSampler(len(dataset), data["batch_size"]) if len(dataset) else ():
             yield dataset.__getitems__(keys).images.to(self.device)
 
     def _probabilities(self, batch: Tensor) -> Tensor:

@@ -3,7 +3,7 @@ import logging
 import pytest
 import torch
 
-from fovea.data.class_names import check_classes, images_per_class, similar
+from fovea.data.class_names import check_classes, images_per_class, similar_names
 from fovea.data.index import Index, Splits
 
 
@@ -30,10 +30,10 @@ def test_equal_or_empty_class_names_are_refused(names: tuple[str, ...]) -> None:
 def test_names_that_differ_only_in_case_or_punctuation_are_found(
     names: tuple[str, ...], wanted: list[list[int]]
 ) -> None:
-    assert similar(names) == wanted
+    assert similar_names(names) == wanted
 
 
-def test_doubtful_names_are_warned_about_with_counts(caplog: pytest.LogCaptureFixture) -> None:
+def test_warns_about_suspicious_names_with_their_image_counts(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING)
     check_classes(single("Cat", "cat", "nan", "None", "dog"))
     assert [message.partition(":")[0] for message in caplog.messages] == [
@@ -43,7 +43,7 @@ def test_doubtful_names_are_warned_about_with_counts(caplog: pytest.LogCaptureFi
     ]
 
 
-def test_classes_that_train_never_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_warns_about_classes_that_are_never_present_in_train(caplog: pytest.LogCaptureFixture) -> None:
     train = Index(["a", "b"], torch.tensor([[1, 0, -1], [1, 0, 0]]))
     val = Index(["c"], torch.tensor([[0, 1, 0]]))
     data = Splits("multilabel", ("cat", "dog", "emu"), train, val)
@@ -52,7 +52,7 @@ def test_classes_that_train_never_shows_are_named(caplog: pytest.LogCaptureFixtu
     assert images_per_class(data) == [2, 1, 0]
 
 
-def test_a_split_that_stands_in_for_another_counts_once() -> None:
+def test_images_of_an_index_shared_by_two_splits_are_counted_once() -> None:
     val = Index(["c"], torch.tensor([1]))
     data = Splits("multiclass", ("cat", "dog"), Index(["a"], torch.tensor([0])), val, val)
     assert images_per_class(data) == [1, 1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fovea.data.duplicates import without_repeats
+from fovea.data.duplicates import drop_duplicates
 from fovea.data.index import Index, Splits
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.pixels.augment import Augment
@@ -22,64 +22,64 @@ def splits(**parts: Index) -> Splits:
     return Splits("multiclass", ("cat", "dog"), **parts)
 
 
-def test_data_without_repeats_is_left_as_it_is() -> None:
+def test_data_without_duplicates_are_returned_unchanged() -> None:
     data = splits(train=index(("a", 0), ("b", 1)), val=index(("c", 0)))
-    assert without_repeats(data) is data
+    assert drop_duplicates(data) is data
 
 
 @pytest.mark.parametrize("second", ["x/a.jpg", "./x/a.jpg", "x/y/../a.jpg", "x//a.jpg", os.path.abspath("x/a.jpg")])
 def test_an_image_listed_twice_with_one_label_is_used_once_and_counted(
     second: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    data = without_repeats(splits(train=index(("x/a.jpg", 1), ("b", 0), (second, 1), ("c", 1))))
+    data = drop_duplicates(splits(train=index(("x/a.jpg", 1), ("b", 0), (second, 1), ("c", 1))))
     assert list(data.train.paths) == ["x/a.jpg", "b", "c"]
     assert data.train.targets.tolist() == [1, 0, 1]
-    (said,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
-    assert said.startswith("1 images are listed more than once with the same label")
+    (warning,) = [record.message for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("1 images are listed more than once with the same label")
 
 
 def test_an_image_with_two_labels_is_refused_with_both() -> None:
     data = splits(train=index(("a.jpg", 0), ("b", 0), ("./a.jpg", 1)))
     with pytest.raises(ValueError, match=r"1 images are .* different labels(.|\n)*a\.jpg \(train: cat; train: dog\)"):
-        without_repeats(data)
+        drop_duplicates(data)
 
 
 def test_labels_contradict_each_other_across_splits_too() -> None:
     data = splits(train=index(("a.jpg", 0)), val=index(("b", 0)), test=index(("a.jpg", 1)))
     with pytest.raises(ValueError, match=r"different labels(.|\n)*\(train: cat; test: dog\)"):
-        without_repeats(data)
+        drop_duplicates(data)
 
 
 def test_an_image_in_two_splits_is_refused_with_a_count() -> None:
     shared = [("a", 0), ("b", 1), ("c", 0), ("d", 0)]
     with pytest.raises(ValueError, match=r"4 images are in more than one split(.|\n)*a \(train: cat; val: cat\)"):
-        without_repeats(splits(train=index(*shared, ("e", 0)), val=index(*shared)))
+        drop_duplicates(splits(train=index(*shared, ("e", 0)), val=index(*shared)))
 
 
-def test_several_labels_are_told_by_the_names_that_are_present_or_unknown() -> None:
+def test_multilabel_conflicts_name_the_present_and_unknown_classes() -> None:
     both = Index(["a", "a"], torch.tensor([[1, 0], [1, -1]]))
     with pytest.raises(ValueError, match=r"\(train: cat; train: cat, dog unknown\)"):
-        without_repeats(Splits("multilabel", ("cat", "dog"), both))
+        drop_duplicates(Splits("multilabel", ("cat", "dog"), both))
 
 
-def test_a_split_that_stands_in_for_another_still_does_so() -> None:
+def test_an_index_shared_by_two_splits_stays_shared() -> None:
     val = index(("b", 0), ("b", 0))
-    data = without_repeats(splits(train=index(("a", 0)), val=val, test=val))
+    data = drop_duplicates(splits(train=index(("a", 0)), val=val, test=val))
     assert data.test is data.val
     assert list(data.val.paths) == ["b"]
 
 
-def test_many_paths_match_a_plain_loop() -> None:
+def test_removed_duplicates_match_a_plain_loop() -> None:
     draw = random.Random(0)
     names = [f"/data/{draw.choice(['', './', 'x/../'])}{draw.randrange(3000)}.jpg" for _ in range(2000)]
     wanted = defaultdict(list)
     for name in names:
         wanted[os.path.normpath(name)].append(name)
-    kept = without_repeats(splits(train=index(*[(name, 0) for name in names]))).train
+    kept = drop_duplicates(splits(train=index(*[(name, 0) for name in names]))).train
     assert list(kept.paths) == [some[0] for some in wanted.values()]
 
 
-def test_whatever_reads_the_data_its_repeats_and_class_names_are_checked(tmp_path: Path) -> None:
+def test_the_datamodule_checks_duplicates_and_class_names_of_any_source(tmp_path: Path) -> None:
     augment = Augment(CenterCrop(8, 8))
 
     def load(names: tuple[str, ...], train: Index) -> ImageDataModule:

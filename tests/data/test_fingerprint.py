@@ -21,7 +21,7 @@ def splits(root: str, *names: str) -> dict[str, Index]:
     return {"train": Index(paths, torch.arange(len(names)))}
 
 
-def test_it_is_the_same_wherever_the_images_lie() -> None:
+def test_the_fingerprint_does_not_depend_on_the_root_folder() -> None:
     one, other = (fingerprint(["x", "y"], splits(root, "a.png", "é b.png"), root) for root in ("/data", "/mnt/copy"))
     assert one == other
     assert len(one) == 16
@@ -30,7 +30,7 @@ def test_it_is_the_same_wherever_the_images_lie() -> None:
     assert fingerprint(["x", "y"], {"train": names}, None) == one
 
 
-def test_it_does_not_depend_on_how_the_names_are_held() -> None:
+def test_the_fingerprint_does_not_depend_on_how_the_names_are_stored() -> None:
     whole = splits("/data", "a.png", "b.png", "c.png")["train"]
     plain = Index([f"/data/{n}.png" for n in "abc"], torch.arange(3))
     taken = splits("/data", "c.png", "a.png", "b.png")["train"].take(torch.tensor([1, 2, 0]))
@@ -38,7 +38,7 @@ def test_it_does_not_depend_on_how_the_names_are_held() -> None:
     assert len({fingerprint(["x"], {"train": index}, "/data") for index in (whole, plain, taken)}) == 1
 
 
-def test_another_name_order_label_class_or_split_gives_another_one() -> None:
+def test_another_name_order_label_class_or_split_changes_the_fingerprint() -> None:
     base = splits("/d", "a", "bc")
     seen = [
         fingerprint(["x", "y"], base, "/d"),
@@ -52,7 +52,7 @@ def test_another_name_order_label_class_or_split_gives_another_one() -> None:
     assert len(set(seen)) == len(seen)
 
 
-def test_names_elsewhere_and_a_home_folder_are_understood() -> None:
+def test_relative_handles_names_outside_the_root_and_a_home_folder() -> None:
     assert relative(StringArray.of(["/d/a", "/elsewhere/b"]), "/d") == ["a", "/elsewhere/b"]
     assert relative(StringArray.of([str(Path.home() / "d" / "a")]), "~/d/") == ["a"]
     assert relative(StringArray.of(["/d/a"], "/d/"), None) == ["/d/a"]
@@ -69,52 +69,52 @@ def read(root: Path) -> dict[str, Any]:
     return record(data.class_names, {"train": train, "val": val, "test": val}, str(root))
 
 
-def said(then: dict[str, Any], now: dict[str, Any]) -> str:
-    found = compare(then, now)
+def difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    found = compare(old, new)
     return "nothing" if found is None else found.text
 
 
-def test_a_copy_elsewhere_does_not_differ_though_its_times_do(images: Path, tmp_path: Path) -> None:
+def test_a_copy_of_the_files_does_not_differ_although_its_times_do(images: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(images, tmp_path / "copy", copy_function=shutil.copyfile))
-    then, now = read(images), read(copy)
-    assert then["times"] != now["times"]
-    assert said(then, now) == "nothing"
+    old, new = read(images), read(copy)
+    assert old["times"] != new["times"]
+    assert difference(old, new) == "nothing"
 
 
 def test_a_file_changed_added_or_removed_is_noticed(images: Path) -> None:
-    then, file = read(images), images / "train" / "cat" / "1.png"
+    old, file = read(images), images / "train" / "cat" / "1.png"
     content, state = file.read_bytes(), file.stat()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))  # as if nothing had happened
-    assert said(then, read(images)) == "the contents of the images' files changed"
+    assert difference(old, read(images)) == "the contents of the image files changed"
     file.write_bytes(content + b"x")
-    assert said(then, read(images)) == "the sizes of the images' files changed"
+    assert difference(old, read(images)) == "the sizes of the image files changed"
     file.write_bytes(content)
-    assert said(then, read(images)) == "nothing"
+    assert difference(old, read(images)) == "nothing"
     file.rename(file.with_name("9.png"))
-    assert said(then, read(images)) == "other images, labels or classes, as many as before"
+    assert difference(old, read(images)) == "other images, labels or classes, but the same number of images"
 
 
 def test_the_split_that_has_more_or_fewer_images_is_named() -> None:
-    then, now = ({"counts": {"train": n, "val": 5}, "images": str(n)} for n in (1200, 1201))
-    assert said(then, now) == "the train images: 1,200 then, 1,201 now"
+    old, new = ({"counts": {"train": n, "val": 5}, "images": str(n)} for n in (1200, 1201))
+    assert difference(old, new) == "the train images: 1,200 then, 1,201 now"
 
 
-def test_of_much_data_only_sizes_and_times_are_known_and_times_are_no_proof(
+def test_contents_of_large_data_are_not_read_and_a_difference_in_times_is_uncertain(
     images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fovea.data.fingerprint.READ_AT_MOST", (100, 100))
-    then = read(images)
-    assert then["contents"] is None
-    assert said(then, read(images)) == "nothing"
+    monkeypatch.setattr("fovea.data.fingerprint.MAX_BYTES", 100)
+    old = read(images)
+    assert old["contents"] is None
+    assert difference(old, read(images)) == "nothing"
     os.utime(images / "train" / "cat" / "1.png", ns=(1, 1))
-    found = compare(then, read(images))
+    found = compare(old, read(images))
     assert found is not None
     assert not found.certain
     assert "times" in found.text
 
 
-def test_a_store_of_the_files_as_they_are_does_not_differ_from_them(images: Path, tmp_path: Path) -> None:
+def test_a_store_of_unchanged_files_does_not_differ_from_the_files(images: Path, tmp_path: Path) -> None:
     data = read_folder(images)
     splits = {"train": data.train.take(torch.arange(6)), "val": data.train.take(torch.arange(6, 9))}
     splits["test"] = splits["val"]
@@ -123,19 +123,19 @@ def test_a_store_of_the_files_as_they_are_does_not_differ_from_them(images: Path
         pack(source, Format(kind), tmp_path / kind, 1, lambda what, done, of: None)
     stores = [read_store(str(tmp_path / kind)) for kind in ("files", "raw")]
     records = [record(s.class_names, {"train": s.train, "val": s.val, "test": s.test}, None) for s in stores]
-    assert said(read(images), records[0]) == "nothing"
+    assert difference(read(images), records[0]) == "nothing"
     assert records[0] | {"times": None} == read(images) | {"times": None}
-    assert said(read(images), records[1]) == "the sizes of the images' files changed"
+    assert difference(read(images), records[1]) == "the sizes of the image files changed"
 
 
-def test_what_is_no_file_is_not_waited_for(images: Path) -> None:
-    then, file = read(images), images / "train" / "cat" / "1.png"
+def test_a_pipe_in_place_of_an_image_does_not_block(images: Path) -> None:
+    old, file = read(images), images / "train" / "cat" / "1.png"
     file.unlink()
     os.mkfifo(file)
-    assert said(then, read(images)) == "the sizes of the images' files changed"
+    assert difference(old, read(images)) == "the sizes of the image files changed"
 
 
-def test_a_record_that_has_less_is_compared_as_far_as_it_goes(images: Path) -> None:
-    now = read(images)
-    assert said({"images": now["images"]}, now) == "nothing"
-    assert said({"images": "0" * 16}, now) == "other images, labels or classes, as many as before"
+def test_keys_that_an_old_record_lacks_are_not_compared(images: Path) -> None:
+    new = read(images)
+    assert difference({"images": new["images"]}, new) == "nothing"
+    assert difference({"images": "0" * 16}, new) == "other images, labels or classes, but the same number of images"

@@ -1,4 +1,4 @@
-"""What a worker's own memory costs: nothing that grows with the index."""
+"""The private memory of a worker must not grow with the size of the index."""
 
 import os
 import subprocess
@@ -22,13 +22,13 @@ pytestmark = pytest.mark.skipif(not SMAPS.exists(), reason="a process's own memo
 
 
 def private_bytes() -> int:
-    """What no other process has."""
+    """Return the memory of this process that it shares with no other process."""
     lines = [line.split() for line in SMAPS.read_text().splitlines()]
     return sum(1024 * int(line[1]) for line in lines if line[0] in ("Private_Clean:", "Private_Dirty:"))
 
 
 class Touch(Dataset[tuple[int, int]]):
-    """Reads path and target of each sample, and no image; says what private memory that leaves."""
+    """Reads each sample's path and target but no image, and returns the private memory afterwards."""
 
     def __init__(self, paths: Sequence[str], targets: Sequence[int] | Tensor) -> None:
         self.paths, self.targets = paths, targets
@@ -43,7 +43,7 @@ def make_index() -> Index:
 
 
 def growth(dataset: Touch, context: str) -> int:
-    """Private bytes of a worker at the end of an epoch, less those at its begin."""
+    """Return by how many bytes a worker's private memory grows during an epoch."""
     drawn = torch.randperm(SAMPLES, generator=torch.Generator().manual_seed(0))[:DRAWN]
     chunks = [chunk.tolist() for chunk in drawn.split(10_000)]
     batches = DataLoader(

@@ -1,4 +1,4 @@
-"""Carving out a split, against plain counting."""
+"""Splitting off images, compared with plain counting."""
 
 import math
 from collections import Counter
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from fovea.data.index import Index
-from fovea.data.split import seats, split_off
+from fovea.data.split import class_quotas, split_off
 
 
 def single_label(labels: list[int]) -> Index:
@@ -24,7 +24,7 @@ UNEVEN = single_label([c for c, count in enumerate([200, 3, 2, 1, 57, 0, 31]) fo
 
 @pytest.mark.parametrize("index", [UNEVEN, multi_label(131)])
 @pytest.mark.parametrize("fraction", [0.05, 0.29, 0.5, 0.77])
-def test_every_image_is_on_one_side_with_its_target_and_in_order(index: Index, fraction: float) -> None:
+def test_every_image_is_in_exactly_one_part_with_its_target_and_in_order(index: Index, fraction: float) -> None:
     rest, taken = split_off(index, fraction, seed=3)
     assert len(taken) == round(len(index) * fraction)
     number = {path: n for n, path in enumerate(index.paths)}
@@ -36,7 +36,7 @@ def test_every_image_is_on_one_side_with_its_target_and_in_order(index: Index, f
 
 
 @pytest.mark.parametrize("fraction", [0.05, 0.1, 0.29, 0.5])
-def test_each_class_gives_its_share_to_the_next_image(fraction: float) -> None:
+def test_each_class_gives_its_fraction_rounded_up_or_down(fraction: float) -> None:
     given = Counter(split_off(UNEVEN, fraction, seed=0)[1].targets.tolist())
     for label, count in Counter(UNEVEN.targets.tolist()).items():
         assert given[label] in {math.floor(count * fraction), math.ceil(count * fraction)}
@@ -48,16 +48,16 @@ def test_every_class_keeps_an_image(fraction: float) -> None:
     assert all(kept[label] >= 1 for label in set(UNEVEN.targets.tolist()))
 
 
-def test_the_seats_left_over_go_to_the_largest_remainders() -> None:
-    assert seats([10, 14, 18, 15], 0.25) == [
+def test_images_still_missing_come_from_the_classes_with_the_largest_remainders() -> None:
+    assert class_quotas([10, 14, 18, 15], 0.25) == [
         3,
         3,
         4,
         4,
-    ]  # 2.5 3.5 4.5 3.75, of 14: 12 whole, one by 3.75, by 2.5
-    assert seats([4, 4, 4], 0.5) == [2, 2, 2]
-    assert seats([1, 1, 9], 0.5) == [0, 0, 6]  # round(5.5) is 6; a class's only image stays
-    assert seats([2, 2], 0.95) == [1, 1]
+    ]  # shares 2.5 3.5 4.5 3.75 of 14: the floors give 12, the last two go to 3.75 and 2.5
+    assert class_quotas([4, 4, 4], 0.5) == [2, 2, 2]
+    assert class_quotas([1, 1, 9], 0.5) == [0, 0, 6]  # round(5.5) is 6; a class's only image stays
+    assert class_quotas([2, 2], 0.95) == [1, 1]
 
 
 def test_the_split_depends_on_the_seed_alone() -> None:
@@ -69,7 +69,7 @@ def test_the_split_depends_on_the_seed_alone() -> None:
         assert split_off(index, 0.3, seed=8)[1].paths != first
 
 
-def test_a_class_is_drawn_from_all_over() -> None:
+def test_a_class_is_sampled_uniformly_over_the_index() -> None:
     index = single_label([0] * 1000 + [1] * 1000)
     taken = split_off(index, 0.2, seed=0)[1]
     places = torch.tensor([int(path.removesuffix(".png")) for path in taken.paths])
@@ -80,12 +80,12 @@ def test_a_class_is_drawn_from_all_over() -> None:
 
 
 @pytest.mark.parametrize("fraction", [-0.1, 0.0, 1.0, 10.0])
-def test_a_fraction_that_is_none_is_refused(fraction: float) -> None:
+def test_a_fraction_outside_0_to_1_is_an_error(fraction: float) -> None:
     with pytest.raises(ValueError, match=f"between 0 and 1, not {fraction}"):
         split_off(UNEVEN, fraction, seed=0)
 
 
-def test_a_split_without_an_image_is_refused() -> None:
+def test_an_empty_split_is_an_error() -> None:
     with pytest.raises(ValueError, match="takes 0 of 4 images"):
         split_off(single_label([0, 0, 1, 1]), 0.05, seed=0)
     with pytest.raises(ValueError, match="takes 4 of 4 images"):

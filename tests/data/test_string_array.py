@@ -1,4 +1,4 @@
-"""Columns of strings, compared with lists of them."""
+"""String arrays compared with lists of strings."""
 
 import os
 import pickle
@@ -13,7 +13,7 @@ from torch import Tensor
 from fovea.data import string_array as module
 from fovea.data.string_array import StringArray, join
 
-ODD = os.fsdecode(b"/d/n\xff\xfe.jpg")  # a name that is no UTF-8, as file systems allow
+ODD = os.fsdecode(b"/d/n\xff\xfe.jpg")  # file systems allow names that are not UTF-8
 NAMES = ["/d/a.jpg", "/d/été 1.jpg", "/d/", ODD, "/d/two\nlines.jpg", "/d/猫/b.png", "/d/a.jpg"]
 
 
@@ -31,7 +31,7 @@ def strings(request: pytest.FixtureRequest) -> StringArray:
     }[request.param]
 
 
-def test_they_are_the_strings_that_they_were_made_of(strings: StringArray) -> None:
+def test_a_string_array_contains_the_strings_it_was_built_from(strings: StringArray) -> None:
     assert list(strings) == NAMES
     assert [strings[n] for n in range(len(NAMES))] == NAMES
     assert all(type(name) is str for name in strings)
@@ -41,7 +41,7 @@ def test_they_are_the_strings_that_they_were_made_of(strings: StringArray) -> No
     assert strings != NAMES[::-1]
 
 
-def test_they_are_indexed_and_sliced_as_a_list(strings: StringArray) -> None:
+def test_indexing_and_slicing_match_a_list(strings: StringArray) -> None:
     assert [strings[-n] for n in range(1, len(NAMES) + 1)] == NAMES[::-1]
     for n in (len(NAMES), -len(NAMES) - 1):
         with pytest.raises(IndexError):
@@ -52,13 +52,13 @@ def test_they_are_indexed_and_sliced_as_a_list(strings: StringArray) -> None:
     assert list(strings[1:6][1:][-2:]) == NAMES[1:6][1:][-2:]
 
 
-def test_taking_from_what_was_taken_counts_in_what_was_taken(strings: StringArray) -> None:
+def test_take_can_be_repeated_and_sliced(strings: StringArray) -> None:
     first = [6, 0, 3, 3, 5]
     assert list(strings.take(torch.tensor(first)).take(torch.tensor([4, 2, 0]))) == [NAMES[5], NAMES[3], NAMES[6]]
     assert list(strings.take(torch.tensor(first))[1:]) == [NAMES[n] for n in first[1:]]
 
 
-def test_no_strings_are_an_empty_list() -> None:
+def test_an_empty_array_equals_an_empty_list() -> None:
     nothing = torch.zeros(0, dtype=torch.int64)
     for empty in (
         StringArray.of([]),
@@ -71,14 +71,14 @@ def test_no_strings_are_an_empty_list() -> None:
         assert empty == []
 
 
-def test_a_prefix_that_one_of_them_lacks_is_not_cut_off() -> None:
+def test_a_prefix_that_one_string_lacks_is_not_used() -> None:
     assert StringArray.of(NAMES, "/d/").prefix == "/d/"
     other = StringArray.of([*NAMES, "/e/1"], "/d/")
     assert other.prefix == ""
     assert other == [*NAMES, "/e/1"]
 
 
-def test_joining_keeps_a_prefix_that_all_have() -> None:
+def test_join_keeps_a_common_prefix() -> None:
     several = [StringArray.of(NAMES, "/d/"), StringArray.of(["/d/x"], "/d/"), StringArray.of(["/e/é"], "/e/")]
     assert join(several[:2]).prefix == "/d/"
     assert join(several[:2]) == [*NAMES, "/d/x"]
@@ -96,7 +96,7 @@ def test_chunks_hold_everything_whatever_their_size(strings: StringArray, monkey
         assert list(strings) == list(StringArray.of(NAMES, "/d/")) == NAMES
 
 
-def test_neighbours_need_no_rows() -> None:
+def test_a_slice_of_consecutive_strings_needs_no_rows() -> None:
     part = StringArray.of(NAMES)[2:5]
     assert part.rows is None
 
@@ -106,7 +106,7 @@ def columns(strings: StringArray) -> list[Tensor]:
     return [strings.text, strings.starts, strings.rows]
 
 
-def test_they_go_to_a_spawned_process_as_shared_memory() -> None:
+def test_a_spawned_process_receives_the_strings_as_shared_memory() -> None:
     names = [f"/d/{n:060}" for n in range(10_000)]
     strings = StringArray.of(names, "/d/").take(torch.arange(9_999, -1, -1))
     pickled = ForkingPickler.dumps(strings)

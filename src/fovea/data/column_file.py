@@ -1,7 +1,7 @@
-"""Columns of numbers in a file, in the safetensors format: data alone, which nothing runs when it is read.
+"""Reads and writes columns of numbers as a safetensors file; reading one cannot execute code.
 
-Format: https://github.com/huggingface/safetensors#format. The columns are read into memory of their own rather than
-mapped: pages of a mapped file are each worker's anew, and fail when the file goes away.
+Format: https://github.com/huggingface/safetensors#format. Columns are read into memory, not memory-mapped: each worker
+would map the pages again, and reading them would fail once the file is deleted.
 """
 
 import json
@@ -21,14 +21,14 @@ TYPES = {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8}
 
 
 def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None:
-    """Write columns of the TYPES, and a text with them, atomically; several processes may write at once."""
-    ordered = sorted(columns.items(), key=lambda item: -item[1].element_size())  # so that all are aligned
+    """Write columns of the dtypes in TYPES and a text atomically; several processes may write at the same time."""
+    ordered = sorted(columns.items(), key=lambda item: -item[1].element_size())  # largest first keeps all aligned
     content = [_raw(column) for _, column in ordered]
     header: dict[str, Any] = {"__metadata__": {"facts": facts, "crc32": str(_checksum(facts, content))}}
     end = 0
     for (name, column), raw in zip(ordered, content, strict=True):
-        kind = next(kind for kind, dtype in TYPES.items() if dtype == column.dtype)
-        header[name] = {"dtype": kind, "shape": list(column.shape), "data_offsets": [end, end + len(raw)]}
+        type_name = next(type_name for type_name, dtype in TYPES.items() if dtype == column.dtype)
+        header[name] = {"dtype": type_name, "shape": list(column.shape), "data_offsets": [end, end + len(raw)]}
         end += len(raw)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -40,17 +40,17 @@ def write_columns(file: Path, columns: Mapping[str, Tensor], facts: str) -> None
 
 
 def read_columns(file: Path) -> tuple[dict[str, Tensor], str]:
-    """What `write_columns` wrote.
+    """Read the columns and the text that `write_columns` wrote.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or of another kind.
+        ValueError: the file is damaged or has another format.
     """
     with open(file, "rb") as stream:
         try:
             return _read(stream, os.fstat(stream.fileno()).st_size)
-        except (LookupError, TypeError, AttributeError, RuntimeError) as error:  # a header with other things in it
-            raise ValueError(f"its header is not understood ({error!r})") from error
+        except (LookupError, TypeError, AttributeError, RuntimeError) as error:  # the header has unexpected content
+            raise ValueError(f"its header is invalid ({error!r})") from error
 
 
 def _read(stream: BinaryIO, size: int) -> tuple[dict[str, Tensor], str]:
@@ -73,7 +73,7 @@ def _read(stream: BinaryIO, size: int) -> tuple[dict[str, Tensor], str]:
 
 
 def _raw(column: Tensor) -> memoryview:
-    """Its bytes, not copied."""
+    """View the column's bytes without copying them."""
     return column.contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 

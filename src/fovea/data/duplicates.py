@@ -1,4 +1,4 @@
-"""Images that a dataset lists more than once: equal labels are merged, contradictions are refused."""
+"""Removes images that a dataset lists more than once; raises an error if their labels or splits differ."""
 
 import logging
 import os
@@ -15,105 +15,105 @@ from fovea.data.string_array import StringArray
 log = logging.getLogger(__name__)
 
 
-class Use(NamedTuple):
-    """One of the places at which an image is listed."""
+class Entry(NamedTuple):
+    """One entry of an image: its split, its position in the split's index and its label."""
 
     split: str
-    place: int
+    position: int
     label: tuple[int, ...]
 
 
-def without_repeats(data: Splits) -> Splits:
-    """The same data with each image once; a warning has the count of what was left out.
+def drop_duplicates(data: Splits) -> Splits:
+    """Return the data with each image once, and warn with the number of images that were listed again.
 
-    An image is known by its path, and `./a.jpg` and `b/../a.jpg` are `a.jpg`. Links are not followed, upper and lower
-    case differ, and equal pixels are not looked for. A second for a million images.
+    Two entries are the same image if their absolute paths are equal: `./a.jpg` and `b/../a.jpg` are `a.jpg`. Links are
+    not followed, letter case matters, and pixels are not compared. Takes a second for a million images.
 
     Raises:
         ValueError: an image has different labels, or is in more than one split.
     """
-    whole = {split: index for split in ("train", "val", "test") if (index := getattr(data, split)) is not None}
-    indices = {split: index for split, index in whole.items() if not _stands_in(split, whole)}
-    uses = _repeated(indices)
-    if not uses:
+    splits = {split: index for split in ("train", "val", "test") if (index := getattr(data, split)) is not None}
+    indices = {split: index for split, index in splits.items() if not _is_alias(split, splits)}
+    duplicates = _find_duplicates(indices)
+    if not duplicates:
         return data
-    _check(data, uses)
-    kept = {split: _once(index, split, uses.values()) for split, index in indices.items()}
-    shared: dict[str, Any] = {split: kept[other] for split in whole for other in kept if whole[split] is whole[other]}
-    first = next(iter(uses))
+    _check(data, duplicates)
+    kept = {split: _keep_first(index, split, duplicates.values()) for split, index in indices.items()}
+    new: dict[str, Any] = {split: kept[other] for split in splits for other in kept if splits[split] is splits[other]}
     log.warning(
-        "%d images are listed more than once with the same label and are used once, such as %s", len(uses), first
+        "%d images are listed more than once with the same label and are used once, such as %s",
+        len(duplicates),
+        next(iter(duplicates)),
     )
-    return replace(data, **shared)
+    return replace(data, **new)
 
 
-def _stands_in(split: str, whole: dict[str, Index]) -> bool:
-    """Whether an earlier split is the very same index: a store's validation images that are its test images too."""
-    earlier = list(whole)[: list(whole).index(split)]
-    return any(whole[other] is whole[split] for other in earlier)
+def _is_alias(split: str, splits: dict[str, Index]) -> bool:
+    """Return whether an earlier split is the same object, as test is val in a store without test images."""
+    earlier = list(splits)[: list(splits).index(split)]
+    return any(splits[other] is splits[split] for other in earlier)
 
 
-def _repeated(indices: dict[str, Index]) -> dict[str, list[Use]]:
-    """The uses of each image that has more than one."""
-    keys = np.concatenate([_keys(index.paths) for index in indices.values()])
-    ordered = np.sort(keys)
-    suspects = ordered[1:][ordered[1:] == ordered[:-1]]
-    uses: dict[str, list[Use]] = {}
+def _find_duplicates(indices: dict[str, Index]) -> dict[str, list[Entry]]:
+    """Return the entries of each image that has more than one, by absolute path."""
+    hashes = np.concatenate([_path_hashes(index.paths) for index in indices.values()])
+    ordered = np.sort(hashes)
+    repeated = ordered[1:][ordered[1:] == ordered[:-1]]
+    entries: dict[str, list[Entry]] = {}
     start = 0
     for split, index in indices.items():
-        own = keys[start : start + len(index)]
+        split_hashes = hashes[start : start + len(index)]
         start += len(index)
-        for place in np.flatnonzero(np.isin(own, suspects)).tolist():
-            label = tuple(index.targets[place].reshape(-1).tolist())
-            uses.setdefault(os.path.abspath(index.paths[place]), []).append(Use(split, place, label))
-    return {path: several for path, several in uses.items() if len(several) > 1}  # equal keys may be a coincidence
+        for position in np.flatnonzero(np.isin(split_hashes, repeated)).tolist():
+            label = tuple(index.targets[position].reshape(-1).tolist())
+            entries.setdefault(os.path.abspath(index.paths[position]), []).append(Entry(split, position, label))
+    return {path: found for path, found in entries.items() if len(found) > 1}  # drops hash collisions
 
 
-def _keys(paths: StringArray) -> np.ndarray:
-    """(N,) int64, equal for equal absolute paths: Python's hash of each.
+def _path_hashes(paths: StringArray) -> np.ndarray:
+    """Return Python's hash of each absolute path, (N,) int64.
 
-    Where the text shows that no path has a `.` or `..` in it, only the folder that all begin with is made absolute:
-    that takes a third of the time.
+    If no path contains `/.` or `//`, only the common prefix is made absolute, which takes a third of the time.
     """
-    whole: Iterable[str] = map(os.path.abspath, paths)
-    if paths.prefix.endswith(os.sep) and not any(_is_odd(text.tobytes()) for text, _ in paths.chunks()):
+    absolute: Iterable[str] = map(os.path.abspath, paths)
+    if paths.prefix.endswith(os.sep) and not any(_needs_normalizing(text.tobytes()) for text, _ in paths.chunks()):
         folder = os.path.join(os.path.abspath(paths.prefix), "")
-        whole = StringArray(folder, paths.text, paths.starts, paths.rows)
-    return np.fromiter(map(hash, whole), np.int64, len(paths))
+        absolute = StringArray(folder, paths.text, paths.starts, paths.rows)
+    return np.fromiter(map(hash, absolute), np.int64, len(paths))
 
 
-def _is_odd(text: bytes) -> bool:
-    """Whether one of the paths in it may be spelled in other ways than its own absolute one."""
+def _needs_normalizing(text: bytes) -> bool:
+    """Return whether the text may contain a path that differs from its normalized form."""
     separator = os.sep.encode()
     return os.altsep is not None or any(separator + mark in text for mark in (b".", separator))
 
 
-def _check(data: Splits, uses: dict[str, list[Use]]) -> None:
-    """Raises ValueError where an image's uses differ in their label or their split."""
-    contradicted = {path: some for path, some in uses.items() if len({use.label for use in some}) > 1}
-    shared = {path: some for path, some in uses.items() if len({use.split for use in some}) > 1}
-    if contradicted:
+def _check(data: Splits, duplicates: dict[str, list[Entry]]) -> None:
+    """Raise ValueError if the entries of an image differ in their label or their split."""
+    conflicting = {path: found for path, found in duplicates.items() if len({entry.label for entry in found}) > 1}
+    shared = {path: found for path, found in duplicates.items() if len({entry.split for entry in found}) > 1}
+    if conflicting:
         raise ValueError(
-            f"{len(contradicted)} images are listed more than once, with different labels, first:\n"
-            f"{_described(data, contradicted)}\nKeep one label of each, or take these images out."
+            f"{len(conflicting)} images are listed more than once, with different labels, first:\n"
+            f"{_describe(data, conflicting)}\nKeep one label for each, or remove these images."
         )
     if shared:
         raise ValueError(
-            f"{len(shared)} images are in more than one split, first:\n{_described(data, shared)}\n"
-            "Keep each in one split: figures on images that were trained on say nothing about new ones."
+            f"{len(shared)} images are in more than one split, first:\n{_describe(data, shared)}\n"
+            "Keep each image in one split: test images must not be trained on."
         )
 
 
-def _described(data: Splits, uses: dict[str, list[Use]]) -> str:
+def _describe(data: Splits, duplicates: dict[str, list[Entry]]) -> str:
     lines = []
-    for path, some in list(uses.items())[:3]:
-        said = [f"{use.split}: {_label(data, use.label)}" for use in some[:4]]
-        lines.append(f"  {path} ({'; '.join(said)}{'; ...' if len(some) > 4 else ''})")
+    for path, found in list(duplicates.items())[:3]:
+        entries = [f"{entry.split}: {_describe_label(data, entry.label)}" for entry in found[:4]]
+        lines.append(f"  {path} ({'; '.join(entries)}{'; ...' if len(found) > 4 else ''})")
     return "\n".join(lines)
 
 
-def _label(data: Splits, label: tuple[int, ...]) -> str:
-    """In words: the class, or the classes that are present."""
+def _describe_label(data: Splits, label: tuple[int, ...]) -> str:
+    """Name the class, or the classes that are present or unknown."""
     names = data.class_names
     if data.task == "multiclass":
         return names[label[0]]
@@ -121,9 +121,9 @@ def _label(data: Splits, label: tuple[int, ...]) -> str:
     return ", ".join(parts[:4]) + (", ..." if len(parts) > 4 else "") or "no class"
 
 
-def _once(index: Index, split: str, uses: Iterable[list[Use]]) -> Index:
-    """The index with each repeated image at its first place only."""
+def _keep_first(index: Index, split: str, duplicates: Iterable[list[Entry]]) -> Index:
+    """Return the index with only the first entry of each duplicated image."""
     kept = torch.ones(len(index), dtype=torch.bool)
-    for several in uses:
-        kept[[use.place for use in several[1:] if use.split == split]] = False
+    for entries in duplicates:
+        kept[[entry.position for entry in entries[1:] if entry.split == split]] = False
     return index if kept.all() else index.take(kept.nonzero().flatten())

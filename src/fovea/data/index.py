@@ -1,4 +1,4 @@
-"""What a data source says: which images there are and what is known of each."""
+"""The index of a dataset: the paths and targets of each split, as every data source returns them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,9 +10,9 @@ from torch import Tensor
 from fovea.data.string_array import StringArray, join
 
 Task = Literal["multiclass", "multilabel"]
-Unknown = Literal["nothing", "images", "labels"]  # nothing; all labels of some images; some labels of an image
-ROWS_AT_ONCE = 65536  # (N, K) of bool may be gigabytes
-UNKNOWN: tuple[Unknown, ...] = ("nothing", "images", "labels")  # each includes those before it
+Unknown = Literal["nothing", "images", "labels"]  # no label; all labels of some images; some labels of an image
+CHUNK = 65536  # rows; an (N, K) bool tensor of all rows may take gigabytes
+UNKNOWN: tuple[Unknown, ...] = ("nothing", "images", "labels")  # ordered: each includes those before it
 
 
 class Store(Protocol):
@@ -20,29 +20,29 @@ class Store(Protocol):
 
     @property
     def encoded(self) -> bool:
-        """Whether files are held, and not pixels."""
+        """Whether the store holds encoded files rather than pixels."""
 
     def read(self, row: int) -> Tensor:
-        """(L,) uint8, an image file's bytes; or (3, H, W) uint8, pixels."""
+        """Return an image file's bytes (L,) uint8, or pixels (3, H, W) uint8."""
 
     def sums(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) lengths in bytes and (N,) CRC-32s of the images as they were packed."""
+        """Return (N,) lengths in bytes and (N,) CRC-32s of the packed images."""
 
 
 class Index:
-    """The images of one split, in a fixed order, as columns.
+    """The images of one split in a fixed order, stored as columns.
 
     Attributes:
-        paths: N files; in a store, their names there.
+        paths: N file paths; with a store, the images' names in it.
         targets: (N,) int32 class indices, or (N, K) int8: 1 present, 0 absent, -1 unknown.
-        store: what the images are read from; None for the files themselves.
-        rows: (N,) int32, which of the store's images these are; empty without one.
+        store: the store that holds the images; None if they are read from their files.
+        rows: (N,) int32, the images' numbers in the store; empty without a store.
     """
 
     def __init__(
         self, paths: Sequence[str], targets: Tensor, store: Store | None = None, rows: Tensor | None = None
     ) -> None:
-        """`targets` and `rows` of any type of number; `rows` are all of the store's where none are given."""
+        """`targets` and `rows` may have any numeric dtype; without `rows`, the index holds all images of the store."""
         self.paths = paths if isinstance(paths, StringArray) else StringArray.of(paths)
         self.targets = targets.to(torch.int8 if targets.ndim == 2 else torch.int32)
         self.store = store
@@ -51,23 +51,23 @@ class Index:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def labels(self, places: Tensor) -> Tensor:
-        """What a batch of these images is compared with: (B,) int64 or (B, K) float."""
-        targets = self.targets[places]
+    def labels(self, positions: Tensor) -> Tensor:
+        """Return the targets of a batch in the dtype that losses expect: (B,) int64 or (B, K) float."""
+        targets = self.targets[positions]
         return targets.float() if targets.ndim == 2 else targets.long()
 
-    def take(self, places: Tensor) -> "Index":
-        """The images at `places` (n,) int64, in that order."""
-        rows = self.rows.index_select(0, places) if self.store else None
-        return Index(self.paths.take(places), self.targets.index_select(0, places), self.store, rows)
+    def take(self, positions: Tensor) -> "Index":
+        """Return the images at `positions` (n,) int64, in that order."""
+        rows = self.rows.index_select(0, positions) if self.store else None
+        return Index(self.paths.take(positions), self.targets.index_select(0, positions), self.store, rows)
 
     def with_targets(self, targets: Tensor) -> "Index":
-        """The same images, of which other things are known."""
+        """Return the same images with other targets."""
         return Index(self.paths, targets, self.store, self.rows if self.store else None)
 
 
 def concatenate(indices: Sequence[Index]) -> Index:
-    """One after the other; all from one store, or none."""
+    """Concatenate indices that share one store, or that all have none."""
     store = indices[0].store
     assert all(index.store is store for index in indices)
     rows = torch.cat([index.rows for index in indices]) if store else None
@@ -75,28 +75,31 @@ def concatenate(indices: Sequence[Index]) -> Index:
 
 
 def class_counts(targets: Tensor, num_classes: int) -> dict[str, list[int]]:
-    """How many of a split's targets, (N,) or (N, K), are known to have each class, and how many known not to."""
+    """Count for each class the images where it is present and where it is absent; unknown labels count as neither.
+
+    `targets` are (N,) class indices or (N, K) labels.
+    """
     if targets.ndim == 1:
         present = targets.long().bincount(minlength=num_classes)
         return {"present": present.tolist(), "absent": (len(targets) - present).tolist()}
-    parts = targets.split(ROWS_AT_ONCE)
+    parts = targets.split(CHUNK)
     counts = {name: sum((rows == value).sum(0) for rows in parts) for name, value in (("present", 1), ("absent", 0))}
     return {name: torch.as_tensor(count).tolist() for name, count in counts.items()}
 
 
-def what_is_unknown(targets: Tensor) -> Unknown:
-    """Of a split's targets, (N,) or (N, K)."""
+def unknown_kind(targets: Tensor) -> Unknown:
+    """Return whether targets (N,) or (N, K) lack nothing, all labels of some images, or some labels of an image."""
     if targets.ndim == 1 or not len(targets) or targets.min() != -1:
         return "nothing"
-    whole = all(((rows == -1).any(1) == (rows == -1).all(1)).all() for rows in targets.split(ROWS_AT_ONCE))
-    return "images" if whole else "labels"
+    only_whole_images = all(((rows == -1).any(1) == (rows == -1).all(1)).all() for rows in targets.split(CHUNK))
+    return "images" if only_whole_images else "labels"
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A dataset as a source reads it; a split is None where the source has no such.
+    """A dataset as a source returns it; a split that the source does not have is None.
 
-    `class_names[k]` is the name of target column or index k, in the source's own fixed order.
+    `class_names[k]` is the name of class index k (single-label) or target column k (multi-label).
     """
 
     task: Task

@@ -1,4 +1,4 @@
-"""Carving a validation or test split out of a split that has none."""
+"""Splits a validation or test set off the training images."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ CHUNK = 1 << 18
 
 
 def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
-    """(rest, taken), both in `index`'s order; a function of the arguments alone.
+    """Return (rest, taken), both in the order of `index`; the result depends on the arguments alone.
 
-    Multi-label: round(N * fraction) images, drawn at random. Single-label: as many, `seats` of them from each
-    class; which of a class's images are taken is drawn at random.
+    Multi-label: round(N * fraction) random images. Single-label: stratified; `class_quotas` says how many random images
+    each class gives.
 
     Raises:
-        ValueError: fraction is not between 0 and 1, or leaves one side without an image.
+        ValueError: fraction is not between 0 and 1, or one of the two parts would be empty.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"a split's fraction has to lie between 0 and 1, not {fraction}")
@@ -24,15 +24,15 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
     if taken.all() or not taken.any():
         raise ValueError(
             f"a fraction of {fraction:g} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
-            "Give more images or another fraction (single-label: a class's last image is never taken)."
+            "Add images or choose another fraction (single-label: a class's last image is never taken)."
         )
-    places = np.arange(len(index), dtype=np.int32)  # numpy, as torch would make an int64 of every mask
-    rest, part = (torch.from_numpy(places[mask.numpy()]) for mask in (~taken, taken))
+    positions = np.arange(len(index), dtype=np.int32)  # numpy, because torch would make int64 indices of a mask
+    rest, part = (torch.from_numpy(positions[mask.numpy()]) for mask in (~taken, taken))
     return index.take(rest), index.take(part)
 
 
 def _taken(targets: Tensor, fraction: float, seed: int) -> Tensor:
-    """(N,) bool."""
+    """Mark the images to take: (N,) bool."""
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(targets), generator=generator, dtype=torch.int32)  # (N,)
     taken = torch.zeros(len(targets), dtype=torch.bool)
@@ -43,35 +43,35 @@ def _taken(targets: Tensor, fraction: float, seed: int) -> Tensor:
     return taken
 
 
-def seats(counts: list[int], fraction: float) -> list[int]:
-    """How many images of each class are taken, by largest remainder.
+def class_quotas(counts: list[int], fraction: float) -> list[int]:
+    """Return how many images to take of each class, by the largest-remainder method.
 
-    Class c gives floor(n_c * fraction). What is missing to round(N * fraction) is given one by one by the
-    classes with the largest fractional part of n_c * fraction, the earlier class first where these are equal.
-    No class gives its last image, so the total is smaller where round(N * fraction) > sum of (n_c - 1).
+    Class c gives floor(n_c * fraction). The images still missing from round(N * fraction) are taken one by one from the
+    classes with the largest fractional part of n_c * fraction, the earlier class first if they are equal.
+    No class gives its last image, so the total is smaller if round(N * fraction) > sum of (n_c - 1).
     """
-    room = [max(count - 1, 0) for count in counts]
+    limits = [max(count - 1, 0) for count in counts]
     shares = [count * fraction for count in counts]
-    given = [min(int(share), most) for share, most in zip(shares, room, strict=True)]
-    left = min(round(sum(counts) * fraction), sum(room)) - sum(given)
+    quotas = [min(int(share), limit) for share, limit in zip(shares, limits, strict=True)]
+    remaining = min(round(sum(counts) * fraction), sum(limits)) - sum(quotas)
     order = sorted(range(len(counts)), key=lambda c: int(shares[c]) - shares[c])  # stable
-    while left:
+    while remaining:
         for c in order:
-            if left and given[c] < room[c]:
-                given[c] += 1
-                left -= 1
-    return given
+            if remaining and quotas[c] < limits[c]:
+                quotas[c] += 1
+                remaining -= 1
+    return quotas
 
 
 def _stratified(labels: Tensor, shuffled: Tensor, fraction: float) -> Tensor:
-    """The images taken: in the shuffled order, each class's first `seats`."""
+    """Take of each class its quota of images, the first ones in the shuffled order."""
     counts = torch.bincount(labels)  # (K,)
-    quota = torch.tensor(seats(counts.tolist(), fraction))  # (K,)
+    quota = torch.tensor(class_quotas(counts.tolist(), fraction))  # (K,)
     taken = []
-    for some in shuffled.split(CHUNK):  # of millions of images, not all at once
-        label, order = labels[some].sort(stable=True)  # class 0's, 1's, ..., each still shuffled
+    for chunk in shuffled.split(CHUNK):  # limits the memory
+        label, order = labels[chunk].sort(stable=True)  # class by class, each still shuffled
         seen = torch.bincount(label, minlength=len(counts))
-        rank = torch.arange(len(some)) - (seen.cumsum(0) - seen)[label]  # place within the class
-        taken.append(some[order[rank < quota[label]]])
+        rank = torch.arange(len(chunk)) - (seen.cumsum(0) - seen)[label]  # position within the class
+        taken.append(chunk[order[rank < quota[label]]])
         quota = (quota - seen).clamp(min=0)
     return torch.cat(taken)

@@ -1,4 +1,4 @@
-"""Many strings without a Python object for each: ten million paths are two tensors, which all workers share."""
+"""A sequence of strings stored as two tensors, so that workers share ten million paths instead of copying them."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,15 +13,15 @@ CHUNK = 1 << 16
 
 
 class StringArray(Sequence[str]):
-    """N strings that begin alike, as one text: string n is `prefix` and then the bytes from starts[n] to starts[n + 1].
+    """N strings with a common prefix: string n is `prefix` followed by the bytes text[starts[n] : starts[n + 1]].
 
-    Tensors, because those go to spawned workers as shared memory, and forked ones read them without ever writing to
-    them, as they would to Python objects' reference counts. File names that are no UTF-8 come back as they were.
+    Spawned workers receive tensors as shared memory. Forked workers share their pages; with Python strings they would
+    copy the pages, because reading a string changes its reference count. File names that are not UTF-8 are preserved.
 
     Attributes:
-        prefix: what all strings begin with.
+        prefix: the common beginning of all strings.
         text: (T,) uint8.
-        starts: (M + 1,) int32 or int64, into `text`.
+        starts: (M + 1,) int32 or int64, offsets into `text`.
         rows: (N,) int32, which of the M strings these are; None for all of them in order.
     """
 
@@ -30,14 +30,14 @@ class StringArray(Sequence[str]):
 
     @classmethod
     def of(cls, strings: Iterable[str], prefix: str = "") -> "StringArray":
-        """`prefix` is cut off where every string begins with it; else none is."""
+        """Store the strings; `prefix` is used only if every string begins with it."""
         strings = list(strings)
         if prefix and not all(string.startswith(prefix) for string in strings):
             prefix = ""
-        grown = Growing()
+        builder = StringArrayBuilder()
         for first in range(0, len(strings), CHUNK):
-            grown.add(*encode([string[len(prefix) :] for string in strings[first : first + CHUNK]]))
-        return grown.strings(prefix)
+            builder.add(*encode([string[len(prefix) :] for string in strings[first : first + CHUNK]]))
+        return builder.build(prefix)
 
     def __len__(self) -> int:
         return len(self.starts) - 1 if self.rows is None else len(self.rows)
@@ -66,18 +66,18 @@ class StringArray(Sequence[str]):
             return NotImplemented
         return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
 
-    __hash__ = None  # type: ignore[assignment]  # as a list's
+    __hash__ = None  # type: ignore[assignment]  # not hashable, like a list
 
     def __repr__(self) -> str:
         return f"StringArray({list(self[:3])}{'...' if len(self) > 3 else ''}, {len(self)} in all)"
 
-    def take(self, places: Tensor) -> "StringArray":
-        """Those at `places` (n,) int64, in that order; the text itself is shared."""
-        rows = places.int() if self.rows is None else self.rows.index_select(0, places)
+    def take(self, positions: Tensor) -> "StringArray":
+        """Return the strings at `positions` (n,) int64, in that order; the text is shared, not copied."""
+        rows = positions.int() if self.rows is None else self.rows.index_select(0, positions)
         return StringArray(self.prefix, self.text, self.starts, rows)
 
     def chunks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """(text, starts) of up to CHUNK strings at a time, without the prefix, and without a string for each."""
+        """Yield (text, starts) of up to CHUNK strings at a time, without the prefix and without making strings."""
         text, starts = self.text.numpy(), self.starts.numpy()
         for first in range(0, len(self), CHUNK):
             last = min(first + CHUNK, len(self))
@@ -90,49 +90,49 @@ class StringArray(Sequence[str]):
             yield text[np.repeat(starts[rows] - ends[:-1], lengths) + np.arange(ends[-1])], ends
 
     def _slice(self, start: int, stop: int, step: int) -> "StringArray":
-        """Neighbours need no rows of their own: only where their text starts."""
+        """Slice; consecutive strings need no `rows`, only their part of `starts`."""
         if self.rows is None and step == 1:
             return StringArray(self.prefix, self.text, self.starts[start : max(stop, start) + 1])
         return self.take(torch.from_numpy(np.arange(start, stop, step)))
 
 
-class Growing:
-    """Columns of strings that are still to grow, by a folder's worth at a time.
+class StringArrayBuilder:
+    """Builds a StringArray from chunks of strings.
 
-    Byte arrays grow in place. Parts that are joined at the end would be there twice for a moment.
+    Byte arrays grow in place; concatenating a list of parts at the end would need the memory twice.
     """
 
     def __init__(self) -> None:
         self.text, self.starts = bytearray(), bytearray(8)
 
     def add(self, text: bytes | memoryview, lengths: np.ndarray) -> None:
-        """n strings, one after the other in `text`; `lengths` (n,) in bytes."""
+        """Append n strings, given as their concatenated text and their `lengths` (n,) in bytes."""
         self.starts += (len(self.text) + lengths.cumsum(dtype=np.int64)).data.cast("B")
         self.text += text
 
-    def strings(self, prefix: str) -> StringArray:
-        """All that were added; nothing can be added after this."""
+    def build(self, prefix: str) -> StringArray:
+        """Return all added strings, each after `prefix`; nothing can be added afterwards."""
         text = torch.frombuffer(self.text, dtype=torch.uint8) if self.text else torch.empty(0, dtype=torch.uint8)
         starts = torch.frombuffer(self.starts, dtype=torch.int64)
         return StringArray(prefix, text, starts.int() if len(text) < 1 << 31 else starts)
 
 
-def encode(strings: Sequence[str], before: str = "") -> tuple[bytes, np.ndarray]:
-    """The text of all strings, each with `before` in front of it, and their lengths (n,) in bytes."""
-    text = os.fsencode("".join([before + string for string in strings]))
+def encode(strings: Sequence[str], prefix: str = "") -> tuple[bytes, np.ndarray]:
+    """Encode all strings, each with `prefix` in front: their concatenated text, and their lengths (n,) in bytes."""
+    text = os.fsencode("".join([prefix + string for string in strings]))
     parts = strings if text.isascii() else [os.fsencode(string) for string in strings]
-    return text, np.fromiter(map(len, parts), np.int32, len(parts)) + np.int32(len(os.fsencode(before)))
+    return text, np.fromiter(map(len, parts), np.int32, len(parts)) + np.int32(len(os.fsencode(prefix)))
 
 
-def join(several: Sequence[StringArray]) -> StringArray:
-    """One after the other; the prefix is theirs where all have the same."""
-    prefixes = {strings.prefix for strings in several}
+def join(arrays: Sequence[StringArray]) -> StringArray:
+    """Concatenate string arrays; a prefix that all of them have is kept."""
+    prefixes = {strings.prefix for strings in arrays}
     prefix = prefixes.pop() if len(prefixes) == 1 else ""
-    grown = Growing()
-    for strings in several:
+    builder = StringArrayBuilder()
+    for strings in arrays:
         for text, starts in strings.chunks():
             if strings.prefix == prefix:
-                grown.add(text.data, np.diff(starts))
+                builder.add(text.data, np.diff(starts))
             else:
-                grown.add(*encode([os.fsdecode(text[a:b].tobytes()) for a, b in pairwise(starts)], strings.prefix))
-    return grown.strings(prefix)
+                builder.add(*encode([os.fsdecode(text[a:b].tobytes()) for a, b in pairwise(starts)], strings.prefix))
+    return builder.build(prefix)

@@ -89,7 +89,9 @@ class Meter:
         self._flush()
         loss = self.loss.compute()
         if not self.loss.of_all_ranks["batches"]:
-            raise ValueError(f"{self.prefix}loss and the other figures are of nothing: no image could be read")
+            raise ValueError(
+                f"{self.prefix.partition('/')[0]}: none of its images could be read, so there are no figures"
+            )
         self.labels_known = bool(self.loss.of_all_ranks["weight"] > 0)
         return {f"{self.prefix}loss": loss} | {name: metric.compute() for name, metric in self.metrics.items()}
 

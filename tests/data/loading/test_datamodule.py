@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fovea.data.index import Index, Splits
-from fovea.data.loading.datamodule import ImageDataModule, carve, in_order
+from fovea.data.loading.datamodule import ImageDataModule, carve, with_class_order
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop
 
@@ -15,7 +15,7 @@ def index(n: int, classes: int = 2, start: int = 0) -> Index:
     return Index([f"{start + i}.png" for i in range(n)], torch.arange(n) % classes)
 
 
-def test_missing_splits_are_carved_out_of_train_as_parts_of_the_whole() -> None:
+def test_missing_splits_are_split_off_train_as_fractions_of_all_images() -> None:
     splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.2, seed=0)
     assert {name: len(part) for name, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
     everything = [path for part in splits.values() for path in part.paths]
@@ -24,14 +24,14 @@ def test_missing_splits_are_carved_out_of_train_as_parts_of_the_whole() -> None:
         assert (part.targets == 0).sum() * 2 == len(part)
 
 
-def test_splits_that_are_there_are_left_as_they_are() -> None:
+def test_existing_splits_are_not_changed() -> None:
     val = index(10, start=100)
     splits = carve(Splits("multiclass", ("a", "b"), index(100), val), val_fraction=0.1, test_fraction=0.0, seed=0)
     assert splits["val"] is val
     assert len(splits["train"]) == 100
 
 
-def test_without_test_images_the_validation_images_are_tested_and_it_is_said(caplog: pytest.LogCaptureFixture) -> None:
+def test_without_test_images_validation_is_the_test_and_this_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.0, seed=0)
     assert splits["test"] is splits["val"]
@@ -48,25 +48,25 @@ def test_training_needs_training_images_and_two_classes(tmp_path: Path) -> None:
         carve(Splits("multiclass", ("a", "b"), None, index(4), index(4)), 0.1, 0.0, seed=0)
     augment = {"train": AUGMENT, "eval": AUGMENT}
     one = Splits("multiclass", ("only",), index(4, classes=1))
-    with pytest.raises(ValueError, match="one class only, 'only': nothing to tell apart"):
+    with pytest.raises(ValueError, match="has only one class, 'only': training needs two"):
         ImageDataModule(lambda root: one, str(tmp_path), augment, 8, 8, val_fraction=0.5)
 
 
-def test_classes_take_the_places_that_a_trained_run_gave_them() -> None:
+def test_classes_get_the_indices_of_a_trained_run() -> None:
     data = Splits("multiclass", ("bird", "dog"), Index(["x", "y"], torch.tensor([0, 1])))
-    moved = in_order(data, ["ant", "bird", "cat", "dog"])
-    assert moved.train.targets.tolist() == [1, 3]
-    assert moved.class_names == ("ant", "bird", "cat", "dog")
+    ordered = with_class_order(data, ["ant", "bird", "cat", "dog"])
+    assert ordered.train.targets.tolist() == [1, 3]
+    assert ordered.class_names == ("ant", "bird", "cat", "dog")
 
 
-def test_a_class_that_multilabel_data_says_nothing_of_is_unknown() -> None:
+def test_a_class_that_multilabel_data_lacks_is_unknown() -> None:
     data = Splits("multilabel", ("dog", "ant"), Index(["x"], torch.tensor([[1.0, 0.0]])))
-    assert in_order(data, ["ant", "bird", "dog"]).train.targets.tolist() == [[0.0, -1.0, 1.0]]
+    assert with_class_order(data, ["ant", "bird", "dog"]).train.targets.tolist() == [[0.0, -1.0, 1.0]]
 
 
 def test_a_class_the_run_was_not_trained_on_is_named() -> None:
     with pytest.raises(ValueError, match="1 classes.*zebra"):
-        in_order(Splits("multiclass", ("ant", "zebra"), index(4)), ["ant", "bird"])
+        with_class_order(Splits("multiclass", ("ant", "zebra"), index(4)), ["ant", "bird"])
 
 
 def datamodule(root: Path, **options: float) -> ImageDataModule:
@@ -76,7 +76,7 @@ def datamodule(root: Path, **options: float) -> ImageDataModule:
     return ImageDataModule(read, str(root), {"train": AUGMENT, "eval": AUGMENT}, 8, 8, **options)  # type: ignore[arg-type]
 
 
-def test_the_fingerprint_changes_with_a_label_or_a_name_and_with_nothing_else(tmp_path: Path) -> None:
+def test_the_fingerprint_changes_with_a_label_but_not_with_other_options(tmp_path: Path) -> None:
     first, second = datamodule(tmp_path), datamodule(tmp_path, num_workers=3, seed=9)
     assert first.fingerprint() == second.fingerprint()
     second.splits["val"].targets[0] = 1 - second.splits["val"].targets[0]
@@ -93,8 +93,8 @@ def test_all_images_can_be_tested_each_once(tmp_path: Path) -> None:
     assert len(shared.splits["test"]) == 50
 
 
-def test_a_split_that_stands_in_for_another_still_does_so_in_a_trained_runs_order(tmp_path: Path) -> None:
-    """A store's, say: its images count once in "all"."""
+def test_a_test_split_that_is_val_stays_val_with_the_classes_of_a_trained_run(tmp_path: Path) -> None:
+    """As in a store; the images then count once in "all"."""
     val = index(10, start=40)
 
     def read(root: Path | None) -> Splits:
@@ -132,7 +132,7 @@ def to_evaluate(root: Path, data: Splits, **options: float) -> ImageDataModule:
         (Splits("multilabel", ("a",), None, None, Index(["x"], torch.tensor([[1]]))), "test", 1),
     ],
 )
-def test_data_that_is_evaluated_is_tested_on_its_test_split_or_val_or_all_of_it(
+def test_evaluation_uses_the_test_split_or_val_or_all_images(
     tmp_path: Path, data: Splits, tested: str, count: int
 ) -> None:
     module = to_evaluate(tmp_path, data)
@@ -144,13 +144,13 @@ def test_data_that_is_evaluated_is_tested_on_its_test_split_or_val_or_all_of_it(
     assert len(whole.splits["test"]) == sum(len(i) for i in (data.train, data.val, data.test) if i)
 
 
-def test_a_split_that_the_evaluated_data_lacks_is_refused_with_those_it_has(tmp_path: Path) -> None:
+def test_the_error_about_a_missing_split_lists_the_existing_ones(tmp_path: Path) -> None:
     module = to_evaluate(tmp_path, Splits("multiclass", ("a", "b"), None, index(2), index(3, start=2)))
     with pytest.raises(ValueError, match="split=train: the data has no such split .it has 2 val, 3 test."):
         module.test_on("train")
 
 
-def test_a_fraction_that_is_typed_is_carved_out_of_evaluated_data_as_in_training(tmp_path: Path) -> None:
+def test_a_fraction_is_split_off_evaluated_data_as_in_training(tmp_path: Path) -> None:
     data = Splits("multiclass", ("a", "b"), index(40))
     module = to_evaluate(tmp_path, data, test_fraction=0.25, split_seed=3)
     assert module.test_on("test") == "test"

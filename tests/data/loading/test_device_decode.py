@@ -1,4 +1,4 @@
-"""The loader that decodes on the device, tried with the CPU in the GPU's place."""
+"""The loader that decodes on the device, tested on the CPU instead of a GPU."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import ColorJitter
 
 from fovea.data.index import Index
-from fovea.data.loading.batch_samplers import EvalBatches, TrainBatches
+from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.device_decode import DeviceDecodeLoader, nvjpeg
 from fovea.data.loading.loader import BatchLoader
@@ -25,7 +25,7 @@ AUGMENT = Augment(RandomResizedCrop(16, draft=0), [ColorJitter(brightness=0.5)])
 
 
 def decode(files: list[Tensor]) -> list[Tensor]:
-    """As nvJPEG: it refuses all when it can't read one."""
+    """Stand-in for nvJPEG: fails for all files if one is damaged."""
     for file in files:
         if b"damaged" in file.numpy().tobytes():
             raise RuntimeError("nvjpeg: bad data")
@@ -34,7 +34,7 @@ def decode(files: list[Tensor]) -> list[Tensor]:
 
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
-    """JPEGs, two PNGs and one that EXIF turns."""
+    """Ten images: two PNGs and eight JPEGs, one of them rotated by EXIF."""
     rng = np.random.default_rng(0)
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -46,24 +46,24 @@ def index(tmp_path: Path) -> Index:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_batches_are_those_of_the_other_loader(index: Index, num_workers: int) -> None:
+def test_batches_equal_those_of_the_cpu_loader(index: Index, num_workers: int) -> None:
     dataset = ImageDataset(index, AUGMENT, seed=5)
-    batches = TrainBatches(Shuffled(index), 4, seed=0)
-    ours = list(DeviceDecodeLoader(dataset, batches, num_workers, CPU, decode=decode))
-    for a, b in zip(ours, BatchLoader(dataset, batches, 0), strict=True):
+    batches = TrainBatchSampler(Shuffled(index), 4, seed=0)
+    own = list(DeviceDecodeLoader(dataset, batches, num_workers, CPU, decode=decode))
+    for a, b in zip(own, BatchLoader(dataset, batches, 0), strict=True):
         for one, other in zip(a, b, strict=True):
             assert torch.equal(one, other)
 
 
 @pytest.mark.parametrize("content", [b"no image", b"damaged"])
-def test_an_unreadable_image_is_named_or_left_out_and_reported(
+def test_an_unreadable_image_is_named_or_skipped_and_reported(
     index: Index, content: bytes, make_damaged: Callable[[str], None]
 ) -> None:
     if content == b"damaged":
         make_damaged(index.paths[3])
     else:
         Path(index.paths[3]).write_bytes(content)
-    batches = EvalBatches(10, 5)
+    batches = EvalBatchSampler(10, 5)
     with pytest.raises(UnreadableImage, match="3.jpg"):
         list(DeviceDecodeLoader(ImageDataset(index, AUGMENT), batches, 0, CPU, decode=decode))
     dataset = ImageDataset(index, AUGMENT, on_error="skip")
@@ -76,7 +76,7 @@ def test_an_unreadable_image_is_named_or_left_out_and_reported(
 
 @pytest.fixture
 def make_damaged() -> Callable[[str], None]:
-    """Writes what has a JPEG's beginning and end and no decoder reads."""
+    """Return a function that damages a JPEG inside, so that no decoder reads it."""
 
     def make(path: str) -> None:
         data = Path(path).read_bytes()
@@ -89,12 +89,12 @@ def make_damaged() -> Callable[[str], None]:
 def test_a_batch_without_jpegs_and_a_rank_without_images_work(index: Index) -> None:
     pngs = index.take(torch.tensor([2, 5]))
     dataset = ImageDataset(pngs, Augment(CenterCrop(8, 8)))
-    (batch,) = DeviceDecodeLoader(dataset, EvalBatches(2, 4), 0, CPU, decode=decode)
+    (batch,) = DeviceDecodeLoader(dataset, EvalBatchSampler(2, 4), 0, CPU, decode=decode)
     assert batch.images.shape == (2, 3, 8, 8)
-    (empty,) = DeviceDecodeLoader(dataset, EvalBatches(0, 4), 0, CPU, decode=decode)
+    (empty,) = DeviceDecodeLoader(dataset, EvalBatchSampler(0, 4), 0, CPU, decode=decode)
     assert empty.images.shape == (0, 3, 8, 8)
 
 
-def test_without_a_gpu_the_remedy_is_named() -> None:
+def test_without_a_gpu_the_error_names_a_remedy() -> None:
     with pytest.raises(ValueError, match="data.decode=cuda.*data.decode=cpu"):
         nvjpeg(CPU)

@@ -1,4 +1,4 @@
-"""Workers, shared memory, and the same batches whoever makes them."""
+"""The loader gives the same batches with any number of workers and reuses shared memory."""
 
 import gc
 import multiprocessing as mp
@@ -13,7 +13,7 @@ from torchvision.transforms.v2 import ColorJitter
 
 from fovea.data.index import Index
 from fovea.data.loading import shared_memory
-from fovea.data.loading.batch_samplers import EvalBatches, TrainBatches
+from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.dataset import Batch, ImageDataset
 from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.samplers import RepeatedAugmentation, Shuffled
@@ -35,54 +35,54 @@ def index(tmp_path: Path) -> Index:
     return Index(paths, torch.arange(26) % 3)
 
 
-def training(index: Index, num_workers: int) -> tuple[BatchLoader, TrainBatches]:
-    batches = TrainBatches(Shuffled(index), 4, seed=0)
+def training(index: Index, num_workers: int) -> tuple[BatchLoader, TrainBatchSampler]:
+    batches = TrainBatchSampler(Shuffled(index), 4, seed=0)
     return BatchLoader(ImageDataset(index, AUGMENT, seed=5), batches, num_workers, persistent=True), batches
 
 
-def same(ours: list[Batch], theirs: list[Batch]) -> bool:
+def same(first: list[Batch], second: list[Batch]) -> bool:
     return all(
-        torch.equal(a, b) for one, other in zip(ours, theirs, strict=True) for a, b in zip(one, other, strict=True)
+        torch.equal(a, b) for one, other in zip(first, second, strict=True) for a, b in zip(one, other, strict=True)
     )
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 4])
-def test_batches_are_the_same_whatever_the_workers_in_every_epoch_and_from_every_place(
+def test_batches_do_not_depend_on_the_workers_in_any_epoch_from_any_resume_position(
     index: Index, num_workers: int
 ) -> None:
-    place = (0, 0)
+    position = (0, 0)
     alone, batches = training(index, 0)
-    shared, of_shared = training(index, num_workers)
-    here, there = TrainLoader(alone, batches, lambda: place), TrainLoader(shared, of_shared, lambda: place)
+    shared, shared_batches = training(index, num_workers)
+    main, workers = TrainLoader(alone, batches, lambda: position), TrainLoader(shared, shared_batches, lambda: position)
     whole = {}
     for epoch in (0, 1):
-        place = (epoch, 0)
-        whole[epoch] = list(here)
+        position = (epoch, 0)
+        whole[epoch] = list(main)
         assert len(whole[epoch]) == 6
-        assert same(list(there), whole[epoch])  # the second time by workers that lived on
+        assert same(list(workers), whole[epoch])  # in the second epoch by the same persistent workers
     for first in range(6):
-        place = (1, first)
-        assert same(list(there), whole[1][first:])
-        assert same(list(here), whole[1][first:])
+        position = (1, first)
+        assert same(list(workers), whole[1][first:])
+        assert same(list(main), whole[1][first:])
 
 
-def test_fresh_workers_make_what_persistent_ones_make(index: Index) -> None:
+def test_new_and_persistent_workers_make_the_same_batches(index: Index) -> None:
     persistent, batches = training(index, 2)
     list(persistent)
     batches.start_at(1, 0)
-    fresh, of_fresh = training(index, 2)
-    of_fresh.start_at(1, 0)
+    fresh, fresh_batches = training(index, 2)
+    fresh_batches.start_at(1, 0)
     assert same(list(persistent), list(fresh))
 
 
-@pytest.mark.parametrize("order", [Shuffled, RepeatedAugmentation])
-@pytest.mark.parametrize("place", [(0, 0), (3, 2)])
-def test_two_ranks_see_the_images_of_one_with_the_same_pixels(
-    index: Index, order: type[Shuffled | RepeatedAugmentation], place: tuple[int, int]
+@pytest.mark.parametrize("sampler", [Shuffled, RepeatedAugmentation])
+@pytest.mark.parametrize("position", [(0, 0), (3, 2)])
+def test_two_ranks_together_get_the_batches_of_a_single_rank(
+    index: Index, sampler: type[Shuffled | RepeatedAugmentation], position: tuple[int, int]
 ) -> None:
     def epoch(rank: int, world_size: int, num_workers: int) -> list[Batch]:
-        batches = TrainBatches(order(index), 4, 0, rank, world_size)
-        batches.start_at(*place)
+        batches = TrainBatchSampler(sampler(index), 4, 0, rank, world_size)
+        batches.start_at(*position)
         return list(BatchLoader(ImageDataset(index, AUGMENT, seed=5), batches, num_workers))
 
     for batch, first, second in zip(epoch(0, 1, 0), epoch(0, 2, 2), epoch(1, 2, 0), strict=True):
@@ -91,9 +91,9 @@ def test_two_ranks_see_the_images_of_one_with_the_same_pixels(
             assert torch.equal(one[1::2], b)
 
 
-def test_the_copies_of_repeated_augmentation_differ_whoever_makes_them(index: Index) -> None:
+def test_copies_in_repeated_augmentation_are_augmented_differently(index: Index) -> None:
     def epoch(num_workers: int) -> list[Batch]:
-        batches = TrainBatches(RepeatedAugmentation(index, repeats=2), 4, seed=0)
+        batches = TrainBatchSampler(RepeatedAugmentation(index, repeats=2), 4, seed=0)
         return list(BatchLoader(ImageDataset(index, AUGMENT), batches, num_workers))
 
     alone = epoch(0)
@@ -102,32 +102,32 @@ def test_the_copies_of_repeated_augmentation_differ_whoever_makes_them(index: In
     assert not torch.equal(alone[0].images[0], alone[0].images[1])
 
 
-def test_a_batch_that_is_held_on_to_keeps_its_pixels(index: Index) -> None:
+def test_a_batch_that_is_kept_is_not_overwritten(index: Index) -> None:
     expected = list(training(index, 0)[0])
     loader, batches = training(index, 2)
     for epoch in (0, 0, 0):
         batches.start_at(epoch, 0)
-        held = [batch.images[1:] for batch in loader]  # views of all of them, more than there are buffers
-        for rows, batch in zip(held, expected, strict=True):
+        kept = [batch.images[1:] for batch in loader]  # views of more batches than there are buffers
+        for rows, batch in zip(kept, expected, strict=True):
             assert torch.equal(rows, batch.images[1:])
 
 
-def test_shared_memory_is_used_again(index: Index) -> None:
+def test_shared_memory_is_reused(index: Index) -> None:
     loader, batches = training(index, 2)
-    places = set()
+    addresses = set()
     for epoch in range(5):
         batches.start_at(epoch, 0)
         for batch in loader:
-            places.add(batch.images.data_ptr())
+            addresses.add(batch.images.data_ptr())
             del batch
     first, memory = loader.pool.memory.data_ptr(), loader.pool.memory.numel()
     assert len(loader.pool.memory) == 7
-    assert all(first <= place < first + memory for place in places)
+    assert all(first <= address < first + memory for address in addresses)
     gc.collect()
     assert not loader.pool.in_use
 
 
-def test_an_iteration_that_is_given_up_loses_no_buffer(index: Index) -> None:
+def test_an_abandoned_iteration_loses_no_buffer(index: Index) -> None:
     loader, _ = training(index, 2)
     for _ in range(8):
         next(iter(loader))
@@ -137,7 +137,7 @@ def test_an_iteration_that_is_given_up_loses_no_buffer(index: Index) -> None:
     assert len(loader.pool.free) == 7
 
 
-def test_a_buffer_is_free_only_when_every_view_of_it_is_gone() -> None:
+def test_a_buffer_is_free_only_after_all_its_views_are_deleted() -> None:
     pool = BufferPool(2, 3, 4)
     pool.reset()
     number = pool.take()
@@ -153,11 +153,11 @@ def test_a_buffer_is_free_only_when_every_view_of_it_is_gone() -> None:
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_an_unreadable_image_is_named_or_left_out_and_reported(index: Index, num_workers: int) -> None:
+def test_an_unreadable_image_is_named_or_skipped_and_reported(index: Index, num_workers: int) -> None:
     Path(index.paths[3]).write_bytes(b"no image")
     truncated = Path(index.paths[7])
     truncated.write_bytes(truncated.read_bytes()[:-30])
-    batches = EvalBatches(26, 8)
+    batches = EvalBatchSampler(26, 8)
     with pytest.raises(UnreadableImage, match="é 3.png"):
         list(BatchLoader(ImageDataset(index, AUGMENT), batches, num_workers))
     kept = list(BatchLoader(ImageDataset(index, AUGMENT, on_error="skip"), batches, num_workers))
@@ -167,29 +167,29 @@ def test_an_unreadable_image_is_named_or_left_out_and_reported(index: Index, num
     assert kept[0].targets.tolist() == [0, 1, 2, 1, 2, 0]
 
 
-def test_a_rank_without_images_gets_its_empty_batch(index: Index) -> None:
+def test_a_rank_without_images_gets_one_empty_batch(index: Index) -> None:
     few = index.take(torch.tensor([0]))
-    (batch,) = BatchLoader(ImageDataset(few, AUGMENT), EvalBatches(1, 4, rank=1, world_size=2), 1)
+    (batch,) = BatchLoader(ImageDataset(few, AUGMENT), EvalBatchSampler(1, 4, rank=1, world_size=2), 1)
     assert batch.images.shape == (0, 3, 16, 16)
 
 
-def test_too_little_shared_memory_is_said_before_any_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_too_little_shared_memory_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(shared_memory, "SHARED_MEMORY", str(tmp_path))
     with pytest.raises(ValueError, match="num_workers.*--shm-size"):
         check_shared_memory(1 << 60)
     check_shared_memory(1)
 
 
-def test_two_iterations_at_once_do_not_write_over_each_other(index: Index) -> None:
+def test_two_simultaneous_iterations_do_not_overwrite_each_other(index: Index) -> None:
     expected = list(training(index, 0)[0])
-    batches = TrainBatches(Shuffled(index), 4, seed=0)
+    batches = TrainBatchSampler(Shuffled(index), 4, seed=0)
     loader = BatchLoader(ImageDataset(index, AUGMENT, seed=5), batches, 2)
     for (first, second), batch in zip(zip(loader, loader, strict=True), expected, strict=True):
         assert torch.equal(first.images, batch.images)
         assert torch.equal(second.images, batch.images)
 
 
-def test_after_an_error_the_loader_can_be_asked_again(index: Index) -> None:
+def test_the_loader_can_be_iterated_again_after_an_error(index: Index) -> None:
     image = Path(index.paths[3]).read_bytes()
     Path(index.paths[3]).write_bytes(b"no image")
     loader, _ = training(index, 2)
@@ -199,7 +199,7 @@ def test_after_an_error_the_loader_can_be_asked_again(index: Index) -> None:
     assert same(list(loader), list(training(index, 0)[0]))
 
 
-def test_a_stock_loader_can_ask_for_plain_indices(index: Index) -> None:
+def test_the_dataset_works_with_a_plain_dataloader(index: Index) -> None:
     dataset = ImageDataset(index, AUGMENT)
     (batch,) = DataLoader(dataset, batch_size=26, collate_fn=lambda batch: batch)
     assert torch.equal(batch.images[3], dataset[3][0])

@@ -1,4 +1,4 @@
-"""The sampler group: it lands in the data, a resumed run keeps its own, and an evaluation has none."""
+"""The sampler config group: its key is data.sampler, a resumed run keeps it, and evaluation does not need it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -27,42 +27,42 @@ def saved_run(*overrides: str) -> dict[str, Any]:
     return {str(key): value for key, value in config.items()}
 
 
-def order_of(*overrides: str) -> Any:
+def sampler_of(*overrides: str) -> Any:
     index = Index([f"{n}.png" for n in range(30)], torch.arange(30) % 3)
     return instantiate(composed(*overrides).data.sampler, _convert_="all")(index, ["0", "1", "2"])
 
 
 @pytest.mark.parametrize("name", GROUPS["sampler"])
-def test_every_sampler_makes_epochs_or_says_which_option_it_needs(name: str) -> None:
+def test_every_sampler_draws_an_epoch_or_names_the_option_it_needs(name: str) -> None:
     try:
-        order = order_of(f"sampler={name}", *OURS.get(name, []))
-    except ValueError as error:  # as weighted does without weights
+        sampler = sampler_of(f"sampler={name}", *OURS.get(name, []))
+    except ValueError as error:  # weighted needs weights
         if name in OURS or "data.sampler." not in str(error):
             raise
         return
-    drawn = order.draw(seed=0, epoch=0)
-    assert len(drawn) == len(order) > 0
+    drawn = sampler.draw(seed=0, epoch=0)
+    assert len(drawn) == len(sampler) > 0
     assert min(drawn) >= 0
     assert max(drawn) < 30
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_an_epoch_of_ours_is_as_long_as_the_data(name: str) -> None:
-    assert len(order_of(f"sampler={name}", *OURS[name])) == 30
+def test_an_epoch_is_as_long_as_the_data(name: str) -> None:
+    assert len(sampler_of(f"sampler={name}", *OURS[name])) == 30
 
 
 def test_the_default_is_shuffling() -> None:
-    assert isinstance(order_of(), Shuffled)
+    assert isinstance(sampler_of(), Shuffled)
 
 
-def test_options_are_typed_below_data_sampler() -> None:
-    assert len(order_of("sampler=class_balanced", "data.sampler.samples=12")) == 12
-    never = order_of("sampler=weighted", "data.sampler.class_weights={0: 1, 1: 0, 2: 0.0}")
-    assert set((never.draw(0, 0) % 3).tolist()) == {0}
+def test_sampler_options_are_set_below_data_sampler() -> None:
+    assert len(sampler_of("sampler=class_balanced", "data.sampler.samples=12")) == 12
+    excluding = sampler_of("sampler=weighted", "data.sampler.class_weights={0: 1, 1: 0, 2: 0.0}")
+    assert set((excluding.draw(0, 0) % 3).tolist()) == {0}
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("data.sampler.samples=0", "data.sampler.samples=0"),
         ("data.sampler.power=-1", "data.sampler.power=-1"),
@@ -70,8 +70,8 @@ def test_options_are_typed_below_data_sampler() -> None:
         ("data.sampler.file=not/there.csv", "data.sampler.file=not/there.csv: there is no such file"),
     ],
 )
-def test_a_wrong_option_is_refused_before_anything_is_read(override: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_invalid_option_is_an_error_before_data_are_read(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         check(composed("sampler=weighted", override), "train")
 
 
@@ -90,7 +90,7 @@ def test_a_run_resumed_on_other_data_keeps_its_sampler() -> None:
 
 
 @pytest.mark.parametrize("replaced", [[], ["data=cifar10"]])
-def test_an_evaluation_asks_for_nothing_that_the_sampler_needed(replaced: list[str]) -> None:
+def test_evaluation_does_not_need_the_samplers_files(replaced: list[str]) -> None:
     base = saved_run("sampler=weighted", "data.sampler.file=gone.csv")
     saved.forget_limits(base)
     config = saved.with_groups(base, OverridesParser.create().parse_overrides(replaced))
@@ -98,7 +98,7 @@ def test_an_evaluation_asks_for_nothing_that_the_sampler_needed(replaced: list[s
     check(OmegaConf.create(config | {"run_dir": "run"}), "evaluate")
 
 
-def test_a_weights_file_is_found_from_any_folder_later(tmp_path: Path) -> None:
+def test_the_path_of_a_weights_file_is_made_absolute(tmp_path: Path) -> None:
     cfg = composed("sampler=weighted", "data.sampler.file=weights.csv")
     make_absolute(cfg, tmp_path)
     assert cfg.data.sampler.file == str(tmp_path / "weights.csv")

@@ -11,7 +11,7 @@ from fovea.data.loading import workers
 
 
 class Slow(Dataset[int]):
-    """Its second item never comes."""
+    """A dataset whose second item takes forever."""
 
     def __len__(self) -> int:
         return 2
@@ -22,18 +22,16 @@ class Slow(Dataset[int]):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_to_all_processes_does_not_end_the_workers_and_the_end_of_the_program_does(
-    number: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_ignore_signals_and_are_stopped_at_exit(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.3)  # how long torch waits for each
     before = set(multiprocessing.active_children())
-    loader = DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=workers.leave_signals)
-    made = workers.from_workers(loader)
-    assert next(made) == 0
+    loader = DataLoader(Slow(), batch_size=None, num_workers=1, worker_init_fn=workers.ignore_signals)
+    batches = workers.iterate_workers(loader)
+    assert next(batches) == 0
     (process,) = set(multiprocessing.active_children()) - before
     os.kill(process.pid, number)
     time.sleep(0.3)
     assert process.is_alive()
-    workers.end_all()
+    workers.stop_all_workers()
     process.join(5)
     assert not process.is_alive()

@@ -1,4 +1,4 @@
-"""Every yaml of conf/augment makes a square uint8 image of any image."""
+"""Every yaml of conf/augment turns any image into a square uint8 image."""
 
 import itertools
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SIZES = [(8, 8), (500, 37), (37, 500), (480, 640)]
 
 
 def build(name: str, image_size: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
-    """What happens to an image in each split, as a function of it and of the epoch."""
+    """Return each split's augmentation as a function (image, epoch) -> image."""
     config = composed(f"augment={name}", f"data.image_size={image_size}")
     augments = instantiate(config.augment, _convert_="all")
     assert set(augments) == {"train", "eval"}
@@ -54,14 +54,14 @@ def test_an_image_of_any_size_becomes_a_square_of_uint8(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GROUPS["augment"])
-def test_evaluation_is_always_the_same(name: str) -> None:
+def test_evaluation_is_not_random(name: str) -> None:
     apply, picture = build(name, image_size=32)["eval"], image(40, 50)
     assert torch.equal(apply(picture, 0), apply(picture, 1))
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_evaluation_is_the_middle(name: str) -> None:
-    """At 224 the ImageNet way takes 224 of 256 pixels; the others take all of the short side."""
+def test_evaluation_takes_the_center_of_the_image(name: str) -> None:
+    """At 224 pixels the ImageNet augmentations crop 224 of 256 pixels; the others use the whole short side."""
     short = 256 if name in ("standard", "rand_augment", "trivial_augment") else 224
     picture = image(300, 400)
     expected = F.center_crop(F.resize(picture, [short], antialias=True), [224])
@@ -78,7 +78,7 @@ def test_training_is_random_except_with_none(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["shift", "none"])
 def test_digits_are_never_mirrored(name: str) -> None:
-    """A bright left half stays on the left; an upright image never becomes its mirror image."""
+    """A bright left half stays on the left."""
     picture = torch.zeros(3, 32, 32, dtype=torch.uint8)
     picture[:, :, :12] = 255
     apply = build(name, image_size=32)["train"]

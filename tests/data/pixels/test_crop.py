@@ -1,4 +1,4 @@
-"""Crops, beside torchvision's transforms of the same names."""
+"""Crops compared with torchvision's transforms of the same names."""
 
 import math
 
@@ -16,7 +16,7 @@ SIZES = [(375, 500), (500, 375), (40, 1000), (1000, 40), (7, 9), (224, 224)]
 
 
 def picture(height: int, width: int, seed: int = 0) -> torch.Tensor:
-    """Channels-last in memory, as decoders give it."""
+    """Return a random image, channels-last in memory like those of decoders."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (height, width, 3), dtype=torch.uint8, generator=generator).permute(2, 0, 1)
 
@@ -30,32 +30,32 @@ def views(crop: RandomResizedCrop | CenterCrop | PaddedCrop, size: tuple[int, in
     return [View._make(row) for row in rows.tolist()]
 
 
-def shown(crop: RandomResizedCrop | CenterCrop | PaddedCrop, image: torch.Tensor, view: View) -> torch.Tensor:
+def rendered(crop: RandomResizedCrop | CenterCrop | PaddedCrop, image: torch.Tensor, view: View) -> torch.Tensor:
     out = torch.empty(3, crop.size, crop.size, dtype=torch.uint8)
     render(image, view, crop.interpolation, out)
     return out
 
 
 @pytest.mark.parametrize("size", [(375, 500), (1000, 40), (7, 9)])
-def test_area_ratio_and_place_are_distributed_as_torchvisions(size: tuple[int, int]) -> None:
+def test_area_ratio_and_position_have_torchvisions_distribution(size: tuple[int, int]) -> None:
     n, (height, width) = 1500, size
-    ours = views(RandomResizedCrop(32), size, n)
+    own = views(RandomResizedCrop(32), size, n)
     torch.manual_seed(0)
-    theirs = v2.RandomResizedCrop(32)
+    reference = v2.RandomResizedCrop(32)
     image = picture(*size)
-    boxes = [theirs.make_params([image]) for _ in range(n)]
-    for name, of_ours, of_theirs in (
+    boxes = [reference.make_params([image]) for _ in range(n)]
+    for name, of_view, of_box in (
         ("area", lambda v: v.height * v.width, lambda b: b["height"] * b["width"]),
         ("ratio", lambda v: math.log(v.width / v.height), lambda b: math.log(b["width"] / b["height"])),
         ("top", lambda v: v.top / height, lambda b: b["top"] / height),
         ("left", lambda v: v.left / width, lambda b: b["left"] / width),
     ):
-        a, b = np.sort([of_ours(v) for v in ours]), np.sort([of_theirs(b) for b in boxes])
+        a, b = np.sort([of_view(v) for v in own]), np.sort([of_box(b) for b in boxes])
         spread = b.std() + 1e-9
         assert abs(a.mean() - b.mean()) < 5 * spread * math.sqrt(2 / n) + 1e-9, name  # five standard errors
-        everywhere = np.sort(np.concatenate([a, b]))
-        distance = np.abs(np.searchsorted(a, everywhere, "right") - np.searchsorted(b, everywhere, "right")).max() / n
-        assert distance < 1.95 * math.sqrt(2 / n), name  # Kolmogorov and Smirnov, at 0.1%
+        both = np.sort(np.concatenate([a, b]))
+        distance = np.abs(np.searchsorted(a, both, "right") - np.searchsorted(b, both, "right")).max() / n
+        assert distance < 1.95 * math.sqrt(2 / n), name  # Kolmogorov-Smirnov test at 0.1%
 
 
 def test_half_of_the_crops_are_mirrored() -> None:
@@ -66,21 +66,21 @@ def test_half_of_the_crops_are_mirrored() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_a_random_crop_is_torchvisions_crop_resized_and_mirrored(size: tuple[int, int], interpolation: str) -> None:
+def test_a_random_crop_matches_torchvisions_resized_crop_and_flip(size: tuple[int, int], interpolation: str) -> None:
     crop, image = RandomResizedCrop(32, interpolation=interpolation), picture(*size)
     for view in views(crop, size, 30):
         expected = F.resized_crop(
             image, view.top, view.left, view.height, view.width, [32, 32], v2.InterpolationMode(interpolation)
         )
-        assert torch.equal(shown(crop, image, view), F.horizontal_flip(expected) if view.flip else expected)
+        assert torch.equal(rendered(crop, image, view), F.horizontal_flip(expected) if view.flip else expected)
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("out", "resize"), [(32, 37), (32, 32), (37, 32), (224, 256)])
-def test_the_middle_is_torchvisions_resize_and_center_crop(size: tuple[int, int], out: int, resize: int) -> None:
+def test_a_center_crop_matches_torchvisions_resize_and_crop(size: tuple[int, int], out: int, resize: int) -> None:
     crop, image = CenterCrop(out, resize), picture(*size)
     expected = F.center_crop(F.resize(image, [resize], antialias=True), [out, out])
-    assert torch.equal(shown(crop, image, views(crop, size, 1)[0]), expected)
+    assert torch.equal(rendered(crop, image, views(crop, size, 1)[0]), expected)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (64, 48)])
@@ -90,14 +90,14 @@ def test_a_padded_crop_is_a_window_of_the_padded_image(size: tuple[int, int]) ->
     seen = set()
     for view in views(crop, size, 400):
         expected = padded[:, view.y + 4 : view.y + 36, view.x + 4 : view.x + 36]
-        assert torch.equal(shown(crop, image, view), expected.flip(-1) if view.flip else expected)
+        assert torch.equal(rendered(crop, image, view), expected.flip(-1) if view.flip else expected)
         seen.add((view.y, view.x))
-    places = padded.shape[1] - 31, padded.shape[2] - 31
-    assert {y for y, _ in seen} == set(range(-4, places[0] - 4))
-    assert {x for _, x in seen} == set(range(-4, places[1] - 4))
+    positions = padded.shape[1] - 31, padded.shape[2] - 31
+    assert {y for y, _ in seen} == set(range(-4, positions[0] - 4))
+    assert {x for _, x in seen} == set(range(-4, positions[1] - 4))
 
 
-def test_a_batchs_views_are_those_of_its_images_alone() -> None:
+def test_the_views_of_a_batch_equal_those_of_single_images() -> None:
     crop, sizes = RandomResizedCrop(32), np.array(SIZES)
     together = crop(sizes, draws(crop.draws, len(SIZES)))
     alone = [crop(sizes[n : n + 1], draws(crop.draws, len(SIZES))[n : n + 1])[0] for n in range(len(SIZES))]
@@ -107,7 +107,7 @@ def test_a_batchs_views_are_those_of_its_images_alone() -> None:
 @pytest.mark.parametrize(
     "options", [{"scale": (0, 1)}, {"scale": (0.5, 0.2)}, {"ratio": (2, 1)}, {"interpolation": "nearest"}]
 )
-def test_impossible_options_are_refused(options: dict[str, object]) -> None:
+def test_invalid_options_are_an_error(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="augment crop"):
         RandomResizedCrop(32, **options)  # type: ignore[arg-type]
 
@@ -115,5 +115,5 @@ def test_impossible_options_are_refused(options: dict[str, object]) -> None:
 def test_a_transform_that_scales_or_reshapes_is_named() -> None:
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     for step in (v2.ToDtype(torch.float32, scale=True), v2.Resize(4)):
-        with pytest.raises(ValueError, match="transforms.*has to give uint8"):
+        with pytest.raises(ValueError, match="transforms.*instead of uint8"):
             Augment(CenterCrop(8, 8), [step]).transform(0, np.zeros((2, 3), np.int64), images)

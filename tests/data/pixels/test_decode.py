@@ -1,4 +1,4 @@
-"""Every kind of image file, made here, against PIL's own conversion or plain numpy."""
+"""Image files of every kind compared with PIL's own conversion or plain numpy."""
 
 import io
 import struct
@@ -41,7 +41,7 @@ def _backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     try:
         monkeypatch.setattr(decode, "_decode", getattr(decode, f"{request.param}_decoder")())
     except (ImportError, OSError, RuntimeError) as error:
-        pytest.skip(f"{request.param} does not go with this torch: {error}")
+        pytest.skip(f"{request.param} does not work with this torch: {error}")
 
 
 def encode(image: Image.Image, format: str, **options: object) -> bytes:
@@ -51,7 +51,7 @@ def encode(image: Image.Image, format: str, **options: object) -> bytes:
 
 
 def png(values: np.ndarray, depth: int, colour: int, **chunks: bytes) -> bytes:
-    """A PNG of (H, W, C) `values` as they are; `chunks` come before the pixels. https://www.w3.org/TR/png-3/"""
+    """Write (H, W, C) `values` as a PNG; `chunks` come before the pixels. https://www.w3.org/TR/png-3/"""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -68,14 +68,14 @@ def png(values: np.ndarray, depth: int, colour: int, **chunks: bytes) -> bytes:
 
 
 def tiff(values: np.ndarray, photometric: int, alpha: bool = False) -> bytes:
-    """An uncompressed little-endian TIFF of (H, W, C) 8- or 16-bit `values`. TIFF 6.0, section 2."""
+    """Write (H, W, C) 8- or 16-bit `values` as an uncompressed little-endian TIFF. TIFF 6.0, section 2."""
     height, width, channels = values.shape
     pixels = values.astype(values.dtype.newbyteorder("<")).tobytes()
     depths = struct.pack(f"<{channels}H", *[8 * values.dtype.itemsize] * channels)
     tags = [(256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, 8 + len(pixels)), (259, 3, 1, 1)]
     tags += [(262, 3, 1, photometric), (273, 4, 1, 8), (277, 3, 1, channels), (278, 3, 1, height)]
     tags += [(279, 4, 1, len(pixels))] + [(338, 3, 1, 2)] * alpha
-    if channels <= 2:  # four bytes stand in the tag itself
+    if channels <= 2:  # values of up to four bytes are in the tag itself
         tags[2] = (258, 3, channels, int.from_bytes(depths, "little"))
     start = 8 + len(pixels) + len(depths)
     directory = struct.pack("<H", len(tags)) + b"".join(struct.pack("<HHII", *tag) for tag in tags) + b"\0" * 4
@@ -83,7 +83,7 @@ def tiff(values: np.ndarray, photometric: int, alpha: bool = False) -> bytes:
 
 
 def composited(values: np.ndarray, top: int, background: Sequence[int] = (255, 255, 255)) -> np.ndarray:
-    """(H, W, 3) uint8 of (H, W, 4), by the textbook and in float64."""
+    """Blend (H, W, 4) with the background in float64, giving (H, W, 3) uint8."""
     colour, alpha = values[..., :3] / top, values[..., 3:] / top
     return np.round(255 * (colour * alpha + np.array(background) / 255 * (1 - alpha))).astype(np.uint8)
 
@@ -101,7 +101,7 @@ def assert_pixels(image: Tensor, expected: np.ndarray, tolerance: int = 0) -> No
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 30}])
-def test_a_jpeg_gives_pils_pixels(mode: str, options: dict[str, object]) -> None:
+def test_a_jpeg_has_the_pixels_that_pil_decodes(mode: str, options: dict[str, object]) -> None:
     data = encode(Image.fromarray(SMOOTH).convert("RGB").convert(mode), "JPEG", **options)
     expected = np.array(Image.open(io.BytesIO(data)).convert("RGB"))
     assert_pixels(decode_image_bytes(data), expected, tolerance=2)  # two builds of libjpeg may round differently
@@ -142,17 +142,17 @@ PNGS = {
 
 
 @pytest.mark.parametrize(("data", "expected"), PNGS.values(), ids=PNGS.keys())
-def test_a_png_of_any_kind_is_scaled_and_laid_on_white(data: bytes, expected: np.ndarray) -> None:
+def test_every_kind_of_png_is_scaled_and_blended_with_white(data: bytes, expected: np.ndarray) -> None:
     assert_pixels(decode_image_bytes(data), expected)
 
 
-def test_transparency_is_laid_on_the_background_that_is_asked_for() -> None:
+def test_transparency_is_blended_with_the_given_background() -> None:
     data = encode(Image.new("RGBA", (1, 1), (100, 100, 0, 128)), "PNG")
     assert decode_image_bytes(data, (0, 255, 7)).flatten().tolist() == [50, 177, 3]  # 50.2, 177.2, 3.49
     assert_pixels(decode_image_bytes(png(NOISE, 16, 6), (9, 8, 200)), composited(NOISE, 65535, (9, 8, 200)))
 
 
-def test_webp_is_read_lossy_lossless_transparent_and_in_motion() -> None:
+def test_lossy_lossless_transparent_and_animated_webp_is_read() -> None:
     lossy = encode(Image.fromarray(BYTES[..., :3]), "WEBP", quality=80)
     assert_pixels(decode_image_bytes(lossy), np.array(Image.open(io.BytesIO(lossy)).convert("RGB")), tolerance=1)
     lossy = encode(Image.fromarray(BYTES), "WEBP", quality=80)
@@ -165,7 +165,7 @@ def test_webp_is_read_lossy_lossless_transparent_and_in_motion() -> None:
     assert_pixels(decode_image_bytes(moving), BYTES[..., :3])
 
 
-def test_a_gif_gives_its_first_frame_with_transparency_on_the_background() -> None:
+def test_a_gif_is_read_as_its_first_frame_blended_with_the_background() -> None:
     frames = [Image.fromarray(values, "P") for values in (BYTES[..., 0] % 4, BYTES[..., 1] % 4)]
     palette = [10, 20, 30, 200, 0, 0, 0, 200, 0, 0, 0, 200]
     for frame in frames:
@@ -189,7 +189,7 @@ TIFFS = {
 
 
 @pytest.mark.parametrize(("data", "expected", "tolerance"), TIFFS.values(), ids=TIFFS.keys())
-def test_a_tiff_of_8_or_16_bits_is_scaled_and_laid_on_white(data: bytes, expected: np.ndarray, tolerance: int) -> None:
+def test_a_tiff_of_8_or_16_bits_is_scaled_and_blended(data: bytes, expected: np.ndarray, tolerance: int) -> None:
     assert_pixels(decode_image_bytes(data), expected, tolerance)
 
 
@@ -199,7 +199,7 @@ def test_bmp_and_16_bit_pgm_are_read() -> None:
     assert_pixels(decode_image_bytes(pgm), gray(scaled(NOISE[..., 0])))
 
 
-def test_every_extension_that_a_folder_is_searched_for_can_be_read(tmp_path: Path) -> None:
+def test_every_known_extension_can_be_read(tmp_path: Path) -> None:
     Image.init()
     formats = {".jif": "JPEG"} | dict.fromkeys(decode.HEIF_EXTENSIONS, "HEIF")
     for extension in decode.EXTENSIONS:
@@ -212,7 +212,7 @@ def test_every_extension_that_a_folder_is_searched_for_can_be_read(tmp_path: Pat
         assert_pixels(read_image(path), np.array(Image.open(path).convert("RGB")), tolerance=2)
 
 
-def test_heic_is_read_and_without_pillow_heif_refused_with_the_way_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heic_is_read_or_the_error_says_how_to_install_pillow_heif(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("pillow_heif").register_heif_opener()
     data = encode(Image.fromarray(SMOOTH).convert("RGB"), "HEIF", quality=100)
     assert_pixels(decode_image_bytes(data), np.array(Image.fromarray(SMOOTH).convert("RGB")), tolerance=6)
@@ -220,13 +220,13 @@ def test_heic_is_read_and_without_pillow_heif_refused_with_the_way_to_get_it(mon
         decode_image_bytes(data[:200], name="x.heic")
     decode._heif_format.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(decode.UnreadableImage, match="x.heic: HEIC .*python -m pip install pillow-heif"):
+    with pytest.raises(decode.UnreadableImage, match="x.heic: reading HEIC .*python -m pip install pillow-heif"):
         decode_image_bytes(data, name="x.heic")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("TIFF", {})])
-def test_exif_orientation_is_honoured(format: str, options: dict[str, object], orientation: int) -> None:
+def test_exif_orientation_is_applied(format: str, options: dict[str, object], orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     for values in (BYTES[..., :3], BYTES[..., 0]):
@@ -237,7 +237,7 @@ def test_exif_orientation_is_honoured(format: str, options: dict[str, object], o
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("endian", "<>")
-def test_a_jpegs_exif_orientation_is_honoured_in_both_byte_orders(orientation: int, endian: str) -> None:
+def test_a_jpegs_exif_orientation_is_applied_in_both_byte_orders(orientation: int, endian: str) -> None:
     exif = Image.Exif()
     exif.endian = endian
     exif[0x010F], exif[0x0112] = "a maker before it", orientation
@@ -248,7 +248,7 @@ def test_a_jpegs_exif_orientation_is_honoured_in_both_byte_orders(orientation: i
     assert_pixels(decode_image_bytes(data), np.array(upright), tolerance=2)
 
 
-def test_a_16_bit_picture_is_turned_too() -> None:
+def test_exif_orientation_is_applied_to_16_bit_images() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     for format in ("PNG", "TIFF"):
@@ -256,7 +256,7 @@ def test_a_16_bit_picture_is_turned_too() -> None:
         assert_pixels(decode_image_bytes(data), TURNS[6](gray(scaled(NOISE[..., 0]))))
 
 
-def test_a_damaged_exif_block_does_not_cost_the_image() -> None:
+def test_an_image_with_a_damaged_exif_block_is_read() -> None:
     whole = Image.fromarray(SMOOTH)
     for exif in (
         b"Exif\0\0",
@@ -282,7 +282,7 @@ def test_a_truncated_image_is_unreadable_and_named_in_one_line(format: str, tmp_
         assert error.value.__cause__ is not None
 
 
-def test_what_is_no_image_is_unreadable_and_the_reason_is_said(tmp_path: Path) -> None:
+def test_the_error_about_an_unreadable_file_gives_the_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.jpg").write_bytes(b"")
     (tmp_path / "text.jpg").write_text("hello, this is a letter")
     (tmp_path / "folder.jpg").mkdir()
@@ -298,14 +298,14 @@ def test_what_is_no_image_is_unreadable_and_the_reason_is_said(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])
-def test_values_without_a_known_range_are_refused(mode: str) -> None:
+def test_values_without_a_known_range_are_an_error(mode: str) -> None:
     with pytest.raises(UnreadableImage, match=f"scan.tif.*'{mode}'.*8 or 16 bits"):
         decode_image_bytes(encode(Image.new(mode, (4, 4), 1), "TIFF"), name="scan.tif")
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
-def test_an_image_over_pils_limit_is_refused_before_it_is_decoded(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_over_pils_limit_is_an_error_before_decoding(format: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = encode(Image.fromarray(SMOOTH), format)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", SMOOTH.size // 2)
     assert decode_image_bytes(data).shape == (3, *SMOOTH.shape)
@@ -316,21 +316,21 @@ def test_an_image_over_pils_limit_is_refused_before_it_is_decoded(format: str, m
     assert decode_image_bytes(data).shape == (3, *SMOOTH.shape)
 
 
-def test_what_the_fast_decoder_refuses_pil_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(data: Tensor, mode: str) -> Tensor:
+def test_pil_reads_what_the_fast_decoder_cannot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(data: Tensor, mode: str) -> Tensor:
         raise RuntimeError("not today")
 
-    monkeypatch.setattr(decode, "_decode", refuse)
+    monkeypatch.setattr(decode, "_decode", fail)
     assert_pixels(decode_image_bytes(png(BYTES, 8, 6)), composited(BYTES, 255))
 
 
-def test_jpeg_png_and_still_webp_never_reach_pil(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jpeg_png_and_still_webp_are_not_decoded_by_pil(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_decode_with_pil", None)
     for format in ("JPEG", "PNG", "WEBP"):
         assert decode_image_bytes(encode(Image.fromarray(SMOOTH), format)).shape == (3, *SMOOTH.shape)
 
 
-def test_without_torchcodec_torchvision_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchvision_decodes_without_torchcodec(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", None)  # makes the import fail
     monkeypatch.setattr(decode, "_decode", decode.best_decoder())
     assert "torchvision" in decode._decode.__qualname__

@@ -1,4 +1,4 @@
-"""The header that is read before decoding, against what PIL says of the same file."""
+"""Headers compared with PIL's size and mode of the same file."""
 
 import io
 
@@ -32,7 +32,7 @@ def encode(mode: str, format: str, **options: object) -> bytes:
 
 
 @pytest.mark.parametrize(("format", "mode", "options"), FILES)
-def test_size_and_transparency_are_what_pil_says(format: str, mode: str, options: dict[str, object]) -> None:
+def test_size_and_transparency_match_pil(format: str, mode: str, options: dict[str, object]) -> None:
     data = encode(mode, format, **options)
     with Image.open(io.BytesIO(data)) as image:
         header = read_header(data)
@@ -41,13 +41,13 @@ def test_size_and_transparency_are_what_pil_says(format: str, mode: str, options
 
 
 @pytest.mark.parametrize(("format", "mode", "options"), FILES)
-def test_a_file_cut_anywhere_gives_its_header_or_none(format: str, mode: str, options: dict[str, object]) -> None:
+def test_a_file_truncated_anywhere_gives_its_header_or_none(format: str, mode: str, options: dict[str, object]) -> None:
     data = encode(mode, format, **options)
     whole = read_header(data)
     assert {read_header(data[:length]) for length in range(min(len(data), 300))} <= {None, whole}
 
 
-def test_what_the_fast_decoders_cannot_read_has_no_header() -> None:
+def test_files_that_only_pil_reads_have_no_header() -> None:
     moving, exif = {"save_all": True, "append_images": [Image.new("RGB", (301, 7), "red")]}, Image.Exif()
     exif[0x0112] = 6
     for data in (
@@ -59,7 +59,7 @@ def test_what_the_fast_decoders_cannot_read_has_no_header() -> None:
         assert read_header(data) is None
 
 
-def test_a_jpegs_size_is_found_behind_huffman_tables_and_fill_bytes() -> None:
+def test_a_jpegs_size_is_found_after_huffman_tables_and_fill_bytes() -> None:
     data = encode("RGB", "JPEG")
     table = b"\xff\xff\xff\xc4" + (2 + 12).to_bytes(2, "big") + b"\x01" * 12  # would be a frame of 257 x 257
     header = read_header(data[:2] + table + data[2:])
@@ -67,7 +67,7 @@ def test_a_jpegs_size_is_found_behind_huffman_tables_and_fill_bytes() -> None:
     assert header[:2] == (301 * 7, False)
 
 
-def test_a_jpegs_frame_says_how_it_is_stored() -> None:
+def test_a_jpegs_frame_header_is_read() -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     data = encode("RGB", "JPEG", exif=exif, subsampling=2)
@@ -85,7 +85,7 @@ def test_a_jpegs_frame_says_how_it_is_stored() -> None:
     assert progressive.frame[:5] == (7, 301, 1, False, 8)
 
 
-def test_an_orientation_that_exif_cannot_have_turns_nothing() -> None:
+def test_an_invalid_exif_orientation_is_ignored() -> None:
     for value in (0, 9, 77):
         exif = Image.Exif()
         exif[0x0112] = value

@@ -1,4 +1,4 @@
-"""Decoding no more of a JPEG than is needed, beside decoding all of it."""
+"""Partial decoding of a JPEG compared with decoding all of it."""
 
 import io
 from typing import Any
@@ -18,7 +18,7 @@ from fovea.data.pixels.render import render
 
 
 def photo(height: int, width: int, smooth: int = 1) -> Image.Image:
-    """Waves of colour, 60 pixels long and more."""
+    """Return an image of color waves with a length of at least 60 pixels."""
     y, x = np.mgrid[:height, :width] / smooth
     waves = [128 + 100 * np.sin(x / (9 + k)) * np.cos(y / (13 - k)) for k in range(3)]
     pixels = np.stack(waves, axis=-1)
@@ -52,7 +52,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_left_out_below_a_box_changes_no_pixel_of_it(kind: str) -> None:
+def test_leaving_out_rows_below_a_box_changes_no_pixel_of_it(kind: str) -> None:
     image = photo(301, 203)
     data = encode(image.convert("L") if kind == "gray" else image, quality=85, **KINDS[kind])
     whole = decode_image_bytes(data)
@@ -66,7 +66,7 @@ def test_what_is_left_out_below_a_box_changes_no_pixel_of_it(kind: str) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("factor", [1, 4])
-def test_an_image_that_exif_turns_comes_upright(orientation: int, factor: int) -> None:
+def test_exif_orientation_is_applied(orientation: int, factor: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode(photo(320, 240), quality=90, exif=exif)
@@ -80,7 +80,7 @@ def test_an_image_that_exif_turns_comes_upright(orientation: int, factor: int) -
     assert (view.height, view.width) == tuple(pixels.shape[1:])
 
 
-def shown(pixels: Tensor, view: View) -> Tensor:
+def rendered(pixels: Tensor, view: View) -> Tensor:
     out = torch.empty(3, view.resized_height, view.resized_width, dtype=torch.uint8)
     render(pixels, view, "bilinear", out)
     return out
@@ -93,16 +93,16 @@ def test_a_large_box_is_decoded_smaller_but_never_below_twice_the_result(side: i
     pixels, within = decode_view(opened(data), view, draft=2)
     assert pixels.shape[2] == -(-1000 // factor)
     assert min(within.height, within.width) >= 2 * 32
-    difference = (shown(pixels, within).int() - shown(decode_image_bytes(data), view).int()).abs().float()
+    difference = (rendered(pixels, within).int() - rendered(decode_image_bytes(data), view).int()).abs().float()
     assert difference.mean() < (0.01 if factor == 1 else 4)
 
 
-def test_without_draft_all_of_the_resolution_is_decoded() -> None:
+def test_without_draft_the_full_resolution_is_decoded() -> None:
     pixels, _ = decode_view(opened(encode(photo(960, 1000))), box(0, 0, 960, 1000, 32), draft=0)
     assert pixels.shape == (3, 960, 1000)
 
 
-def test_what_is_no_plain_jpeg_is_left_to_the_other_decoders() -> None:
+def test_files_that_are_not_plain_jpegs_are_left_to_other_decoders() -> None:
     data = encode(photo(40, 50))
     assert as_jpeg(data, read_header(data)) is not None
     cmyk = encode(photo(40, 50).convert("CMYK"))
@@ -112,7 +112,7 @@ def test_what_is_no_plain_jpeg_is_left_to_the_other_decoders() -> None:
         assert as_jpeg(other, read_header(other)) is None
 
 
-def test_a_file_damaged_beyond_repair_raises() -> None:
+def test_a_damaged_file_is_an_error() -> None:
     data = encode(photo(40, 50))
     tables = data.index(b"\xff\xc4")  # the Huffman tables
     broken = data[: tables + 4] + b"\xff" * 30 + data[tables + 34 :]
@@ -120,7 +120,7 @@ def test_a_file_damaged_beyond_repair_raises() -> None:
         decode_view(opened(broken), box(0, 0, 40, 50, 20), draft=2)
 
 
-def test_the_decoder_gives_the_pixels_that_the_others_give() -> None:
+def test_simplejpeg_and_the_other_decoders_give_the_same_pixels() -> None:
     for options in KINDS.values():
         data = encode(photo(123, 77), quality=70, **options)
         assert np.array_equal(simplejpeg.decode_jpeg(data), decode_image_bytes(data).permute(1, 2, 0).numpy())

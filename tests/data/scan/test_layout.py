@@ -1,4 +1,4 @@
-"""Folders as data sets come when they are downloaded: split folders by any name, wrappers, copies."""
+"""Folder layouts of downloaded datasets: differently named split folders, wrapper folders, copies."""
 
 import logging
 from pathlib import Path
@@ -47,15 +47,15 @@ def test_splits_are_found_by_their_names_and_behind_single_folders(tmp_path: Pat
     assert read(tmp_path) == (BRAIN, expected)
 
 
-def test_a_single_folder_around_the_splits_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_single_folder_around_the_splits_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     read(touch(tmp_path, *images("archive/train", *BRAIN), *images("archive/test", *BRAIN)))
     assert "the splits are in archive" in caplog.text
 
 
-def test_a_class_that_is_called_train_needs_one_option(tmp_path: Path) -> None:
+def test_a_class_named_train_needs_layout_classes(tmp_path: Path) -> None:
     touch(tmp_path, "bus/1.jpg", "car/1.jpg", "train/1.jpg")
-    with pytest.raises(ValueError, match="no class folder in .*train.*\n.*\nIf train is a class.*data.read.layout=cl"):
+    with pytest.raises(ValueError, match="no class folder in .*train.*\n.*\nIf train is a class, not.*read.layout=cl"):
         read(tmp_path)
     assert read(tmp_path, "classes") == (
         ("bus", "car", "train"),
@@ -63,35 +63,38 @@ def test_a_class_that_is_called_train_needs_one_option(tmp_path: Path) -> None:
     )
 
 
-def test_a_class_whose_name_has_a_splits_word_in_it_is_a_class(tmp_path: Path) -> None:
+def test_a_class_name_may_contain_a_word_for_a_split(tmp_path: Path) -> None:
     classes, found = read(touch(tmp_path, "beaker/1.jpg", "test tube/1.jpg", "train station/1.jpg"))
     assert classes == ("beaker", "test tube", "train station")
     assert list(found) == ["train"]
 
 
 @pytest.mark.parametrize(
-    ("names", "said"),
+    ("names", "message"),
     [
         (["train/cat.0.jpg", "train/dog.0.jpg", "test1/1.jpg"], "no class folder in .*test1: expected .*\n.*1.jpg"),
         (["dogs_train/1.jpg", "dogs_test/1.jpg"], "no class folder in .*dogs_"),
         (images("Train", "a", "b") + images("training", "a", "b"), "has Train and training, both for train"),
-        (images("cat", "train", "test") + images("dog", "train", "test"), "2 folders hold no image but.*\n *cat/{tes"),
+        (
+            images("cat", "train", "test") + images("dog", "train", "test"),
+            "2 folders contain no images.*\n *cat/{tes",
+        ),
         (images("batch1", "cat", "dog") + images("batch2", "cat", "dog"), "\n  batch1/{cat, dog}\n  batch2/{cat, dog}"),
         (images("archive", "cat", "dog"), "archive is the only folder.*\n  archive/{cat, dog}"),
-        (["cat/1.jpg", "dog/1.jpg", *images("pets", "cat", "dog")], "pets holds folders of the same names as those"),
-        (images("train", *BRAIN) + images("train/train", *BRAIN), "train holds folders of the same names as those"),
-        (["cat/1.jpg", "cat/2.jpg", *images("cat", "cat"), "dog/1.jpg"], "cat and cat/cat share 2 images by name"),
+        (["cat/1.jpg", "dog/1.jpg", *images("pets", "cat", "dog")], "pets contains folders with the same names as"),
+        (images("train", *BRAIN) + images("train/train", *BRAIN), "train contains folders with the same names as"),
+        (["cat/1.jpg", "cat/2.jpg", *images("cat", "cat"), "dog/1.jpg"], "cat and cat/cat share 2 image names"),
     ],
 )
-def test_folders_that_look_like_splits_or_copies_are_refused_as_they_were_found(
-    tmp_path: Path, names: list[str], said: str
+def test_class_folders_that_look_like_splits_or_copies_are_an_error_that_shows_them(
+    tmp_path: Path, names: list[str], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said) as error:
+    with pytest.raises(ValueError, match=message) as error:
         read(touch(tmp_path, *names))
     assert len(str(error.value).splitlines()) <= 5
 
 
-def test_whatever_is_refused_for_its_look_can_be_had_as_classes(tmp_path: Path) -> None:
+def test_the_layout_option_overrides_the_check_of_class_folders(tmp_path: Path) -> None:
     touch(tmp_path, *images("alice", "front", "back"), *images("bob", "front", "back"))
     assert read(tmp_path, "classes")[0] == ("alice", "bob")
     split = touch(tmp_path / "split", *(f"train/{name}" for name in images("alice", "front", "back")))
@@ -101,7 +104,7 @@ def test_whatever_is_refused_for_its_look_can_be_had_as_classes(tmp_path: Path) 
     assert read(split, "splits")[0] == ("alice", "bob")
 
 
-def test_one_folder_of_the_same_name_in_every_class_is_no_split(
+def test_one_folder_with_the_same_name_in_every_class_is_accepted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As in tiny-imagenet."""
@@ -110,21 +113,21 @@ def test_one_folder_of_the_same_name_in_every_class_is_no_split(
     assert not caplog.records
 
 
-def test_folders_in_classes_count_to_the_class_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_images_in_folders_below_a_class_give_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     classes, found = read(touch(tmp_path, *images("cat", "tabby", "siamese"), *images("dog", "poodle")))
     assert classes == ("cat", "dog")
     assert len(found["train"]) == 6
-    assert "2 class folders hold folders, whose images count to the class: cat, dog" in caplog.text
+    assert "2 class folders contain folders, whose images belong to the class: cat, dog" in caplog.text
 
 
 def test_data_without_train_has_the_classes_of_its_splits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     classes, found = read(touch(tmp_path, *images("val", "a"), *images("Testing", "b")))
     assert classes == ("a", "b")
     assert list(found) == ["val", "test"]
-    assert "no train: it can be evaluated on, and not trained on" in caplog.text
+    assert "no train: it can be used for evaluation, not for training" in caplog.text
 
 
-def test_an_unknown_layout_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_layout_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="data.read.layout=flat: expected auto, splits or classes"):
         read(tmp_path, "flat")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no folder named like a split"):

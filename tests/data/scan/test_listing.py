@@ -1,4 +1,4 @@
-"""Listings that are kept in a file, against listings of the same folders made anew, and against torchvision's."""
+"""Cached listings compared with fresh listings of the same folders and with torchvision's ImageFolder."""
 
 import logging
 import os
@@ -18,7 +18,7 @@ from fovea.data.index import Splits
 from fovea.data.pixels.decode import EXTENSIONS
 from fovea.data.scan import scan as scanning
 from fovea.data.scan.listing import list_images
-from fovea.data.scan.scan import Listing, mapped
+from fovea.data.scan.scan import Listing, threaded_map
 from fovea.data.sources.folder import read_folder
 from fovea.data.sources.imagenet import read_imagenet
 
@@ -33,23 +33,23 @@ def touch(root: Path, *names: str | bytes) -> Path:
 
 
 @pytest.fixture
-def settled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Folders count as unchanged for long though the test has just made them: stamps are of ns here."""
+def no_clock_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let folders that the test has just made be cached; their timestamps have a resolution of ns here."""
     monkeypatch.setattr(scanning, "CLOCK_TICK", 0)
 
 
 @pytest.fixture
-def root(tmp_path: Path, settled: None, caplog: pytest.LogCaptureFixture) -> Path:
+def root(tmp_path: Path, no_clock_tick: None, caplog: pytest.LogCaptureFixture) -> Path:
     caplog.set_level(logging.INFO)
     return touch(tmp_path / "data", *NAMES)
 
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Path:
-    return tmp_path / "kept" / "listings"
+    return tmp_path / "cache" / "listings"
 
 
-def held(splits: Splits) -> list[object]:
+def contents(splits: Splits) -> list[object]:
     indices = [index for index in (splits.train, splits.val, splits.test) if index is not None]
     return [splits.class_names, *([list(index.paths), index.targets.tolist()] for index in indices)]
 
@@ -58,8 +58,8 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
 
 
-def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The folders that are listed from now on."""
+def record_scandir(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return a list that every folder listed from now on is added to."""
     listed: list[str] = []
     scandir = os.scandir
 
@@ -71,44 +71,44 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return listed
 
 
-def test_the_samples_are_torchvisions_in_its_order(tmp_path: Path) -> None:
+def test_the_samples_and_their_order_match_torchvision(tmp_path: Path) -> None:
     names = ["b/1.jpg", "b/10.jpg", "b/2.JPG", "b/Z.png", "b/é.jpg", "b/sub/9.jpg", "b/sub x/8.Jpeg", "b/sub/a/7.webp"]
     names += ["A/x y.jpg", "a/~.jpg", "a b/1.jpg", "a-b/1.jpg", "été/1.jpg", "猫/2.bmp", "a/notes.txt", "b/sub/readme"]
     touch(tmp_path, *names, b"b/\xff\xfe.jpg", "b/two\nlines.jpg", "b/noextension", "b/jpg", "a/.jpg/3.png")
     splits = read_folder(tmp_path)
-    theirs = ImageFolder(str(tmp_path), is_valid_file=lambda path: path.lower().endswith(EXTENSIONS))
-    samples = [(path, k) for path, k in theirs.samples if "/.jpg/" not in path]  # hidden, which theirs take
+    reference = ImageFolder(str(tmp_path), is_valid_file=lambda path: path.lower().endswith(EXTENSIONS))
+    samples = [(path, k) for path, k in reference.samples if "/.jpg/" not in path]  # ImageFolder reads hidden folders
     assert list(zip(splits.train.paths, splits.train.targets.tolist(), strict=True)) == samples
-    assert list(splits.class_names) == theirs.classes
+    assert list(splits.class_names) == reference.classes
     assert len(samples) == 16
 
 
-def test_a_second_start_lists_no_folder_and_says_the_same(
+def test_a_second_start_lists_no_folder_and_logs_the_same_warnings(
     root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     touch(root, "train/a/.hidden.jpg", *(f"train/b/{n}.npy" for n in range(9)), b"train/b/\xff.txt")
-    first, said = held(read_folder(root, cache)), warnings(caplog)
+    first, logged = contents(read_folder(root, cache)), warnings(caplog)
     caplog.clear()
-    listed = counted(monkeypatch)
+    listed = record_scandir(monkeypatch)
     again = read_folder(root, str(cache))
-    assert listed == [str(root)]  # which splits there are
-    assert held(again) == first == held(read_folder(root))
-    assert "listing taken from" in caplog.text
-    assert warnings(caplog)[: len(said)] == said
-    assert len(said) == 1
-    assert "12 files passed over" in said[0]
+    assert listed == [str(root)]  # to find the splits
+    assert contents(again) == first == contents(read_folder(root))
+    assert "listing read from the cache" in caplog.text
+    assert warnings(caplog)[: len(logged)] == logged
+    assert len(logged) == 1
+    assert "12 files skipped" in logged[0]
     assert again.train.paths.prefix == f"{root}/"
 
 
-def test_imagenets_listing_is_kept_too(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenets_listing_is_cached_too(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wnids = ["n01440764", "n01443537"]
     touch(root, *(f"im/{split}/{wnid}/{n}.JPEG" for split in ("train", "val") for wnid in wnids for n in "12"))
-    first = held(read_imagenet(root / "im", cache))
-    listed = counted(monkeypatch)
-    assert held(read_imagenet(root / "im", cache)) == first
+    first = contents(read_imagenet(root / "im", cache))
+    listed = record_scandir(monkeypatch)
+    assert contents(read_imagenet(root / "im", cache)) == first
     assert listed == []
     touch(root, "im/val/n01443537/3.JPEG")
-    assert held(read_imagenet(root / "im", cache)) == held(read_imagenet(root / "im")) != first
+    assert contents(read_imagenet(root / "im", cache)) == contents(read_imagenet(root / "im")) != first
 
 
 CHANGES: dict[str, Callable[[Path], object]] = {
@@ -137,38 +137,38 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_change_is_noticed(root: Path, cache: Path, change: Callable[[Path], object]) -> None:
-    before = held(read_folder(root, cache))
+    before = contents(read_folder(root, cache))
     change(root)
-    for _ in range(2):  # listed again, then kept again
-        after = held(read_folder(root, cache))
-        assert after == held(read_folder(root))
+    for _ in range(2):  # listed again, then read from the cache
+        after = contents(read_folder(root, cache))
+        assert after == contents(read_folder(root))
         assert after != before
 
 
-def test_a_change_is_noticed_though_the_folders_time_is_put_back(root: Path, cache: Path) -> None:
+def test_a_change_is_noticed_although_the_folders_mtime_is_reset(root: Path, cache: Path) -> None:
     read_folder(root, cache)
     status = os.stat(root / "train/b")
     touch(root, "train/b/9.jpg")
     os.utime(root / "train/b", ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert held(read_folder(root, cache)) == held(read_folder(root))
+    assert contents(read_folder(root, cache)) == contents(read_folder(root))
 
 
-def test_a_changed_folder_is_named_and_the_listing_kept_anew(
+def test_a_changed_folder_is_named_and_the_new_listing_is_cached(
     root: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     read_folder(root, cache)
     touch(root, "train/b/9.jpg")
     read_folder(root, cache)
-    assert f"{root}: listed again, as 1 folders have changed, such as {root / 'train/b'}" in caplog.text
+    assert f"{root}: listed again, because 1 folders changed, such as {root / 'train/b'}" in caplog.text
     caplog.clear()
     read_folder(root, cache)
-    assert "listing taken from" in caplog.text
+    assert "listing read from the cache" in caplog.text
 
 
-def test_the_listing_of_a_folder_that_has_just_changed_is_not_kept(
+def test_the_listing_of_a_folder_that_has_just_changed_is_not_cached(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file added in the same tick of the file system's clock would leave the folder's stamp as it is."""
+    """A file added in the same tick of the file system's clock would not change the folder's timestamp."""
     root = touch(tmp_path / "data", *NAMES)
     read_folder(root, cache)
     assert not cache.exists()
@@ -176,7 +176,7 @@ def test_the_listing_of_a_folder_that_has_just_changed_is_not_kept(
     for folder in [root, *(path for path in root.rglob("*") if path.is_dir())]:
         os.utime(folder, ns=(now - 10**12, now - 10**12))
     read_folder(root, cache)
-    assert not cache.exists()  # its time was put back, but when that was done is known
+    assert not cache.exists()  # the mtime was reset, but the ctime shows when
     monkeypatch.setattr(time, "time_ns", lambda: now + 3 * 10**9)
     read_folder(root, cache)
     assert len(list(cache.iterdir())) == 1
@@ -185,7 +185,7 @@ def test_the_listing_of_a_folder_that_has_just_changed_is_not_kept(
 def test_a_folder_that_was_listed_on_its_last_tick_is_listed_again(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same with a clock that stands still: what is added leaves no trace in the folder's stamp."""
+    """The same with a clock that stands still: adding a file does not change the folder's timestamp."""
     root = touch(tmp_path / "data", *NAMES)
     stat = os.stat
 
@@ -212,14 +212,14 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "a byte changed": lambda data: data.replace(b"3.jpg", b"8.jpg"),
     "the header changed": lambda data: data.replace(b'"shape": [', b'"shapx": ['),
     "another shape": lambda data: data.replace(b"I64", b"U8 "),
-    "what was passed over changed": lambda data: data.replace(b"notes", b"xotes"),
+    "the skipped files changed": lambda data: data.replace(b"notes", b"xotes"),
     "text": lambda data: b"path,split\n" * 1000,
     "not for JSON": lambda data: data[:8] + b"[" * (len(data) - 8),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-def test_a_damaged_file_is_passed_over_and_written_again(
+def test_a_damaged_cache_file_is_ignored_and_written_again(
     root: Path, cache: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
 ) -> None:
     read_folder(root, cache)
@@ -227,22 +227,22 @@ def test_a_damaged_file_is_passed_over_and_written_again(
     whole = file.read_bytes()
     file.write_bytes(damage(whole))
     assert file.read_bytes() != whole
-    assert held(read_folder(root, cache)) == held(read_folder(root))
-    assert f"listed again, as {file} cannot be read" in caplog.text
+    assert contents(read_folder(root, cache)) == contents(read_folder(root))
+    assert f"listed again, because {file} cannot be read" in caplog.text
     assert file.read_bytes() == whole
 
 
-def test_another_folders_file_is_passed_over(root: Path, cache: Path, tmp_path: Path) -> None:
+def test_the_cache_file_of_another_folder_is_ignored(root: Path, cache: Path, tmp_path: Path) -> None:
     other = touch(tmp_path / "other", "train/x/1.jpg", "train/y/2.jpg", "val/x/3.jpg")
     read_folder(root, cache)
     (file,) = cache.iterdir()
     read_folder(other, cache)
     (others,) = set(cache.iterdir()) - {file}
     shutil.copy(file, others)
-    assert held(read_folder(other, cache)) == held(read_folder(other))
+    assert contents(read_folder(other, cache)) == contents(read_folder(other))
 
 
-def test_a_listing_is_of_the_extensions_and_depth_that_were_asked_for(root: Path, cache: Path) -> None:
+def test_the_cache_distinguishes_extensions_and_depth(root: Path, cache: Path) -> None:
     def listed(*extensions: str, deep: bool = True) -> list[str]:
         (listing,) = list_images(root, ["train"], extensions, deep, cache)
         return [Path(path).name for path in listing.images]
@@ -253,7 +253,7 @@ def test_a_listing_is_of_the_extensions_and_depth_that_were_asked_for(root: Path
         assert listed(".txt") == ["notes.txt"]
 
 
-def test_the_file_is_safetensors(root: Path, cache: Path) -> None:
+def test_the_cache_file_is_safetensors(root: Path, cache: Path) -> None:
     (listing,) = list_images(root, ["train"], (".jpg",), cache=cache)
     (file,) = cache.iterdir()
     columns = load_file(file)
@@ -261,17 +261,17 @@ def test_the_file_is_safetensors(root: Path, cache: Path) -> None:
     assert columns["0.counts"].tolist() == listing.counts.tolist() == [0, 1, 0, 1, 1]
 
 
-def test_a_cache_that_cannot_be_written_costs_one_line(
+def test_a_cache_that_cannot_be_written_gives_one_warning(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = touch(tmp_path, "file") / "file"
-    assert held(read_folder(root, cache)) == held(read_folder(root))
-    said = [line for line in warnings(caplog) if "cannot be kept" in line]
-    assert len(said) == 1
-    assert str(cache) in said[0]
+    assert contents(read_folder(root, cache)) == contents(read_folder(root))
+    failed = [line for line in warnings(caplog) if "cannot be cached" in line]
+    assert len(failed) == 1
+    assert str(cache) in failed[0]
 
 
-def test_a_cache_within_the_data_is_no_class_and_no_folder_that_is_not_read(
+def test_a_cache_folder_inside_the_data_is_neither_a_class_nor_warned_about(
     root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for _ in range(2):
@@ -284,13 +284,13 @@ def test_a_cache_within_the_data_is_no_class_and_no_folder_that_is_not_read(
 
 def _read(root: str, cache: str) -> list[object]:
     scanning.CLOCK_TICK = 0
-    return held(read_folder(Path(root), cache))
+    return contents(read_folder(Path(root), cache))
 
 
-def test_several_processes_may_keep_one_listing_at_once(root: Path, cache: Path) -> None:
+def test_several_processes_may_cache_the_same_listing_at_once(root: Path, cache: Path) -> None:
     with ProcessPoolExecutor(4, get_context("fork")) as pool:
         found = list(pool.map(_read, [str(root)] * 12, [str(cache)] * 12))
-    assert found == [held(read_folder(root))] * 12
+    assert found == [contents(read_folder(root))] * 12
     assert [path.suffix for path in cache.iterdir()] == [".safetensors"]
 
 
@@ -302,7 +302,7 @@ def test_val_may_be_a_link_to_test(root: Path, cache: Path) -> None:
     assert (splits.val.paths, splits.test.paths) == ([f"{root}/val/a/4.jpg"], [f"{root}/test/a/4.jpg"])
 
 
-def test_what_waits_is_spread_over_threads_and_what_works_is_not() -> None:
+def test_calls_that_wait_run_in_threads_and_calls_that_compute_do_not() -> None:
     def wait(n: int) -> tuple[int, int]:
         time.sleep(0.02)
         return n, threading.get_ident()
@@ -311,12 +311,12 @@ def test_what_waits_is_spread_over_threads_and_what_works_is_not() -> None:
         return n, threading.get_ident()
 
     for function, threads in ((wait, range(3, 50)), (work, range(1, 2))):
-        results = list(mapped(function, range(64)))
+        results = list(threaded_map(function, range(64)))
         assert [n for n, _ in results] == list(range(64))
         assert len({ident for _, ident in results}) in threads
 
 
-def test_an_error_in_a_thread_is_the_callers() -> None:
+def test_an_error_in_a_thread_reaches_the_caller() -> None:
     def fail(n: int) -> int:
         time.sleep(0.02)
         if n == 30:
@@ -324,10 +324,10 @@ def test_an_error_in_a_thread_is_the_callers() -> None:
         return n
 
     with pytest.raises(ValueError, match="thirty"):
-        list(mapped(fail, range(64)))
+        list(threaded_map(fail, range(64)))
 
 
-def test_labels_go_by_the_class_folder_whatever_is_below_it(root: Path) -> None:
+def test_labels_follow_the_class_folder_even_for_deeper_folders(root: Path) -> None:
     touch(root, "train/loose.jpg")
     (listing,) = list_images(root, ["train"], (".jpg",))
     assert isinstance(listing, Listing)

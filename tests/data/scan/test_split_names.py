@@ -13,7 +13,7 @@ TEST = ["test", "Testing", "dataset-test", "test1", "Test.Images", "testdata", "
     ("name", "split"),
     [*((name, "train") for name in TRAIN), *((name, "val") for name in VAL), *((name, "test") for name in TEST)],
 )
-def test_a_split_is_known_by_its_usual_names_in_any_case(name: str, split: str) -> None:
+def test_usual_split_names_are_recognized_in_any_case(name: str, split: str) -> None:
     assert split_of(name, whole=True) == split
 
 
@@ -27,7 +27,7 @@ def test_a_split_is_known_by_its_usual_names_in_any_case(name: str, split: str) 
         ("XTrain", "train"),
     ],
 )
-def test_a_split_is_known_as_part_of_a_name_unless_the_whole_is_asked_for(name: str, split: str) -> None:
+def test_a_split_in_a_part_of_a_name_is_recognized_unless_whole_is_set(name: str, split: str) -> None:
     assert split_of(name) == split
     assert split_of(name, whole=True) is None
 
@@ -36,10 +36,10 @@ def test_a_split_is_known_as_part_of_a_name_unless_the_whole_is_asked_for(name: 
     "name",
     ["", "17", "cat", "images", "trainers", "latest", "contest", "protester", "invalid", "device", "value", "testé"],
 )
-def test_other_words_name_no_split(name: str) -> None:
+def test_other_words_are_not_splits(name: str) -> None:
     assert split_of(name) is None
 
 
 @pytest.mark.parametrize("name", ["train_test", "trainval", "TrainVal", "test-val", "train_test_split"])
-def test_a_name_of_two_splits_names_none(name: str) -> None:
+def test_a_name_with_two_splits_is_not_a_split(name: str) -> None:
     assert split_of(name) is None

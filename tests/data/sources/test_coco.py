@@ -52,7 +52,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_classes_are_the_categories_by_id_and_images_keep_the_files_order(root: Path) -> None:
+def test_classes_are_sorted_by_category_id_and_images_keep_the_files_order(root: Path) -> None:
     splits = read_coco(root)
     assert splits.task == "multilabel"
     assert splits.class_names == ("person", "dog", "toothbrush")
@@ -97,7 +97,7 @@ def test_a_random_file_matches_a_plain_loop(root: Path) -> None:
             assert splits.train.targets[i, k] == float(present)
 
 
-def test_categories_of_one_name_are_one_class_and_it_is_said(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_categories_with_the_same_name_become_one_class(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Roboflow's exports begin with such a root category; here it has the name of a real one."""
     doubled = [{"id": 0, "name": "dog"}, *CATEGORIES]
     write(root, "train", {**TRAIN, "categories": doubled})
@@ -105,16 +105,16 @@ def test_categories_of_one_name_are_one_class_and_it_is_said(root: Path, caplog:
     splits = read_coco(root)
     assert splits.class_names == ("dog", "person", "toothbrush")
     assert splits.train.targets.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
-    assert "1 names belong to several categories, each read as one class: [\"'dog' (ids 0, 18)\"]" in caplog.text
+    assert "1 category names have several ids; each name is read as one class: [\"'dog' (ids 0, 18)\"]" in caplog.text
 
 
-def test_two_categories_of_one_id_are_refused(root: Path) -> None:
+def test_two_categories_with_the_same_id_are_an_error(root: Path) -> None:
     write(root, "train", {**TRAIN, "categories": [*CATEGORIES, {"id": 1, "name": "cat"}]})
-    with pytest.raises(ValueError, match=r"train2017.json: categories 'cat' and 'person' have one id, 1"):
+    with pytest.raises(ValueError, match=r"train2017.json: categories 'cat' and 'person' share the id 1"):
         read_coco(root)
 
 
-def test_files_with_different_categories_are_refused(root: Path) -> None:
+def test_files_with_different_categories_are_an_error(root: Path) -> None:
     write(root, "val", {**VAL, "categories": [*CATEGORIES[:2], {"id": 90, "name": "comb"}]})
     with pytest.raises(ValueError, match=r"instances_val2017.json has other categories than .*\(90, 'comb'\)"):
         read_coco(root)
@@ -123,32 +123,32 @@ def test_files_with_different_categories_are_refused(root: Path) -> None:
 def test_missing_images_are_counted_and_the_first_named(root: Path) -> None:
     (root / "train2017" / "a.jpg").unlink()
     (root / "train2017" / "sub" / "c.jpg").unlink()
-    with pytest.raises(ValueError, match=r"train2017.json: 2 of 3 images are not there(.|\n)*a.jpg\n.*c.jpg"):
+    with pytest.raises(ValueError, match=r"train2017.json: 2 of 3 images are missing(.|\n)*a.jpg\n.*c.jpg"):
         read_coco(root)
 
 
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"annotations": [{"image_id": 5, "category_id": 1}]}, "no image or category of id 5"),
-        ({"annotations": [{"image_id": 4, "category_id": 2}]}, "no image or category of id 2"),
-        ({"images": []}, "names no images"),
+        ({"annotations": [{"image_id": 5, "category_id": 1}]}, "a missing image or category, id 5"),
+        ({"annotations": [{"image_id": 4, "category_id": 2}]}, "a missing image or category, id 2"),
+        ({"images": []}, "lists no images"),
         ({"images": [TRAIN["images"][0]] * 2}, "2 images share 1 ids"),
     ],
 )
-def test_a_file_that_contradicts_itself_is_refused(root: Path, change: dict[str, Any], match: str) -> None:
+def test_an_inconsistent_file_is_an_error(root: Path, change: dict[str, Any], match: str) -> None:
     write(root, "train", {**TRAIN, **change})
     with pytest.raises(ValueError, match=f"instances_train2017.json.* {match}"):
         read_coco(root)
 
 
-def test_a_file_of_another_kind_is_refused(root: Path) -> None:
+def test_a_file_in_another_format_is_an_error(root: Path) -> None:
     write(root, "train", {"images": [], "annotations": []})
-    with pytest.raises(ValueError, match="has no 'categories': it is no instances file"):
+    with pytest.raises(ValueError, match="has no 'categories': it is not a COCO instances file"):
         read_coco(root)
     (root / "annotations" / "instances_train2017.json").write_text("{")
     with pytest.raises(ValueError, match=r"instances_train2017.json is not JSON"):
         read_coco(root)
     (root / "annotations" / "instances_train2017.json").unlink()
-    with pytest.raises(ValueError, match=r"instances_train2017.json is not there"):
+    with pytest.raises(ValueError, match=r"instances_train2017.json does not exist"):
         read_coco(root)

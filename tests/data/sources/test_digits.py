@@ -33,7 +33,7 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Splits:
     return read_digits_multilabel(tmp_path_factory.mktemp("several") / "digits")
 
 
-def test_the_files_are_sklearns_digits_each_once(single: Splits) -> None:
+def test_the_files_contain_each_of_sklearns_digits_once(single: Splits) -> None:
     pixels, labels = load_digits(return_X_y=True)
     numbers = []
     for split in SPLITS:
@@ -57,8 +57,8 @@ def test_the_splits_are_stratified(single: Splits) -> None:
         assert all(abs(counts[digit] - size / 10) <= 0.05 * size / 10 + 2 for digit in range(10))
 
 
-def test_a_picture_of_several_holds_the_digits_its_row_says() -> None:
-    images = np.stack([np.full((8, 8), 10 + digit, np.uint8) for digit in range(10)])  # a shade tells the digit
+def test_a_scene_contains_the_digits_of_its_label() -> None:
+    images = np.stack([np.full((8, 8), 10 + digit, np.uint8) for digit in range(10)])  # one gray level per digit
     random = np.random.default_rng(0)
     numbers: Counter[int] = Counter()
     for _ in range(200):
@@ -66,7 +66,7 @@ def test_a_picture_of_several_holds_the_digits_its_row_says() -> None:
         assert scene.shape == (32, 32)
         shades, areas = np.unique(scene[scene > 0], return_counts=True)
         assert (shades - 10).tolist() == present.nonzero()[0].tolist()
-        assert (areas % 64 == 0).all()  # whole digits, none over another
+        assert (areas % 64 == 0).all()  # whole digits that do not overlap
         numbers[areas.sum() // 64] += 1
     assert set(numbers) == {1, 2, 3, 4}
 
@@ -76,7 +76,7 @@ def quarters(path: str) -> list[np.ndarray]:
     return [scene[top : top + 16, left : left + 16] for top in (0, 16) for left in (0, 16)]
 
 
-def test_pictures_of_a_split_show_its_own_digits_only(single: Splits, several: Splits) -> None:
+def test_scenes_of_a_split_show_only_digits_of_that_split(single: Splits, several: Splits) -> None:
     """A digit is recognised by its ink, cut out."""
 
     def cut(image: np.ndarray) -> bytes:
@@ -110,7 +110,7 @@ def test_the_csv_has_a_column_per_digit(several: Splits) -> None:
     assert torch.equal(marks, several.train.targets)
 
 
-def test_a_second_reading_writes_nothing(single: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_again_writes_nothing(single: Splits, monkeypatch: pytest.MonkeyPatch) -> None:
     root = Path(single.train.paths[0]).parents[2]
     before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
     monkeypatch.setattr("fovea.data.sources.digits._load", None)
@@ -118,14 +118,14 @@ def test_a_second_reading_writes_nothing(single: Splits, monkeypatch: pytest.Mon
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
-def test_two_writings_are_the_same_byte_for_byte(several: Splits, tmp_path: Path) -> None:
+def test_writing_twice_gives_identical_files(several: Splits, tmp_path: Path) -> None:
     root = Path(several.train.paths[0]).parents[1]
     read_digits_multilabel(tmp_path / "again")
     files = sorted(path.relative_to(root) for path in root.rglob("*.*"))
     assert all((tmp_path / "again" / file).read_bytes() == (root / file).read_bytes() for file in files)
 
 
-def test_a_writing_that_fails_leaves_nothing(tmp_path: Path) -> None:
+def test_nothing_remains_if_writing_fails(tmp_path: Path) -> None:
     def fail(folder: Path) -> None:
         (folder / "half").touch()
         raise OSError("no space left")
@@ -145,7 +145,7 @@ def _write(root: Path, barrier: object, name: str) -> None:
     write_once(root, write)
 
 
-def test_two_processes_that_write_at_once_both_succeed(tmp_path: Path) -> None:
+def test_two_processes_can_write_the_same_folder_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("fork")
     barrier = context.Barrier(2)
     processes = [context.Process(target=_write, args=(tmp_path / "data", barrier, name)) for name in "ab"]

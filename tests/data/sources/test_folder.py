@@ -1,4 +1,4 @@
-"""Folders of class folders, in every shape people have them."""
+"""Class folders in the layouts that occur in practice."""
 
 import logging
 from pathlib import Path
@@ -49,19 +49,19 @@ def test_class_folders_alone_are_all_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["valid", "validation", "Val"])
-def test_validation_goes_by_several_names(tmp_path: Path, name: str) -> None:
+def test_the_validation_folder_may_have_several_names(tmp_path: Path, name: str) -> None:
     splits = read_folder(touch(tmp_path, "Train/a/1.jpg", "Train/b/2.jpg", f"{name}/b/3.jpg"))
     assert splits.val is not None
     assert below(tmp_path, splits.val.paths) == [f"{name}/b/3.jpg"]
 
 
-def test_two_validation_folders_are_refused(tmp_path: Path) -> None:
+def test_two_validation_folders_are_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/b/3.jpg", "valid/b/4.jpg")
     with pytest.raises(ValueError, match=r"val and valid.*keep one"):
         read_folder(tmp_path)
 
 
-def test_every_extension_counts_in_both_cases(tmp_path: Path) -> None:
+def test_every_extension_is_read_in_upper_and_lower_case(tmp_path: Path) -> None:
     names = [f"{end[1:]}{end}" for end in EXTENSIONS] + [f"{end[1:]}{end.upper()}" for end in EXTENSIONS]
     touch(tmp_path, *(f"a/{name}" for name in names), "b/1.jpg")
     assert set(below(tmp_path / "a", read_folder(tmp_path).train.paths[:-1])) == set(names)
@@ -82,35 +82,33 @@ def test_hidden_folders_and_files_are_neither_classes_nor_images(tmp_path: Path)
     assert below(tmp_path, splits.train.paths) == ["train/a/1.jpg", "train/b/2.jpg"]
 
 
-def test_files_that_are_passed_over_are_counted_once_per_split(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_skipped_files_are_counted_once_per_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/a/notes.txt", "train/b/x.npy", "train/loose.jpg")
     touch(tmp_path, "val/a/3.jpg", "val/a/Thumbs.db")
     read_folder(tmp_path)
-    said = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert len(said) == 2
-    assert "train: 3 files passed over (1 .npy, 1 .txt, 1 in no class)" in said[0]
-    assert all(name in said[0] for name in ("notes.txt", "x.npy", "loose.jpg"))
-    assert "val: 1 files passed over (1 .db)" in said[1]
-    assert "Thumbs.db" in said[1]
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 2
+    assert "train: 3 files skipped (1 .npy, 1 .txt, 1 in no class)" in warnings[0]
+    assert all(name in warnings[0] for name in ("notes.txt", "x.npy", "loose.jpg"))
+    assert "val: 1 files skipped (1 .db)" in warnings[1]
+    assert "Thumbs.db" in warnings[1]
 
 
-def test_heic_that_cannot_be_read_is_counted_with_the_way_to_read_it(
+def test_the_warning_about_skipped_heic_files_says_what_to_install(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(folder, "EXTENSIONS", tuple(end for end in EXTENSIONS if end not in HEIF_EXTENSIONS))
     touch(tmp_path, "a/1.jpg", "b/2.jpg", "a/3.HEIC", "b/4.heic", "b/notes.txt")
     read_folder(tmp_path)
-    assert "3 files passed over (2 .heic, 1 .txt; to read the 2 HEIC: python -m pip install pillow-heif)" in caplog.text
+    assert "3 files skipped (2 .heic, 1 .txt; to read the 2 HEIC: python -m pip install pillow-heif)" in caplog.text
 
 
-def test_a_folder_of_images_only_is_read_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_folder_with_only_images_is_read_without_a_log_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_folder(touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg"))
     assert not caplog.records
 
 
-def test_a_class_without_training_images_is_kept_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_class_without_training_images_gives_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/c/2.jpg", "val/b/3.jpg")
     (tmp_path / "train/b").mkdir()
     splits = read_folder(tmp_path)
@@ -118,21 +116,21 @@ def test_a_class_without_training_images_is_kept_and_said(tmp_path: Path, caplog
     assert splits.train.targets.tolist() == [0, 2]
     assert splits.val is not None
     assert splits.val.targets.tolist() == [1]
-    assert "1 of 3 classes have no image to learn from: b" in caplog.text
+    assert "1 of 3 classes have no training image: b" in caplog.text
 
 
-def test_folders_beside_train_that_are_not_read_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unread_folders_beside_train_give_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     read_folder(touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "unlabelled/3.jpg"))
     assert "1 folders beside train not read: unlabelled" in caplog.text
 
 
-def test_a_class_that_train_has_not_is_named(tmp_path: Path) -> None:
+def test_a_class_that_train_does_not_have_is_an_error(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/B/4.jpg")
-    with pytest.raises(ValueError, match=r"test has 1 classes that .*train has not: B\n.*spelling"):
+    with pytest.raises(ValueError, match=r"test has 1 classes that .*train does not have: B\n.*spelling"):
         read_folder(tmp_path)
 
 
-def test_a_folder_that_cannot_be_a_dataset_is_refused_with_what_was_expected(tmp_path: Path) -> None:
+def test_a_folder_in_another_layout_is_an_error_that_names_the_expected_one(tmp_path: Path) -> None:
     expected = "expected .*train/<class>/<image>"
     cases = {
         "missing": ([], f"missing does not exist: {expected}"),
@@ -142,7 +140,7 @@ def test_a_folder_that_cannot_be_a_dataset_is_refused_with_what_was_expected(tmp
             ["train/a/1.jpg", "train/b/2.jpg", "test/3.jpg"],
             f"no class folder in .*test: {expected}",
         ),
-        "words": (["a/1.txt", "b/2.txt"], "no image in .*words: expected .*jpg.*, not 1.txt, 2.txt .2 .txt."),
+        "words": (["a/1.txt", "b/2.txt"], "no image in .*words: expected .*jpg.*, found only 1.txt, 2.txt .2 .txt."),
         "file": ([], f"file is a file: {expected}"),
     }
     touch(tmp_path, "file")
@@ -154,7 +152,7 @@ def test_a_folder_that_cannot_be_a_dataset_is_refused_with_what_was_expected(tmp
         assert str(tmp_path / name) in str(error.value)
 
 
-def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_read_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "train/b/secret/3.jpg")
     deny_listing(monkeypatch, "secret")
     with pytest.raises(ValueError, match="secret cannot be listed: Permission denied"):
@@ -162,7 +160,7 @@ def test_a_folder_that_may_not_be_listed_is_named(tmp_path: Path, monkeypatch: p
 
 
 @pytest.mark.parametrize("link", ["train/a/loop", "train/c"])
-def test_a_link_that_would_list_images_twice_is_refused(tmp_path: Path, link: str) -> None:
+def test_a_link_that_would_list_images_twice_is_an_error(tmp_path: Path, link: str) -> None:
     touch(tmp_path, "train/a/1.jpg", "train/b/2.jpg")
     (tmp_path / link).symlink_to(tmp_path / "train/a", target_is_directory=True)
     with pytest.raises(ValueError, match="through a link"):

@@ -128,7 +128,7 @@ def test_kaggles_layout_is_read_from_its_top_or_from_inside(tmp_path: Path, insi
     assert splits.val.targets.tolist() == expected_val(splits.val.paths)
 
 
-def test_kaggles_layout_without_its_mapping_has_the_solutions_classes(tmp_path: Path) -> None:
+def test_kaggles_layout_without_a_mapping_has_the_classes_of_the_solution_file(tmp_path: Path) -> None:
     make_kaggle(tmp_path)
     (tmp_path / "LOC_synset_mapping.txt").unlink()
     shutil.rmtree(tmp_path / "ILSVRC" / "Data" / "CLS-LOC" / "train" / "n02012849")
@@ -137,54 +137,54 @@ def test_kaggles_layout_without_its_mapping_has_the_solutions_classes(tmp_path: 
     assert splits.val.targets.tolist() == expected_val(splits.val.paths)
 
 
-def test_what_is_missing_is_counted_against_the_devkit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_missing_images_and_classes_are_counted_by_the_devkit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_train(tmp_path / "train", ["n02119789", "n01440764"])
     make_flat_val(tmp_path / "val", [1, 4])
     make_devkit(tmp_path)
     with caplog.at_level(logging.WARNING):
         read_imagenet(tmp_path)
     assert caplog.messages == [
-        "train: 4 of 9 images are there",
-        "train: 2 of 4 classes have images",
-        "val: 2 of 6 images are there",
-        "val: 2 of 4 classes have images",
+        "train: only 4 of 9 images exist",
+        "train: only 2 of 4 classes have images",
+        "val: only 2 of 6 images exist",
+        "val: only 2 of 4 classes have images",
     ]
 
 
-def test_files_that_are_no_images_are_passed_over_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_are_not_images_are_skipped_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     make_original(tmp_path)
     train = tmp_path / "ILSVRC2012_img_train"
     touch(train / "n01440764.tar", train / "n01440764" / "notes.txt", train / "n01440764" / "._a.JPEG")
     (train / ".snapshot").mkdir()
     with caplog.at_level(logging.WARNING):
         assert len(read_imagenet(tmp_path).train) == 8
-    assert any("4 entries are no images and are passed over" in message for message in caplog.messages)
+    assert any("4 files skipped" in message for message in caplog.messages)
 
 
-def test_a_class_folder_that_the_devkit_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_class_folder_that_the_devkit_does_not_have_is_an_error(tmp_path: Path) -> None:
     make_original(tmp_path)
     make_train(tmp_path / "ILSVRC2012_img_train", ["n09999999"])
     with pytest.raises(ValueError, match=r"1 class folders are not among the 4 classes.*'n09999999'"):
         read_imagenet(tmp_path)
 
 
-def test_a_validation_folder_that_train_does_not_have_is_refused(tmp_path: Path) -> None:
+def test_a_validation_folder_that_train_does_not_have_is_an_error(tmp_path: Path) -> None:
     make_train(tmp_path / "train", ["n01440764"])
     make_train(tmp_path / "val", ["n01440764", "n02119789"])
     with pytest.raises(ValueError, match="'n02119789'"):
         read_imagenet(tmp_path)
 
 
-def test_a_folder_that_is_no_wnid_is_refused(tmp_path: Path) -> None:
+def test_a_folder_not_named_by_a_wnid_is_an_error(tmp_path: Path) -> None:
     make_train(tmp_path / "train", ["n01440764", "cats"])
     make_train(tmp_path / "val", ["n01440764"])
-    with pytest.raises(ValueError, match=r"no ImageNet class such as n01440764, first \['cats'\]"):
+    with pytest.raises(ValueError, match=r"not ImageNet classes such as n01440764, first \['cats'\]"):
         read_imagenet(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["ILSVRC2012_val_00000007.JPEG", "ILSVRC2012_val_00000000.JPEG", "tench.JPEG"])
 @pytest.mark.parametrize("make", [make_original, make_kaggle])
-def test_a_validation_name_without_a_line_in_the_ground_truth_is_refused(
+def test_a_validation_name_without_a_line_in_the_ground_truth_is_an_error(
     tmp_path: Path, make: Callable[[Path], None], name: str
 ) -> None:
     make(tmp_path)
@@ -194,22 +194,22 @@ def test_a_validation_name_without_a_line_in_the_ground_truth_is_refused(
         read_imagenet(tmp_path)
 
 
-def test_images_beside_class_folders_are_refused(tmp_path: Path) -> None:
+def test_images_beside_class_folders_are_an_error(tmp_path: Path) -> None:
     make_train(tmp_path / "train", list(CLASS_OF))
     make_train(tmp_path / "val", list(CLASS_OF))
     make_flat_val(tmp_path / "val", [3])
-    with pytest.raises(ValueError, match="also 1 images outside them"):
+    with pytest.raises(ValueError, match="also 1 images outside of them"):
         read_imagenet(tmp_path)
 
 
-def test_a_flat_validation_folder_without_ground_truth_is_refused(tmp_path: Path) -> None:
+def test_a_flat_validation_folder_without_ground_truth_is_an_error(tmp_path: Path) -> None:
     make_train(tmp_path / "train", list(CLASS_OF))
     make_flat_val(tmp_path / "val", [3])
-    with pytest.raises(ValueError, match="nothing to say which class"):
+    with pytest.raises(ValueError, match="no file with the images' classes"):
         read_imagenet(tmp_path)
 
 
-def test_a_ground_truth_with_ids_that_meta_mat_lacks_is_refused(tmp_path: Path) -> None:
+def test_a_ground_truth_with_ids_that_meta_mat_lacks_is_an_error(tmp_path: Path) -> None:
     make_original(tmp_path)
     truth = tmp_path / "ILSVRC2012_devkit_t12" / "data" / "ILSVRC2012_validation_ground_truth.txt"
     truth.write_text("1\n5\n")
@@ -217,13 +217,13 @@ def test_a_ground_truth_with_ids_that_meta_mat_lacks_is_refused(tmp_path: Path) 
         read_imagenet(tmp_path)
 
 
-def test_no_folder_given_names_the_variable_and_the_key() -> None:
+def test_the_error_without_a_folder_names_the_variable_and_the_key() -> None:
     with pytest.raises(ValueError, match=r"IMAGENET_DIR is not set(.|\n)*\.env(.|\n)*data\.root="):
         read_imagenet(None)
 
 
 @pytest.mark.parametrize("made", [[], ["x"], ["x/train", "x/val"], ["x/train/n01440764", "x/val/n01440764"]])
-def test_a_missing_or_empty_folder_is_told_the_three_layouts(tmp_path: Path, made: list[str]) -> None:
+def test_the_error_for_a_missing_or_empty_folder_lists_the_three_layouts(tmp_path: Path, made: list[str]) -> None:
     for folder in made:
         (tmp_path / folder).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"train/<wnid>.*devkit_t12.*LOC_val_solution(.|\n)*data\.root=") as caught:

@@ -26,7 +26,7 @@ def write(root: Path, text: str, encoding: str = "utf-8") -> Path:
     return root
 
 
-def test_a_column_per_class_is_present_absent_or_unknown_in_the_columns_order(root: Path) -> None:
+def test_one_column_per_class_gives_present_absent_or_unknown_in_column_order(root: Path) -> None:
     splits = read_multilabel_csv(write(root, COLUMNS))
     assert splits.task == "multilabel"
     assert splits.class_names == ("cat", "dog")
@@ -38,7 +38,7 @@ def test_a_column_per_class_is_present_absent_or_unknown_in_the_columns_order(ro
     assert splits.train.targets.dtype == torch.int8
 
 
-def test_a_list_of_names_is_present_and_all_others_are_absent(root: Path) -> None:
+def test_listed_names_are_present_and_all_others_are_absent(root: Path) -> None:
     rows = ["split,path,note,tags", "train,a.jpg,x,dog ant", "val,b/c.jpg,x,", "train,d.jpg,x,ant"]
     text = "\n".join([*rows, "test,e.jpg,x, zebra  dog"])
     splits = read_multilabel_csv(write(root, text), label_column="tags", separator=" ")
@@ -49,7 +49,7 @@ def test_a_list_of_names_is_present_and_all_others_are_absent(root: Path) -> Non
     assert splits.train.targets.dtype == torch.int8
 
 
-def test_names_may_hold_spaces_with_another_separator(root: Path) -> None:
+def test_names_may_contain_spaces_with_another_separator(root: Path) -> None:
     text = 'path,tags\na.jpg,"polar bear, cat"\nd.jpg,cat\n'
     splits = read_multilabel_csv(write(root, text), label_column="tags", separator=",")
     assert splits.class_names == ("cat", "polar bear")
@@ -64,7 +64,7 @@ def test_without_a_split_column_every_row_is_train(root: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["val", "valid", "validation"])
-def test_validation_goes_by_three_names(root: Path, word: str) -> None:
+def test_the_validation_split_may_have_three_names(root: Path, word: str) -> None:
     splits = read_multilabel_csv(write(root, f"path,split,cat\na.jpg,train,1\nd.jpg,{word},0\n"))
     assert splits.val.paths == [str(root / "d.jpg")]
 
@@ -72,7 +72,7 @@ def test_validation_goes_by_three_names(root: Path, word: str) -> None:
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
-def test_spreadsheet_exports_read_the_same(root: Path, delimiter: str, end: str, encoding: str) -> None:
+def test_delimiters_line_ends_and_encodings_read_the_same(root: Path, delimiter: str, end: str, encoding: str) -> None:
     rows = [line.split(",") for line in COLUMNS.splitlines()]
     rows[0][1] = name = f'Bär{delimiter} "groß"'
     stream = io.StringIO()
@@ -82,7 +82,7 @@ def test_spreadsheet_exports_read_the_same(root: Path, delimiter: str, end: str,
     assert splits.train.targets.tolist() == [[1, 0], [-1, 1]]
 
 
-def test_spaces_after_the_commas_do_not_count(root: Path) -> None:
+def test_spaces_after_commas_are_ignored(root: Path) -> None:
     splits = read_multilabel_csv(write(root, "path, split, cat\na.jpg, train, 1\nd.jpg, train, 0\n"))
     assert splits.class_names == ("cat",)
     assert splits.train.targets.tolist() == [[1], [0]]
@@ -102,56 +102,56 @@ def test_other_column_names_another_file_and_absolute_paths(root: Path) -> None:
         ("file,cat\na.jpg,1\n", "no column 'path'; its columns are file, cat"),
         (
             "path,split,cat\na.jpg,train,1\nd.jpg,train,yes\n",
-            "line 3, column 'cat': 'yes' is no label(.|\n)*Write 1",
+            "line 3, column 'cat': 'yes' is not a label(.|\n)*Write 1",
         ),
-        ("path,split,cat\na.jpg,train,2\n", "line 2, column 'cat': '2' is no label"),
-        ("path,split,cat\na.jpg,holdout,1\n", "1 values are no split: 'holdout' \\(1 rows\\)(.|\n)*split_values="),
+        ("path,split,cat\na.jpg,train,2\n", "line 2, column 'cat': '2' is not a label"),
+        ("path,split,cat\na.jpg,holdout,1\n", "1 values are not a split: 'holdout' \\(1 rows\\)(.|\n)*split_values="),
         (
             "path,cat\na.jpg,1\nx.jpg,0\nb/y.jpg,0\nno/z.jpg,0\nw.jpg,0\n",
-            "4 of 5 images are not there(.|\n)*line 3: .*x.jpg",
+            "4 of 5 images are missing(.|\n)*line 3: .*x.jpg",
         ),
-        ("path,cat\n../a.jpg,1\n", r"line 2: '\.\./a.jpg' leads out of"),
-        ("path,cat\nb/../../a.jpg,1\n", "line 2: .* leads out of"),
+        ("path,cat\n../a.jpg,1\n", r"line 2: '\.\./a.jpg' points outside"),
+        ("path,cat\nb/../../a.jpg,1\n", "line 2: .* points outside"),
         ("path,cat\na.jpg,1,1\n", "line 2: 3 fields; the header has 2"),
-        ("path,cat,cat\na.jpg,1,1\n", "must be there and differ; see 'cat'"),
-        ("path,part,cat,note\na.jpg,test,1,x\n", "nor are those of 'note' \\('x'\\)(.|\n)*split_column=part"),
-        ("path,cat,dog\na.jpg,1,-1\nd.jpg,1,\n", "no class is absent in any image: 2 labels (.|\n)*Write 0"),
+        ("path,cat,cat\na.jpg,1,1\n", "must not be repeated or empty: 'cat'"),
+        ("path,part,cat,note\na.jpg,test,1,x\n", "the same for 'note' \\('x'\\)(.|\n)*split_column=part"),
+        ("path,cat,dog\na.jpg,1,-1\nd.jpg,1,\n", "no label is 0 .absent., and 2 labels (.|\n)*Write 0"),
         ("path,is_test\na.jpg,1\n", "no class columns"),
         ("path,split\na.jpg,train\n", "no class columns"),
-        ("path,cat\n", "a header and no rows"),
+        ("path,cat\n", "a header but no rows"),
         ("", "is empty"),
         ('path,cat\n"a.jpg,1\n', "is not CSV in UTF-8"),
     ],
 )
-def test_a_file_with_a_mistake_is_refused_in_a_few_lines(root: Path, text: str, match: str) -> None:
+def test_a_mistake_in_the_file_gives_an_error_of_few_lines(root: Path, text: str, match: str) -> None:
     with pytest.raises(ValueError, match=match) as caught:
         read_multilabel_csv(write(root, text))
     assert str(root / "labels.csv") in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 6
 
 
-def test_a_file_in_another_encoding_is_refused(root: Path) -> None:
+def test_a_file_in_another_encoding_is_an_error(root: Path) -> None:
     with pytest.raises(ValueError, match=r"labels.csv is not CSV in UTF-8"):
         read_multilabel_csv(write(root, "path,Bär\na.jpg,1\n", "latin-1"))
 
 
-def test_a_missing_file_is_refused(root: Path) -> None:
-    with pytest.raises(ValueError, match=r"labels.csv is not there"):
+def test_a_missing_file_is_an_error(root: Path) -> None:
+    with pytest.raises(ValueError, match=r"labels.csv does not exist"):
         read_multilabel_csv(root)
 
 
 @pytest.mark.parametrize("columns", [{"label_column": "tags"}, {"split_column": "fold"}])
-def test_a_column_that_was_asked_for_must_be_there(root: Path, columns: dict[str, Any]) -> None:
+def test_a_column_given_by_name_must_exist(root: Path, columns: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"no column '{next(iter(columns.values()))}'"):
         read_multilabel_csv(write(root, "path,cat\na.jpg,1\n"), **columns)
 
 
-def test_a_label_column_without_any_name_is_refused(root: Path) -> None:
-    with pytest.raises(ValueError, match="no row names a class"):
+def test_an_empty_label_column_is_an_error(root: Path) -> None:
+    with pytest.raises(ValueError, match="column 'tags' is empty in every row"):
         read_multilabel_csv(write(root, "path,tags\na.jpg,\n"), label_column="tags", separator=" ")
 
 
-def test_missing_files_are_those_that_a_question_per_file_finds(root: Path) -> None:
+def test_missing_files_matches_a_check_of_each_file(root: Path) -> None:
     paths = [str(root / name) for name in (*IMAGES, "b/a.jpg", "c.jpg", "no/a.jpg", "a.jpg/x")]
     assert missing_files(paths) == [path for path in paths if not Path(path).exists()]
     assert len(missing_files(paths)) == 4
@@ -175,20 +175,20 @@ def test_a_file_whose_rows_are_all_test_has_no_train(root: Path) -> None:
     assert splits.test.targets.tolist() == [[1], [0]]
 
 
-def test_one_column_of_marks_is_a_problem_of_one_class(root: Path) -> None:
+def test_a_single_class_column_is_allowed(root: Path) -> None:
     splits = read_multilabel_csv(write(root, "path,tumor\na.jpg,1\nd.jpg,0\ne.jpg,True\n"))
     assert splits.class_names == ("tumor",)
     assert splits.train.targets.tolist() == [[1], [0], [1]]
 
 
-def test_a_split_column_is_no_class_and_neither_is_a_numbering(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_split_columns_and_row_numbers_are_not_classes(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     text = ",ID,path,Split,cat,is_valid\n0,1,a.jpg,train,1,0\n1,1,d.jpg,TEST,0,1\n"
-    with pytest.raises(ValueError, match=r"in one of these columns\?\n.*'Split': 1 'train', 1 'TEST' \(test\)"):
+    with pytest.raises(ValueError, match=r"these columns the split\?\n.*'Split': 1 'train', 1 'TEST' \(test\)"):
         read_multilabel_csv(write(root, text))
     splits = read_multilabel_csv(root, split_column="Split")
     assert splits.class_names == ("cat",)
     assert splits.test.paths == [str(root / "d.jpg")]
-    assert "columns ['', 'ID'] are taken for a numbering" in caplog.text
+    assert "columns ['', 'ID'] look like row numbers and are ignored" in caplog.text
     assert "'is_valid' looks like a split and is not used: 1 '0' (train), 1 '1' (val)" in caplog.text
 
 
@@ -209,24 +209,24 @@ def test_class_columns_can_be_chosen_among_others(root: Path) -> None:
         ("polar bear", "cat", "dog", "none"),
     ],
 )
-def test_a_list_of_names_needs_its_separator_said_and_one_is_proposed(
+def test_a_missing_separator_is_an_error_that_proposes_one(
     root: Path, first: str, second: str, third: str, separator: str
 ) -> None:
     write(root, f'path,tags\na.jpg,"{first}"\nd.jpg,"{second}"\ne.jpg,"{third}"\n')
     with pytest.raises(ValueError, match="what separates the names in column 'tags'") as caught:
         read_multilabel_csv(root, label_column="tags")
-    assert f"begins with {first!r}" in str(caught.value)
+    assert f"first values are {first!r}" in str(caught.value)
     assert f"'data.read.separator=\"{separator}\"'" in str(caught.value)
     assert read_multilabel_csv(root, label_column="tags", separator=separator).train.targets.sum() >= 3
 
 
-def test_names_that_hold_the_real_separator_are_refused_with_it(root: Path) -> None:
+def test_names_that_contain_the_right_separator_are_an_error_that_names_it(root: Path) -> None:
     write(root, "path,tags\na.jpg,Effusion|Mass\nd.jpg,No Finding\ne.jpg,Mass\nb/c.jpg,Effusion\n")
     with pytest.raises(ValueError, match=r"1 images have 1 names, such as 'Effusion\|Mass'.*\n.*separator=\"\|\""):
         read_multilabel_csv(root, label_column="tags", separator=" ")
 
 
-def test_lists_are_read_as_python_or_json_write_them_and_only_when_said(root: Path) -> None:
+def test_python_and_json_lists_are_read_only_with_separator_list(root: Path) -> None:
     rows = ["path;tags", "a.jpg;['cat', 'dog']", 'd.jpg;["cat"]', "e.jpg;[]", "b/c.jpg;"]
     write(root, "\n".join(row.replace('"', '""').replace(";[", ';"[').replace("]", ']"') for row in rows))
     for separator in (" ", ","):
@@ -237,14 +237,14 @@ def test_lists_are_read_as_python_or_json_write_them_and_only_when_said(root: Pa
     assert splits.train.targets.tolist() == [[1, 1], [1, 0], [0, 0], [0, 0]]
 
 
-def test_the_classes_of_lists_are_told_with_counts(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_classes_of_lists_are_logged_with_counts(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     write(root, "path,tags\na.jpg,cat dog\nd.jpg,\ne.jpg,cat cat\n")
     read_multilabel_csv(root, label_column="tags", separator=" ")
     assert "2 classes in 3 images, 1 of them with no class: 'cat' 2, 'dog' 1" in caplog.text
 
 
-def test_a_missing_value_is_no_class(root: Path) -> None:
+def test_a_missing_value_is_not_a_class(root: Path) -> None:
     write(root, "path,tags\na.jpg,cat\nd.jpg,nan\ne.jpg,NaN\n")
     with pytest.raises(
         ValueError, match=r"'tags': 2 rows have no label \('nan' in 1, 'NaN' in 1\), first in lines 3, 4"

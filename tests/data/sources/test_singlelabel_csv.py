@@ -30,8 +30,8 @@ def test_classes_are_the_labels_in_sorted_order(root: Path) -> None:
     assert splits.test is None
 
 
-def test_ids_get_their_ending_and_numbers_their_order(root: Path) -> None:
-    """Kaggle's aptos2019, and a table that a missing value once made floats of."""
+def test_the_ending_is_added_to_ids_and_numbers_are_sorted_by_value(root: Path) -> None:
+    """As in Kaggle's aptos2019, with labels that pandas turned into floats."""
     write(root, "id_code,diagnosis", "a,10", "b,9.0", "c.jpg,9")
     splits = read_csv(root, path_column="id_code", ending=".jpg", label_column="diagnosis")
     assert splits.class_names == ("9", "10")
@@ -39,19 +39,19 @@ def test_ids_get_their_ending_and_numbers_their_order(root: Path) -> None:
     assert splits.train.targets.tolist() == [1, 0, 0]
 
 
-def test_an_id_without_its_ending_is_answered_with_the_option(root: Path) -> None:
+def test_the_error_about_ids_without_an_ending_names_the_option(root: Path) -> None:
     write(root, "id,label", "a,x", "b,y")
     with pytest.raises(
-        ValueError, match=r"2 of 2 images are not there(.|\n)*a\.jpg is there: data\.read\.ending=\.jpg"
+        ValueError, match=r"2 of 2 images are missing(.|\n)*a\.jpg exists: set data\.read\.ending=\.jpg"
     ):
         read_csv(root, path_column="id")
 
 
-def test_names_are_looked_for_in_all_folders_when_that_is_said(root: Path) -> None:
+def test_anywhere_searches_all_folders_for_the_file_names(root: Path) -> None:
     write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
-    with pytest.raises(ValueError, match=r"2 of 3 images are not there(.|\n)*data\.read\.anywhere=true"):
+    with pytest.raises(ValueError, match=r"2 of 3 images are missing(.|\n)*data\.read\.anywhere=true"):
         read_csv(root)
-    with pytest.raises(ValueError, match=r"1 of 1 images are not there(.|\n)*no folder/f"):
+    with pytest.raises(ValueError, match=r"1 of 1 images are missing(.|\n)*no folder/f"):
         read_csv(write(root, "path,label", "no folder/f,x"))
     write(root, "path,label", "a.jpg,x", "e.jpg,y", "d.jpg,x")
     splits = read_csv(root, anywhere=True)
@@ -63,17 +63,17 @@ def test_names_are_looked_for_in_all_folders_when_that_is_said(root: Path) -> No
         read_csv(root, anywhere=True)
 
 
-def test_a_table_may_lie_beside_its_images_folder(root: Path) -> None:
+def test_a_table_may_be_beside_the_images_folder(root: Path) -> None:
     write(root, "path,label", "d.jpg,x", "../2/e.jpg,y")
-    with pytest.raises(ValueError, match="leads out of"):
+    with pytest.raises(ValueError, match="points outside"):
         read_csv(root / "parts" / "1", csv="../../labels.csv")
     write(root, "path,label", "1/d.jpg,x", "2/e.jpg,y")
     assert read_csv(root / "parts", csv="../labels.csv").class_names == ("x", "y")
 
 
-def test_column_names_may_differ_in_case_but_not_be_there_twice(root: Path) -> None:
+def test_column_names_ignore_case_and_must_be_unique(root: Path) -> None:
     assert read_csv(write(root, "Path,LABEL", "a.jpg,x", "b.jpg,y")).class_names == ("x", "y")
-    with pytest.raises(ValueError, match="must be there and differ; see 'label'"):
+    with pytest.raises(ValueError, match="must not be repeated or empty: 'label'"):
         read_csv(write(root, "path,label,label", "a.jpg,x,y", "b.jpg,y,x"))
 
 
@@ -90,11 +90,11 @@ def test_column_names_may_differ_in_case_but_not_be_there_twice(root: Path) -> N
         (["path,label,split", "a.jpg,x,train", "b.jpg,y,test"], "1 classes have no row in train: 'y'"),
         (["path,label", "a.jpg,x|y", "b.jpg,y", "c.jpg,x"], "1 images have 1 names(.|\n)*data=multilabel_csv"),
         (["path,label", "a.jpg,\"['x', 'y']\"", "b.jpg,x"], "brackets or quotes(.|\n)*multilabel_csv.*list"),
-        (["path,label", *[f"a.jpg,{n}.5" for n in range(20)]], "20 different labels, .* numbers to be measured"),
+        (["path,label", *[f"a.jpg,{n}.5" for n in range(20)]], "20 different labels, .* measured values"),
         (["path,label", *[f"a.jpg,x{n}" for n in range(20)]], "20 different labels, .* texts or ids"),
     ],
 )
-def test_doubtful_tables_are_refused(root: Path, lines: list[str], match: str) -> None:
+def test_suspicious_tables_are_an_error(root: Path, lines: list[str], match: str) -> None:
     with pytest.raises(ValueError, match=match) as caught:
         read_csv(write(root, *lines))
     assert len(str(caught.value).splitlines()) <= 6
@@ -106,12 +106,12 @@ def test_a_table_to_evaluate_on_may_have_one_class_and_no_train_rows(root: Path)
 
 
 @pytest.mark.parametrize("option", [{"split_values": {0: "training"}}, {"split_column": True}])
-def test_options_that_say_nothing_are_refused(root: Path, option: dict[str, Any]) -> None:
+def test_invalid_options_are_an_error(root: Path, option: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"data.read.{next(iter(option))}"):
         read_csv(write(root, "path,label", "a.jpg,x", "b.jpg,y"), **option)
 
 
-def test_numbers_stand_for_splits_when_it_is_said(root: Path) -> None:
+def test_split_values_can_map_numbers_to_splits(root: Path) -> None:
     """CelebA's partition."""
     write(root, "path,label,partition", "a.jpg,x,0", "b.jpg,y,0", "c.jpg,y,2")
     values: Any = {0: "train", 1: "val", 2: "test"}  # YAML reads numbers

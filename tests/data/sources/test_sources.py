@@ -1,4 +1,4 @@
-"""Wherever the pixels come from, the batches are the same, and what can't be read is answered the same way."""
+"""Files, stores, resident images and device decoding give the same batches and handle unreadable images alike."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import ColorJitter
 
 from fovea.data.index import Index
-from fovea.data.loading.batch_samplers import EvalBatches, TrainBatches
+from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.dataset import Batch, ImageDataset
 from fovea.data.loading.device_decode import DeviceDecodeLoader
 from fovea.data.loading.loader import BatchLoader, TrainLoader
@@ -27,7 +27,7 @@ from fovea.data.store.store import read_store
 
 CPU = torch.device("cpu")
 AUGMENT = Augment(RandomResizedCrop(16, draft=0), [ColorJitter(brightness=0.5)])
-Made = Callable[[ImageDataset, TrainBatches | EvalBatches], Iterable[Batch]]
+MakeLoader = Callable[[ImageDataset, TrainBatchSampler | EvalBatchSampler], Iterable[Batch]]
 
 
 def photos(folder: Path) -> Index:
@@ -48,7 +48,7 @@ def packed(index: Index, folder: Path, options: Format, on_error: str = "raise")
 
 
 def decode(files: list[Tensor]) -> list[Tensor]:
-    """In nvJPEG's place."""
+    """Stand-in for nvJPEG."""
     try:
         return [decode_image_bytes(file.numpy().tobytes()) for file in files]
     except UnreadableImage as error:
@@ -57,7 +57,7 @@ def decode(files: list[Tensor]) -> list[Tensor]:
 
 FILES, RAW = Format("files"), Format("raw", background=[255] * 3)
 STORES = {"files": None, "packed files": FILES, "packed pixels": RAW}
-WAYS: dict[str, Made] = {
+LOADERS: dict[str, MakeLoader] = {
     "0 workers": lambda data, batches: BatchLoader(data, batches, 0),
     "1 worker": lambda data, batches: BatchLoader(data, batches, 1),
     "2 workers": lambda data, batches: BatchLoader(data, batches, 2, persistent=True),
@@ -68,24 +68,24 @@ WAYS: dict[str, Made] = {
 
 
 @pytest.mark.parametrize("store", STORES)
-def test_batches_are_the_same_from_every_source_in_every_way_and_from_every_place(tmp_path: Path, store: str) -> None:
-    index, place = photos(tmp_path), (1, 0)
-    batches = TrainBatches(Shuffled(index), 4, seed=0)
-    expected = list(TrainLoader(BatchLoader(ImageDataset(index, AUGMENT), batches, 0), batches, lambda: place))
+def test_every_source_and_loader_gives_the_same_batches_from_any_resume_position(tmp_path: Path, store: str) -> None:
+    index, position = photos(tmp_path), (1, 0)
+    batches = TrainBatchSampler(Shuffled(index), 4, seed=0)
+    expected = list(TrainLoader(BatchLoader(ImageDataset(index, AUGMENT), batches, 0), batches, lambda: position))
     assert len(expected) == 4
     options = STORES[store]
     source = packed(index, tmp_path / "store", options) if options else index
 
-    def where() -> tuple[int, int]:
-        return place
+    def get_position() -> tuple[int, int]:
+        return position
 
-    for way, make in WAYS.items():
-        loader = TrainLoader(make(ImageDataset(source, AUGMENT), batches), batches, where)
-        for first in range(4) if way != "4 workers" else (0, 3):
-            place = (1, first)
-            for ours, theirs in zip(loader, expected[first:], strict=True):
-                for a, b in zip(ours, theirs, strict=True):
-                    assert torch.equal(a, b), way
+    for name, make in LOADERS.items():
+        loader = TrainLoader(make(ImageDataset(source, AUGMENT), batches), batches, get_position)
+        for first in range(4) if name != "4 workers" else (0, 3):
+            position = (1, first)
+            for batch, reference in zip(loader, expected[first:], strict=True):
+                for a, b in zip(batch, reference, strict=True):
+                    assert torch.equal(a, b), name
 
 
 def truncated(file: Path) -> None:
@@ -101,7 +101,7 @@ def too_large(file: Path) -> None:
 
 
 def no_tables(file: Path) -> None:
-    """Begins and ends as a JPEG does, and can't be decoded."""
+    """Damage a JPEG's Huffman tables: it begins and ends correctly but cannot be decoded."""
     data = file.read_bytes()
     tables = data.index(b"\xff\xc4")
     file.write_bytes(data[: tables + 4] + b"\xff" * 30 + data[tables + 34 :])
@@ -118,28 +118,28 @@ def empty(file: Path) -> None:
         *((store, spoil) for store in STORES if store != "files" for spoil in (truncated, too_large)),
     ],
 )
-def test_what_cannot_be_read_is_named_or_left_out(
+def test_an_unreadable_image_is_named_or_skipped(
     tmp_path: Path, store: str, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
     index = photos(tmp_path)
     spoil(tmp_path / "é 4.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 40_000)
-    options, batches = STORES[store], EvalBatches(18, 6)
+    options, batches = STORES[store], EvalBatchSampler(18, 6)
     source = packed(index, tmp_path / "store", options, "skip") if options else index
     augment = Augment(PaddedCrop(16))
-    for way in ("0 workers", "resident", "on the device", *(["2 workers"] if spoil is truncated else [])):
+    for name in ("0 workers", "resident", "on the device", *(["2 workers"] if spoil is truncated else [])):
         with pytest.raises(UnreadableImage, match="é 4.jpg"):
-            list(WAYS[way](ImageDataset(source, augment), batches))
-        kept = list(WAYS[way](ImageDataset(source, augment, on_error="skip"), batches))
-        assert kept[0].unreadable.tolist() == [4], way
-        assert torch.cat([batch.indices for batch in kept]).tolist() == [i for i in range(18) if i != 4], way
-        assert [len(batch.images) for batch in kept] == [5, 6, 6], way
-        assert kept[0].targets.tolist() == [0, 1, 2, 0, 2], way
+            list(LOADERS[name](ImageDataset(source, augment), batches))
+        kept = list(LOADERS[name](ImageDataset(source, augment, on_error="skip"), batches))
+        assert kept[0].unreadable.tolist() == [4], name
+        assert torch.cat([batch.indices for batch in kept]).tolist() == [i for i in range(18) if i != 4], name
+        assert [len(batch.images) for batch in kept] == [5, 6, 6], name
+        assert kept[0].targets.tolist() == [0, 1, 2, 0, 2], name
 
 
 @pytest.mark.parametrize("options", [FILES, RAW], ids=["files", "pixels"])
-def test_packing_stops_at_what_cannot_be_read_unless_told_otherwise(tmp_path: Path, options: Format) -> None:
+def test_packing_stops_at_an_unreadable_image_by_default(tmp_path: Path, options: Format) -> None:
     index = photos(tmp_path)
     no_image(tmp_path / "é 4.jpg")
     with pytest.raises(UnreadableImage, match="é 4.jpg"):
@@ -148,7 +148,7 @@ def test_packing_stops_at_what_cannot_be_read_unless_told_otherwise(tmp_path: Pa
         read_store(str(tmp_path / "store"))
 
 
-def test_damaged_headers_give_pixels_or_are_unreadable_and_nothing_else(tmp_path: Path) -> None:
+def test_damaged_headers_give_pixels_or_an_unreadable_image_error(tmp_path: Path) -> None:
     rng, index = np.random.default_rng(0), photos(tmp_path)
     file = tmp_path / "é 1.jpg"
     data = file.read_bytes()
@@ -156,8 +156,8 @@ def test_damaged_headers_give_pixels_or_are_unreadable_and_nothing_else(tmp_path
     outcomes: set[Any] = set()
     for _ in range(400):
         damaged = bytearray(data)
-        for place in rng.integers(2, 700, 3):
-            damaged[place] = rng.choice([0, 1, 255, int(rng.integers(256))])
+        for position in rng.integers(2, 700, 3):
+            damaged[position] = rng.choice([0, 1, 255, int(rng.integers(256))])
         file.write_bytes(damaged)
         try:
             outcomes.add(dataset[0][0].shape)

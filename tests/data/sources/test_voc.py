@@ -5,7 +5,7 @@ import torch
 
 from fovea.data.sources.voc import read_voc
 
-# image: its objects as (class, difficult); None: no such tag, as in some of VOC's files
+# image -> its objects as (class, difficult); None: without the tag, as in some of VOC's files
 OBJECTS: dict[str, list[tuple[str, int | None]]] = {
     "000001": [("dog", 0), ("person", 0), ("person", 1)],
     "000002": [("car", 1), ("person", 1), ("person", 0)],
@@ -68,11 +68,11 @@ def test_the_three_lists_are_the_three_splits_in_their_order(devkit: Path) -> No
         assert index.targets.dtype == torch.int8
 
 
-def test_a_class_with_difficult_objects_alone_is_unknown(devkit: Path) -> None:
+def test_a_class_with_only_difficult_objects_is_unknown(devkit: Path) -> None:
     splits = read_voc(devkit)
     car, person = splits.class_names.index("car"), splits.class_names.index("person")
     assert splits.train.targets[0, car] == -1
-    assert splits.train.targets[:, person].tolist() == [1, 1]  # difficult after, and before, one that is not
+    assert splits.train.targets[:, person].tolist() == [1, 1]  # difficult after and before a normal object
 
 
 @pytest.mark.parametrize("root", [".", "VOCdevkit", "VOCdevkit/VOC2007"])
@@ -84,7 +84,7 @@ def test_another_year_is_another_folder(devkit: Path) -> None:
     (devkit / "VOCdevkit" / "VOC2007").rename(devkit / "VOCdevkit" / "VOC2012")
     assert "VOC2012" in read_voc(devkit, year="2012").train.paths[0]
     for root in (devkit, devkit / "VOCdevkit" / "VOC2012"):
-        with pytest.raises(ValueError, match=r"holds no VOCdevkit/VOC2007(.|\n)*data\.read\.year"):
+        with pytest.raises(ValueError, match=r"has no VOCdevkit/VOC2007(.|\n)*data\.read\.year"):
             read_voc(root, year="2007")
 
 
@@ -100,27 +100,27 @@ def test_lists_can_be_chosen_and_left_out(devkit: Path) -> None:
     assert splits.test is None
 
 
-def test_an_image_in_two_splits_is_refused(devkit: Path) -> None:
-    with pytest.raises(ValueError, match=r"1 images of val are in train too, first .'000003'"):
+def test_an_image_in_two_splits_is_an_error(devkit: Path) -> None:
+    with pytest.raises(ValueError, match=r"1 images of val are also in train, first .'000003'"):
         read_voc(devkit, train_list="trainval")
 
 
 @pytest.mark.parametrize("option", ["train_list", "val_list", "test_list"])
-def test_a_list_that_is_not_there_is_refused(devkit: Path, option: str) -> None:
-    with pytest.raises(ValueError, match=r"nolist.txt is not there"):
+def test_a_missing_list_is_an_error(devkit: Path, option: str) -> None:
+    with pytest.raises(ValueError, match=r"nolist.txt does not exist"):
         read_voc(devkit, **{option: "nolist"})
 
 
-def test_other_classes_are_refused_with_the_two_ways_to_read_them(devkit: Path) -> None:
+def test_the_error_about_other_classes_names_two_ways_to_read_them(devkit: Path) -> None:
     folder = devkit / "VOCdevkit" / "VOC2007"
     (folder / "Annotations" / "000001.xml").write_text(annotation([("dragon", 0), ("elf", 0)]))
     (folder / "Annotations" / "000003.xml").write_text(annotation([("dragon", 1)]))
-    names = r"2 names are none of VOC's 20 classes: 'dragon' \(2 images\), 'elf' \(1 images\)"
+    names = r"2 names are not among VOC's 20 classes: 'dragon' \(2 images\), 'elf' \(1 images\)"
     with pytest.raises(ValueError, match=names + r"(.|\n)*data\.read\.classes=all(.|\n)*classes=\["):
         read_voc(devkit)
 
 
-def test_classes_are_those_of_the_annotations_or_of_a_list_in_its_order(devkit: Path) -> None:
+def test_classes_come_from_the_annotations_or_from_a_list_in_its_order(devkit: Path) -> None:
     folder = devkit / "VOCdevkit" / "VOC2007"
     (folder / "Annotations" / "000001.xml").write_text(annotation([("elf", 1), ("dragon", 0), ("elf", 1)]))
     (folder / "Annotations" / "000002.xml").write_text(annotation([("elf", 1), ("elf", 0)]))
@@ -132,19 +132,19 @@ def test_classes_are_those_of_the_annotations_or_of_a_list_in_its_order(devkit: 
     assert splits.train.targets.tolist() == [[1, 0, 0], [-1, 0, 1]]
     with pytest.raises(ValueError, match=r"1 names are not in data.read.classes: 'dragon' \(1 images\)"):
         read_voc(devkit, classes=["elf"], test_list=None)
-    with pytest.raises(ValueError, match=r"data.read.classes=elf: give a list"):
+    with pytest.raises(ValueError, match=r"data.read.classes=elf: expected a list"):
         read_voc(devkit, classes="elf", test_list=None)
 
 
-def test_a_list_for_one_class_gives_its_images_and_says_so(devkit: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_list_for_one_class_is_read_with_a_warning(devkit: Path, caplog: pytest.LogCaptureFixture) -> None:
     lists = devkit / "VOCdevkit" / "VOC2007" / "ImageSets" / "Main"
     (lists / "dog_train.txt").write_text("000002 -1\n000001  1\n")
     splits = read_voc(devkit, train_list="dog_train")
     assert splits.train.targets.tolist() == expected(LISTS["train"])
-    assert "dog_train.txt is about one class: all of its 2 images are taken" in caplog.text
+    assert "dog_train.txt is a list for one class: all of its 2 images are used" in caplog.text
 
 
-def test_image_names_may_hold_spaces_and_end_otherwise(devkit: Path) -> None:
+def test_image_names_may_contain_spaces_and_have_another_ending(devkit: Path) -> None:
     folder = devkit / "VOCdevkit" / "VOC2007"
     (folder / "JPEGImages" / "my photo 1.png").touch()
     (folder / "Annotations" / "my photo 1.xml").write_text(annotation([("dog", 0)]))
@@ -157,13 +157,11 @@ def test_image_names_may_hold_spaces_and_end_otherwise(devkit: Path) -> None:
 def test_missing_files_are_counted_and_the_first_named(devkit: Path, part: str, suffix: str) -> None:
     for name in LISTS["train"]:
         (devkit / "VOCdevkit" / "VOC2007" / part / f"{name}.{suffix}").unlink()
-    with pytest.raises(
-        ValueError, match=rf"train: 2 of 2 files are not there(.|\n)*000002.{suffix}\n.*000001.{suffix}"
-    ):
+    with pytest.raises(ValueError, match=rf"train: 2 of 2 files are missing(.|\n)*000002.{suffix}\n.*000001.{suffix}"):
         read_voc(devkit)
 
 
-def test_missing_test_files_say_how_to_go_without(devkit: Path) -> None:
+def test_the_error_about_missing_test_files_says_how_to_leave_them_out(devkit: Path) -> None:
     (devkit / "VOCdevkit" / "VOC2007" / "Annotations" / "000005.xml").unlink()
     with pytest.raises(ValueError, match=r"test: 1 of 2 .*data.read.test_list=null"):
         read_voc(devkit)
@@ -174,16 +172,16 @@ def test_missing_test_files_say_how_to_go_without(devkit: Path) -> None:
     ("content", "match"),
     [
         (annotation([("", 0)]).encode(), "000001.xml: an object has no name"),
-        (b"<annotation><object>", "000001.xml is no VOC annotation"),
+        (b"<annotation><object>", "000001.xml is not a VOC annotation"),
         (
             b'<!DOCTYPE a [<!ENTITY b "dog">]><annotation/>',
-            "000001.xml is no VOC annotation: a document type",
+            "000001.xml is not a VOC annotation: it defines a document type",
         ),
-        (b'<!DOCTYPE a SYSTEM "b.dtd"><annotation/>', "000001.xml is no VOC annotation: a document type"),
-        ('<!DOCTYPE a [<!ENTITY b "dog">]><annotation/>'.encode("utf-16"), "000001.xml is no VOC annotation"),
+        (b'<!DOCTYPE a SYSTEM "b.dtd"><annotation/>', "000001.xml is not a VOC annotation: it defines a document type"),
+        ('<!DOCTYPE a [<!ENTITY b "dog">]><annotation/>'.encode("utf-16"), "000001.xml is not a VOC annotation"),
     ],
 )
-def test_an_annotation_that_is_not_vocs_is_refused_by_name(devkit: Path, content: bytes, match: str) -> None:
+def test_an_annotation_in_another_format_is_an_error_that_names_it(devkit: Path, content: bytes, match: str) -> None:
     (devkit / "VOCdevkit" / "VOC2007" / "Annotations" / "000001.xml").write_bytes(content)
     with pytest.raises(ValueError, match=match):
         read_voc(devkit)

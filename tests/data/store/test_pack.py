@@ -17,8 +17,8 @@ from PIL import Image
 from fovea.data.fingerprint import fingerprint
 from fovea.data.index import Index
 from fovea.data.pixels.decode import UnreadableImage
+from fovea.data.store import output_folder
 from fovea.data.store import pack as packing
-from fovea.data.store import place
 from fovea.data.store.encode import Format
 from fovea.data.store.pack import Source, pack
 from fovea.data.store.store import read_store
@@ -34,7 +34,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def images(root: Path, count: int = 14) -> list[str]:
-    """root/<n> é.png, none like another, unless they are there; their names below root."""
+    """Write different images root/<n> é.png, unless they exist, and return their names."""
     root.mkdir(parents=True, exist_ok=True)
     names = [f"{n} é.png" for n in range(count)]
     for n, name in enumerate(names):
@@ -46,7 +46,7 @@ def images(root: Path, count: int = 14) -> list[str]:
 
 
 def source(root: Path, count: int = 14, on_error: str = "raise") -> Source:
-    """Ten of `count` images to train on, the others to validate and test on, of three classes, one empty."""
+    """Return ten of `count` images as train and the others as val and test; one of the three classes is empty."""
     paths = StringArray.of([f"{root}/{name}" for name in images(root, count)], f"{root}/")
     whole = Index(paths, torch.arange(count) % 2)
     train, val = whole.take(torch.arange(10)), whole.take(torch.arange(10, count))
@@ -62,24 +62,24 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_files_come_back_byte_for_byte_with_all_that_is_known_of_them(tmp_path: Path, processes: int) -> None:
+def test_files_are_read_back_byte_for_byte_with_their_targets_and_names(tmp_path: Path, processes: int) -> None:
     files = source(tmp_path / "in")
-    told: list[tuple[str, int, int]] = []
-    about = pack(files, FILES, tmp_path / "out", processes, lambda *now: told.append(now))
+    reports: list[tuple[str, int, int]] = []
+    metadata = pack(files, FILES, tmp_path / "out", processes, lambda *progress: reports.append(progress))
     store = read_store(str(tmp_path / "out"))
     assert (store.task, store.class_names) == ("multiclass", ("cat", "dög", "empty"))
     assert store.test is store.val
     for split, index in (("train", store.train), ("val", store.val)):
-        theirs = files.splits[split]
+        original = files.splits[split]
         assert index is not None
         assert index.store is not None
-        assert index.paths == [path.removeprefix(f"{tmp_path}/in/") for path in theirs.paths]
-        assert torch.equal(index.targets, theirs.targets)
-        for row, path in zip(index.rows.tolist(), theirs.paths, strict=True):
+        assert index.paths == [path.removeprefix(f"{tmp_path}/in/") for path in original.paths]
+        assert torch.equal(index.targets, original.targets)
+        for row, path in zip(index.rows.tolist(), original.paths, strict=True):
             assert index.store.read(row).numpy().tobytes() == Path(path).read_bytes()
-    assert about["images"] == 14
-    assert about["mean_size"] == [16.5, 20.0]
-    assert {("packing", 14, 14), ("verifying", 14, 14)} <= set(told)
+    assert metadata["images"] == 14
+    assert metadata["mean_size"] == [16.5, 20.0]
+    assert {("packing", 14, 14), ("verifying", 14, 14)} <= set(reports)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
         "columns.safetensors",
         *(f"part-0000{n}.bin" for n in range(4)),
@@ -87,7 +87,7 @@ def test_files_come_back_byte_for_byte_with_all_that_is_known_of_them(tmp_path: 
     ]
 
 
-def test_several_labels_come_along(tmp_path: Path) -> None:
+def test_multilabel_targets_are_stored(tmp_path: Path) -> None:
     paths = [str(tmp_path / "in" / name) for name in images(tmp_path / "in", 3)]
     index = Index(paths, torch.tensor([[1, 0], [-1, 1], [0, 0]]))
     splits = {"train": index, "val": index, "test": index}
@@ -99,15 +99,15 @@ def test_several_labels_come_along(tmp_path: Path) -> None:
 
 def test_the_store_has_the_fingerprint_of_the_files(tmp_path: Path) -> None:
     files = source(tmp_path / "in")
-    about = packed(files, tmp_path / "out")
+    metadata = packed(files, tmp_path / "out")
     store = read_store(str(tmp_path / "out"))
     assert store.val is not None
     splits = {"train": store.train, "val": store.val, "test": store.val}
     of_files = fingerprint(files.class_names, files.splits, files.root)
-    assert about["fingerprint"] == of_files == fingerprint(store.class_names, splits, None)
+    assert metadata["fingerprint"] == of_files == fingerprint(store.class_names, splits, None)
 
 
-def test_an_image_that_cannot_be_read_stops_it_or_becomes_an_empty_one(tmp_path: Path) -> None:
+def test_an_unreadable_image_stops_packing_or_is_stored_empty(tmp_path: Path) -> None:
     files = source(tmp_path / "in")
     (tmp_path / "in" / "5 é.png").write_bytes(b"nothing")
     (tmp_path / "in" / "12 é.png").unlink()
@@ -115,12 +115,12 @@ def test_an_image_that_cannot_be_read_stops_it_or_becomes_an_empty_one(tmp_path:
     for options in (FILES, RAW):
         with pytest.raises(UnreadableImage, match="5 é.png"):
             packed(files, tmp_path / "raising", options)
-        about = packed(skipping, tmp_path / options.format, options)
-        assert about["unreadable"] == {"count": 2, "first": ["5 é.png", "12 é.png"]}
+        metadata = packed(skipping, tmp_path / options.format, options)
+        assert metadata["unreadable"] == {"count": 2, "first": ["5 é.png", "12 é.png"]}
         store = read_store(str(tmp_path / options.format))
         assert len(store.train) == 10
         assert store.train.store is not None
-        with pytest.raises(UnreadableImage, match="5 é.png: couldn't be read when it was packed"):
+        with pytest.raises(UnreadableImage, match="5 é.png: could not be read when it was packed"):
             store.train.store.read(5)
         assert store.train.store.read(6).numel()
 
@@ -131,14 +131,14 @@ from pathlib import Path
 from fovea.data.store import pack as packing
 sys.path.insert(0, {tests!r})
 import test_pack
-at_once = packing.encoded
+original = packing.encode_image
 packing.PART_SIZE = 4
-packing.encoded = lambda *words: time.sleep(0.1) or at_once(*words)
+packing.encode_image = lambda *args: time.sleep(0.1) or original(*args)
 test_pack.packed(test_pack.source(Path({root!r}), 40), Path({output!r}), processes=2)
 """
 
 
-def test_killed_in_the_middle_it_goes_on_and_ends_as_if_it_never_was(tmp_path: Path) -> None:
+def test_packing_continues_after_a_kill_and_gives_the_same_store(tmp_path: Path) -> None:
     files, output = source(tmp_path / "in", 40), tmp_path / "out"
     code = SLOWLY.format(tests=str(Path(__file__).parent), root=str(tmp_path / "in"), output=str(output))
     paths = os.pathsep.join(path for path in sys.path if path)
@@ -147,7 +147,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_as_if_it_never_was(tmp_path: P
         time.sleep(0.02)
     started.kill()
     assert started.wait() == -signal.SIGKILL
-    time.sleep(0.2)  # its workers end with it
+    time.sleep(0.2)  # until its workers have exited
     with pytest.raises(ValueError, match="packing was not finished, run scripts/pack.py again"):
         read_store(str(output))
     done = {part.with_suffix(".bin"): part.with_suffix(".bin").stat().st_mtime_ns for part in output.glob("*.list")}
@@ -159,7 +159,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_as_if_it_never_was(tmp_path: P
 
 
 def stopped(files: Source, output: Path, options: Format = FILES) -> None:
-    """Pack, and leave what a kill before the end leaves."""
+    """Pack, but stop before the columns are written, as if killed."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(packing, "_write_columns", interrupt)
         packed(files, output, options)
@@ -169,7 +169,7 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def test_parts_of_other_options_or_of_changed_images_are_packed_anew(tmp_path: Path) -> None:
+def test_parts_with_other_options_or_changed_images_are_packed_again(tmp_path: Path) -> None:
     files, output = source(tmp_path / "in"), tmp_path / "out"
     stopped(files, output, Format("raw", background=[0, 0, 0]))
     stopped(files, output)
@@ -183,7 +183,7 @@ def test_parts_of_other_options_or_of_changed_images_are_packed_anew(tmp_path: P
     assert store.read(6).numpy().tobytes() == changed.read_bytes()
 
 
-def test_what_a_larger_packing_left_goes(tmp_path: Path) -> None:
+def test_leftovers_of_a_larger_interrupted_packing_are_removed(tmp_path: Path) -> None:
     stopped(source(tmp_path / "in", 40), tmp_path / "out")
     (tmp_path / "out" / "part-00001.bin.123.tmp").write_bytes(b"half")
     packed(source(tmp_path / "in"), tmp_path / "out")
@@ -191,17 +191,17 @@ def test_what_a_larger_packing_left_goes(tmp_path: Path) -> None:
     assert content(tmp_path / "out") == content(tmp_path / "afresh")
 
 
-def test_a_finished_store_is_read_back_and_never_written_over(tmp_path: Path) -> None:
+def test_a_finished_store_is_verified_and_never_overwritten(tmp_path: Path) -> None:
     files, output = source(tmp_path / "in"), tmp_path / "out"
     assert not packed(files, output)["packed_before"]
     before = content(output)
     assert packed(files, output)["packed_before"]
-    with pytest.raises(ValueError, match=r"something else \(format=files, not raw, long_side=None, not 10, .*choose"):
+    with pytest.raises(ValueError, match=r"different finished store \(format=files, not raw, long_side=None, not 10"):
         packed(files, output, RAW)
     with pytest.raises(ValueError, match="other images, labels or splits"):
         packed(source(tmp_path / "in", 13), output)
     os.utime(tmp_path / "in" / "6 é.png", ns=(0, 0))
-    with pytest.raises(ValueError, match="its images have changed since"):
+    with pytest.raises(ValueError, match="its image files have changed since"):
         packed(files, output)
     assert content(output) == before
 
@@ -217,36 +217,36 @@ def test_one_wrong_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     real = packing._write_columns
     with monkeypatch.context() as patch:
         patch.setattr(packing, "_write_columns", lambda *a: (real(*a), flip_a_bit(output / "part-00002.bin")))
-        with pytest.raises(ValueError, match="part-00002.bin doesn't read back as it was packed: run this again"):
+        with pytest.raises(ValueError, match="part-00002.bin differs from what was packed: run this again"):
             packed(files, output)
     with pytest.raises(ValueError, match="not finished"):
         read_store(str(output))
     packed(files, output)
     flip_a_bit(output / "part-00001.bin")
-    with pytest.raises(ValueError, match="part-00001.bin doesn't read back as it was packed: remove"):
+    with pytest.raises(ValueError, match="part-00001.bin differs from what was packed: remove"):
         packed(files, output)
 
 
-def test_only_a_folder_of_its_own_is_packed_into_and_by_one_process(tmp_path: Path) -> None:
+def test_packing_needs_a_folder_of_its_own_and_locks_it(tmp_path: Path) -> None:
     files = source(tmp_path / "in")
-    with pytest.raises(ValueError, match="holds other files"):
+    with pytest.raises(ValueError, match="contains other files"):
         packed(files, tmp_path / "in")
     with pytest.raises(ValueError, match="is a file"):
         packed(files, tmp_path / "in" / "1 é.png")
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / place.LOCK), pytest.raises(ValueError, match="another process is packing"):
+    with FileLock(tmp_path / "out" / output_folder.LOCK), pytest.raises(ValueError, match="another process is packing"):
         packed(files, tmp_path / "out")
 
 
-def test_a_full_disk_is_said_and_leaves_no_half_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_an_error_and_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files, output = source(tmp_path / "in"), tmp_path / "out"
-    monkeypatch.setattr(place.os, "fsync", full)
+    monkeypatch.setattr(output_folder.os, "fsync", full)
     with pytest.raises(ValueError, match=r"output=.*out: No space left on device"):
         packed(files, output)
     assert not content(output)
     monkeypatch.undo()
-    monkeypatch.setattr(place.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
-    with pytest.raises(ValueError, match="0.0 GB are to be written and 0.0 GB are free"):
+    monkeypatch.setattr(output_folder.shutil, "disk_usage", lambda _: SimpleNamespace(free=5))
+    with pytest.raises(ValueError, match="packing needs 0.0 GB, 0.0 GB are free"):
         packed(files, output)
 
 
@@ -254,15 +254,15 @@ def full(_: int) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-def test_store_json_says_what_is_in_it(tmp_path: Path) -> None:
+def test_store_json_contains_the_options_and_splits(tmp_path: Path) -> None:
     packed(source(tmp_path / "in"), tmp_path / "out", RAW)
-    about = json.loads((tmp_path / "out" / "store.json").read_text())
-    assert about["version"] == 1
-    assert about["options"] == {
+    metadata = json.loads((tmp_path / "out" / "store.json").read_text())
+    assert metadata["version"] == 1
+    assert metadata["options"] == {
         "format": "raw",
         "short_side": None,
         "long_side": 10,
         "quality": None,
         "background": [255, 255, 255],
     }
-    assert about["splits"] == {"train": [0, 10], "val": [10, 14], "test": [10, 14]}
+    assert metadata["splits"] == {"train": [0, 10], "val": [10, 14], "test": [10, 14]}

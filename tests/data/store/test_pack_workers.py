@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from fovea.data.store.pack_workers import spread, step
+from fovea.data.store.pack_workers import count_image, run_jobs
 
 
 def square(n: int) -> int:
-    step()
+    count_image()
     return n * n
 
 
@@ -22,8 +22,8 @@ def killed(n: int) -> int:
     return n
 
 
-def refused(n: int) -> int:
-    raise ValueError(f"{n} is no good")
+def fails(n: int) -> int:
+    raise ValueError(f"{n} failed")
 
 
 def waits(file: Path) -> None:
@@ -33,51 +33,51 @@ def waits(file: Path) -> None:
 
 @pytest.mark.parametrize("processes", [0, 2])
 def test_every_job_is_done_and_counted(processes: int) -> None:
-    told: list[int] = []
-    assert sorted(spread(square, range(20), processes, told.append)) == [n * n for n in range(20)]
-    assert told == sorted(told)
-    assert told[-1] == 20
+    reports: list[int] = []
+    assert sorted(run_jobs(square, range(20), processes, reports.append)) == [n * n for n in range(20)]
+    assert reports == sorted(reports)
+    assert reports[-1] == 20
 
 
-def test_jobs_are_taken_up_a_few_at_a_time() -> None:
+def test_only_a_few_jobs_are_read_ahead() -> None:
     taken: list[int] = []
     jobs = (taken.append(n) or n for n in range(100))
-    results = spread(square, jobs, 2, lambda done: None)
+    results = run_jobs(square, jobs, 2, lambda done: None)
     next(results)
     assert len(taken) < 20
     results.close()  # type: ignore[attr-defined]
 
 
-def test_a_killed_process_is_said_and_nobody_waits() -> None:
+def test_a_killed_process_is_an_error_without_delay() -> None:
     with pytest.raises(ValueError, match="was killed"):
-        list(spread(killed, range(10), 2, lambda done: None))
+        list(run_jobs(killed, range(10), 2, lambda done: None))
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_an_error_is_its_own(processes: int) -> None:
-    with pytest.raises(ValueError, match="is no good"):
-        list(spread(refused, range(10), processes, lambda done: None))
+def test_an_error_in_a_job_is_raised(processes: int) -> None:
+    with pytest.raises(ValueError, match="failed"):
+        list(run_jobs(fails, range(10), processes, lambda done: None))
 
 
-def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+def test_processes_exit_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = os.fork()
     if parent == 0:
-        list(spread(waits, [tmp_path / "a", tmp_path / "b"], 2, lambda done: None))
-    workers = [int(until(partial(said, tmp_path / name))) for name in "ab"]
+        list(run_jobs(waits, [tmp_path / "a", tmp_path / "b"], 2, lambda done: None))
+    workers = [int(until(partial(read, tmp_path / name))) for name in "ab"]
     os.kill(parent, signal.SIGKILL)
     os.waitpid(parent, 0)
     assert until(lambda: not any(alive(worker) for worker in workers))
 
 
-def until(true: Callable[[], Any], seconds: float = 10.0) -> Any:
-    """What `true()` says, as soon as it is that."""
+def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """Wait until `condition()` is true and return its value."""
     end = time.monotonic() + seconds
-    while not (answer := true()) and time.monotonic() < end:
+    while not (value := condition()) and time.monotonic() < end:
         time.sleep(0.02)
-    return answer
+    return value
 
 
-def said(file: Path) -> str:
+def read(file: Path) -> str:
     return file.read_text() if file.exists() else ""
 
 

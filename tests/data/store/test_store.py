@@ -25,14 +25,14 @@ RAW = Format("raw", background=[0, 0, 0])
 
 @pytest.fixture
 def pixels() -> list[np.ndarray]:
-    """Ten images, none as large as another."""
+    """Ten images of different sizes."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (4 + n, 30 - n, 3)).astype(np.uint8) for n in range(10)]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, pixels: list[np.ndarray], monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A store of these as raw pixels, four in a part."""
+    """A store of these images as raw pixels, four in a part."""
     monkeypatch.setattr(packing, "PART_SIZE", 4)
     (tmp_path / "in").mkdir()
     for n, image in enumerate(pixels):
@@ -54,7 +54,7 @@ def as_array(image: Tensor) -> np.ndarray:
     return image.permute(1, 2, 0).numpy()
 
 
-def test_raw_pixels_come_back_and_each_split_has_its_own(folder: Path, pixels: list[np.ndarray]) -> None:
+def test_raw_pixels_are_read_back_in_their_splits(folder: Path, pixels: list[np.ndarray]) -> None:
     splits = read_store(str(folder))
     assert splits.val is not None
     assert splits.test is not None
@@ -66,7 +66,7 @@ def test_raw_pixels_come_back_and_each_split_has_its_own(folder: Path, pixels: l
     assert list(splits.train.take(torch.tensor([5, 2])).paths) == ["5.png", "2.png"]
 
 
-def test_nothing_is_copied_and_nothing_warned_of(folder: Path) -> None:
+def test_reading_copies_nothing_and_gives_no_warning(folder: Path) -> None:
     store = store_of(folder)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -76,7 +76,7 @@ def test_nothing_is_copied_and_nothing_warned_of(folder: Path) -> None:
     assert one[None].is_contiguous(memory_format=torch.channels_last)
 
 
-def test_parts_are_mapped_when_they_are_read_and_pickled_without(folder: Path, pixels: list[np.ndarray]) -> None:
+def test_parts_are_mapped_at_the_first_read_and_maps_are_not_pickled(folder: Path, pixels: list[np.ndarray]) -> None:
     store = store_of(folder)
     store.read(5)
     assert list(store._maps) == [1]
@@ -98,15 +98,15 @@ class Reads(Dataset[Tensor]):
 
 
 @pytest.mark.parametrize("method", ["fork", pytest.param("spawn", marks=pytest.mark.slow)])
-def test_workers_read_the_same(folder: Path, pixels: list[np.ndarray], method: str) -> None:
+def test_workers_read_the_same_pixels(folder: Path, pixels: list[np.ndarray], method: str) -> None:
     index = read_store(str(folder)).train
     assert index.store is not None
     index.store.read(0)
     loader = DataLoader(Reads(index), None, num_workers=1, multiprocessing_context=method)
-    assert all(np.array_equal(as_array(image), theirs) for image, theirs in zip(loader, pixels, strict=False))
+    assert all(np.array_equal(as_array(image), expected) for image, expected in zip(loader, pixels, strict=False))
 
 
-def test_a_part_that_is_cut_off_or_gone_is_named_before_the_training(folder: Path) -> None:
+def test_a_truncated_or_missing_part_is_named_when_the_store_is_opened(folder: Path) -> None:
     part = folder / "part-00001.bin"
     whole = part.read_bytes()
     part.write_bytes(whole[:-1])
@@ -124,68 +124,70 @@ def test_damaged_columns_are_named(folder: Path) -> None:
         read_store(str(folder))
 
 
-def test_what_is_no_whole_store_is_refused(tmp_path: Path, folder: Path) -> None:
+def test_a_missing_incomplete_or_invalid_store_is_an_error(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(ValueError, match="there is no such folder"):
         read_store(str(tmp_path / "nowhere"))
-    with pytest.raises(ValueError, match="is no store: it has no store.json"):
+    with pytest.raises(ValueError, match="is not a store: it has no store.json"):
         read_store(str(tmp_path))
-    about = json.loads((folder / "store.json").read_text())
-    (folder / "store.json").write_text(json.dumps(about | {"version": 99}))
-    with pytest.raises(ValueError, match="has version 99 and this program reads 1"):
+    metadata = json.loads((folder / "store.json").read_text())
+    (folder / "store.json").write_text(json.dumps(metadata | {"version": 99}))
+    with pytest.raises(ValueError, match="has version 99, but this program reads 1"):
         read_store(str(folder))
     (folder / "store.json").write_text("{}")
-    with pytest.raises(ValueError, match="is no store's"):
+    with pytest.raises(ValueError, match="does not belong to a store"):
         read_store(str(folder))
     (folder / "store.json").unlink()
     with pytest.raises(ValueError, match="packing was not finished, run scripts/pack.py again"):
         read_store(str(folder))
 
 
-class Asked(SimpleHTTPRequestHandler):
-    """Serves a folder, and notes what it was asked for."""
+class Recorder(SimpleHTTPRequestHandler):
+    """Serves a folder and records the requests."""
 
-    asked: list[str] = []  # noqa: RUF012
+    requests: list[str] = []  # noqa: RUF012
 
     def do_GET(self) -> None:
-        self.asked.append(self.path.lstrip("/"))
+        self.requests.append(self.path.lstrip("/"))
         super().do_GET()
 
     def log_message(self, *_: object) -> None:
         pass
 
 
+def part_requests() -> list[str]:
+    return sorted(name for name in Recorder.requests if name.startswith("part"))
+
+
 @pytest.fixture
 def url(folder: Path) -> Iterator[str]:
     """The same store on a server."""
-    Asked.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Asked, directory=str(folder)))
+    Recorder.requests = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Recorder, directory=str(folder)))
     threading.Thread(target=partial(server.serve_forever, 0.02), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
 
 
-def test_a_remote_store_is_copied_part_by_part_as_it_is_read(
-    tmp_path: Path, url: str, pixels: list[np.ndarray]
-) -> None:
+def test_parts_of_a_remote_store_are_downloaded_when_read(tmp_path: Path, url: str, pixels: list[np.ndarray]) -> None:
     store = store_of(url, tmp_path / "cache")
-    assert not [name for name in Asked.asked if name.startswith("part")]
+    assert not part_requests()
     assert np.array_equal(as_array(store.read(9)), pixels[9])
     assert np.array_equal(as_array(store.read(8)), pixels[8])
-    assert [name for name in Asked.asked if name.startswith("part")] == ["part-00002.bin"]
+    assert part_requests() == ["part-00002.bin"]
     again = store_of(url + "/", tmp_path / "cache")
     for n, image in enumerate(pixels):
         assert np.array_equal(as_array(again.read(n)), image)
-    assert sorted(name for name in Asked.asked if name.startswith("part")) == [f"part-0000{n}.bin" for n in range(3)]
+    assert part_requests() == [f"part-0000{n}.bin" for n in range(3)]
 
 
-def test_workers_copy_a_part_once(tmp_path: Path, url: str) -> None:
+def test_workers_download_a_part_once(tmp_path: Path, url: str) -> None:
     index = read_store(url, tmp_path / "cache").train
     assert len(list(DataLoader(Reads(index), None, num_workers=2))) == 7
-    assert sorted(name for name in Asked.asked if name.startswith("part")) == ["part-00000.bin", "part-00001.bin"]
+    assert part_requests() == ["part-00000.bin", "part-00001.bin"]
 
 
-def test_a_remote_store_that_was_packed_anew_is_copied_anew(
+def test_a_remote_store_that_was_repacked_is_downloaded_again(
     tmp_path: Path, folder: Path, url: str, pixels: list[np.ndarray]
 ) -> None:
     store_of(url, tmp_path / "cache").read(0)
@@ -198,7 +200,7 @@ def test_a_remote_store_that_was_packed_anew_is_copied_anew(
     assert np.array_equal(as_array(store_of(url, tmp_path / "cache").read(0)), pixels[0][::-1])
 
 
-def test_a_remote_part_that_arrives_damaged_is_refused(tmp_path: Path, folder: Path, url: str) -> None:
+def test_a_remote_part_damaged_in_the_download_is_an_error(tmp_path: Path, folder: Path, url: str) -> None:
     store = store_of(url, tmp_path / "cache")
     part = folder / "part-00001.bin"
     data = bytearray(part.read_bytes())
@@ -212,8 +214,8 @@ def test_a_remote_part_that_arrives_damaged_is_refused(tmp_path: Path, folder: P
     store.read(4)
 
 
-def test_a_place_that_cannot_be_read_is_named(tmp_path: Path, url: str) -> None:
-    with pytest.raises(ValueError, match=f"{url}/nowhere/store.json can't be read"):
+def test_a_url_that_cannot_be_read_is_named(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match=f"{url}/nowhere/store.json cannot be read"):
         read_store(f"{url}/nowhere", tmp_path)
     with pytest.raises(ValueError, match="nonsense://x"):
         read_store("nonsense://x", tmp_path)

@@ -1,4 +1,4 @@
-"""The datamodule: reads a dataset's splits, carves out those it lacks, and makes their loaders."""
+"""The datamodule: reads a dataset's splits, splits off the missing ones and creates the data loaders."""
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
@@ -10,33 +10,32 @@ import torch
 from lightning import LightningDataModule
 
 from fovea.data.class_names import check_classes
-from fovea.data.duplicates import without_repeats
+from fovea.data.duplicates import drop_duplicates
 from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
-from fovea.data.loading.batch_samplers import EvalBatches, TrainBatches
+from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.dataset import Batch, ImageDataset
 from fovea.data.loading.device_decode import DeviceDecodeLoader
 from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
-from fovea.data.loading.samplers import InOrder, Order, Shuffled
+from fovea.data.loading.samplers import Sampler, Sequential, Shuffled
 from fovea.data.pixels.augment import Augment
 from fovea.data.split import split_off
 from fovea.data.store.store import read_store
 
 log = logging.getLogger(__name__)
-Sampler = Callable[[Index, Sequence[str]], Order]
+MakeSampler = Callable[[Index, Sequence[str]], Sampler]
 
 
 class ImageDataModule(LightningDataModule):
-    """Batches of uint8 images for training, validation and test.
+    """Provides batches of uint8 images for training, validation and test.
 
     Attributes:
         task: "multiclass" or "multilabel".
-        class_names: in the order of the classes' indices.
-        splits: "train", "val" and "test" -> Index. Data with neither a test split nor a test_fraction is tested on its
-            validation images, or, when it is evaluated and has none of those either, on all images. Data that is
-            evaluated may lack train and val.
-        unreadable: the files left out so far on this rank (on_error="skip").
+        class_names: in the order of the class indices.
+        splits: "train", "val" and "test" -> Index. Without a test split and a test_fraction, test is val; for
+            evaluation of data without val too, test is all images. Only for evaluation, train and val may be missing.
+        unreadable: the files skipped so far on this rank (on_error="skip").
     """
 
     def __init__(
@@ -54,73 +53,82 @@ class ImageDataModule(LightningDataModule):
         test_fraction: float = 0.0,
         split_seed: int = 0,
         class_names: Sequence[str] | None = None,
-        sampler: Sampler = Shuffled,
+        sampler: MakeSampler = Shuffled,
         store: str | None = None,
         store_cache: str | None = None,
         decode: Literal["cpu", "cuda"] = "cpu",
         resident: bool = False,
         to_train: bool = True,
     ) -> None:
-        """Reads the index of the data (no image yet).
+        """Read the index of the data, without reading images.
 
         Args:
-            read: the source; it is given `root`.
-            augment: what is done to "train" and "eval" images.
-            image_size: for the summary; the crops have their own.
-            batch_size: the global batch, over all devices.
-            val_fraction, test_fraction: of all training images, carved out where the source has no such split.
-            class_names: a trained run's; the data's classes take their places in it.
-            sampler: (index, class names) -> the order of the training images.
-            store: where scripts/pack.py put the data; it is read instead of the source.
-            store_cache: the folder that the files of a store elsewhere are copied to.
-            decode: "cuda" decodes JPEGs on the GPU that trains.
+            read: the source; it is called with `root`.
+            augment: the augmentations of "train" and "eval" images.
+            image_size: for the summary; each crop has its own size.
+            batch_size: the global batch size, over all devices.
+            val_fraction, test_fraction: of all training images, split off if the source has no such split.
+            class_names: those of a trained run; the data's classes get the same indices.
+            sampler: (index, class names) -> the sampler of the training images.
+            store: a folder or URL written by scripts/pack.py; it is read instead of the source.
+            store_cache: the folder that the files of a remote store are copied to.
+            decode: "cuda" decodes JPEGs on the training GPU.
             resident: keep all images on the device.
             to_train: whether the data must have training and validation images, and several classes.
 
         Raises:
             ValueError: the data has classes that `class_names` lacks, or lacks what training needs; two classes have
-                one name; an image is in two splits, or listed with different labels.
+                the same name; an image is in two splits or has different labels.
         """
         super().__init__()
-        if store:
-            log.info("the images are those of the store %s", store)
-        data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
-        if decode == "cuda" and data.train and data.train.store and not data.train.store.encoded:
-            raise ValueError(f"data.store={store} holds pixels: there is nothing for data.decode=cuda to decode")
-        check_classes(data)
-        data = without_repeats(data)
+        data = self._read(read, root, store, store_cache, decode)
         if class_names is not None:
-            data = in_order(data, list(class_names))
+            data = with_class_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
         if to_train and self.task == "multiclass" and self.num_classes < 2:
-            raise ValueError(f"data.root={root}: one class only, {self.class_names[0]!r}: nothing to tell apart")
+            raise ValueError(
+                f"data.root={root} has only one class, {self.class_names[0]!r}: training needs two or more"
+            )
         self.splits = carve(data, val_fraction, test_fraction, split_seed, to_train)
-        self.root, self.augment, self.sampler = root, augment, sampler
+        self.root, self.augment, self.make_sampler = root, augment, sampler
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
         self.decode, self.resident = decode, resident
         self.resident_images: list[ResidentImages] = []
         self.unreadable: set[str] = set()
 
+    @staticmethod
+    def _read(
+        read: Callable[[Path | None], Splits], root: str | None, store: str | None, store_cache: str | None, decode: str
+    ) -> Splits:
+        if store:
+            log.info("the images are read from the store %s", store)
+        data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
+        if decode == "cuda" and data.train and data.train.store and not data.train.store.encoded:
+            raise ValueError(
+                f"data.store={store} contains decoded pixels: data.decode=cuda has nothing to decode, remove it"
+            )
+        check_classes(data)
+        return drop_duplicates(data)
+
     @property
     def num_classes(self) -> int:
         return len(self.class_names)
 
     @cached_property
-    def order(self) -> Order:
-        """What an epoch of training consists of."""
-        return self.sampler(self.splits["train"], self.class_names)
+    def train_sampler(self) -> Sampler:
+        return self.make_sampler(self.splits["train"], self.class_names)
 
     def train_dataloader(self) -> TrainLoader:
         assert self.trainer is not None
         batches = self.train_batches(self.trainer.global_rank, self.trainer.world_size)
         loader = self._loader(self.splits["train"], self.augment["train"], batches, persistent=True)
-        return TrainLoader(loader, batches, self._place)
+        return TrainLoader(loader, batches, self._position)
 
-    def train_batches(self, rank: int, world_size: int) -> TrainBatches:
-        """Raises ValueError where the batch doesn't suit the data or the number of devices."""
-        order = InOrder(self.splits["train"]) if self._overfits() else self.order
-        return TrainBatches(order, self.batch_size, self.seed, rank, world_size)
+    def train_batches(self, rank: int, world_size: int) -> TrainBatchSampler:
+        """Return the batch sampler; raise ValueError if the batch size does not fit the data or the device count."""
+        sampler = Sequential(self.splits["train"]) if self._overfits() else self.train_sampler
+        return TrainBatchSampler(sampler, self.batch_size, self.seed, rank, world_size)
 
     def val_dataloader(self) -> Iterable[Batch]:
         return self.eval_dataloader("train" if self._overfits() else "val")
@@ -129,13 +137,13 @@ class ImageDataModule(LightningDataModule):
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, split: str) -> Iterable[Batch]:
-        """Each image of the split once over all ranks."""
+        """Return a loader that yields each image of the split once over all ranks."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = EvalBatches(len(self.splits[split]), self.batch_size, rank, world_size)
+        batches = EvalBatchSampler(len(self.splits[split]), self.batch_size, rank, world_size)
         return self._loader(self.splits[split], self.augment["eval"], batches, persistent=False)
 
     def _loader(
-        self, index: Index, augment: Augment, batches: TrainBatches | EvalBatches, persistent: bool
+        self, index: Index, augment: Augment, batches: TrainBatchSampler | EvalBatchSampler, persistent: bool
     ) -> Iterable[Batch]:
         dataset = ImageDataset(index, augment, self.seed, self.on_error, self.background)
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -150,106 +158,106 @@ class ImageDataModule(LightningDataModule):
         return BatchLoader(dataset, batches, self.num_workers, device.type == "cuda", persistent)
 
     def test_on(self, split: str) -> str:
-        """Let "train", "val", "test", or "all" images of the data be what is tested.
+        """Make the "train", "val", "test" or "all" images of the data the test split.
 
         Returns:
-            Which these are: "val" or "all" where those stand in for a test split that the data lacks.
+            The split that is tested: "val" or "all" instead of "test" if the data has no test split of its own.
 
         Raises:
             ValueError: the data has no such split, or no image in it.
         """
-        parts = {id(index): index for index in self.splits.values()}.values()  # val may stand in for test
-        tested = self._stands_in() if split == "test" else split
+        parts = {id(index): index for index in self.splits.values()}.values()  # test may be the same index as val
+        tested = self._test_source() if split == "test" else split
         if split not in (*self.splits, "all"):
-            own = self.splits.items() if self._stands_in() == "test" else list(self.splits.items())[:-1]
-            there = ", ".join(f"{len(index)} {name}" for name, index in own)
-            raise ValueError(f"split={split}: the data has no such split (it has {there}); split=all tests all images")
+            own = self.splits.items() if self._test_source() == "test" else list(self.splits.items())[:-1]
+            counts = ", ".join(f"{len(index)} {name}" for name, index in own)
+            raise ValueError(f"split={split}: the data has no such split (it has {counts}); split=all tests all images")
         self.splits["test"] = concatenate(list(parts)) if split == "all" else self.splits[split]
         if not len(self.splits["test"]):
             raise ValueError(f"split={split}: the {tested} split of the data is empty")
         return tested
 
-    def _stands_in(self) -> str:
-        """What is called "test": "val", "all" (of data that are not divided) or really "test"."""
+    def _test_source(self) -> str:
+        """Return which images are the test split: "val", "all" (the data has no splits), or "test" itself."""
         test = self.splits["test"]
         return "val" if test is self.splits.get("val") else "all" if test is self.splits.get("train") else "test"
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Say once of each file that it was left out."""
+        """Warn once about each file that was skipped."""
         if len(batch.unreadable):
             assert self.trainer is not None
             in_train = self.trainer.training or (self.trainer.validating and self._overfits())
             stage = "train" if in_train else "test" if self.trainer.testing else "val"
             files = {self.splits[stage].paths[i] for i in batch.unreadable.tolist()}
             for file in sorted(files - self.unreadable):
-                log.warning("left out, for it can't be read: %s", file)
+                log.warning("skipped, because it cannot be read: %s", file)
             self.unreadable |= files
         return batch
 
     def fingerprint(self) -> dict[str, Any]:
-        """Which images each split holds, what is known of them, and their files: see fingerprint.py."""
+        """Return the digests of the data, see `fingerprint.record`."""
         return record(self.class_names, self.splits, self.root)
 
-    def _place(self) -> tuple[int, int]:
+    def _position(self) -> tuple[int, int]:
         assert self.trainer is not None
         return self.trainer.current_epoch, self.trainer.fit_loop.epoch_loop.batch_progress.current.completed
 
     def _overfits(self) -> bool:
-        """Whether Lightning is to repeat a few batches (trainer.overfit_batches), and to validate on them."""
+        """Return whether Lightning trains and validates on the same few batches (trainer.overfit_batches)."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
 
 
 def carve(
     data: Splits, val_fraction: float, test_fraction: float, seed: int, to_train: bool = True
 ) -> dict[str, Index]:
-    """The splits; where the data lacks val or test and a fraction is given, it is taken from train, stratified.
+    """Return the splits; if val or test is missing and its fraction is given, split it off train, stratified.
 
-    Fractions are of all of train. What stands in for test is val, or train where there is nothing else.
+    The fractions are of all of train. Without a test split, test is val; without val too, test is train.
     """
     train, val, test = data.train, data.val, data.test
-    whole = len(train) if train else 0
+    total = len(train) if train else 0
     if train and test is None and test_fraction:
         train, test = split_off(train, test_fraction, seed)
     if train and val is None and val_fraction:
-        train, val = split_off(train, val_fraction * whole / len(train), seed + 1)
+        train, val = split_off(train, val_fraction * total / len(train), seed + 1)
     splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
     if to_train:
-        _check_trains(splits, whole)
+        _check_trainable(splits, total)
     if to_train and test is None and val is not None:
-        log.info("the data has no test split: the test figures are those of the %d validation images", len(val))
+        log.info("the data has no test split: the %d validation images are used for the test too", len(val))
     return splits | {"test": next(i for i in (test, val, train) if i is not None)}
 
 
-def _check_trains(splits: dict[str, Index], whole: int) -> None:
+def _check_trainable(splits: dict[str, Index], total: int) -> None:
     if "train" not in splits:
-        raise ValueError(f"the data has no training images, only {', '.join(splits)}: there is nothing to train on")
+        raise ValueError(f"the data has no training images, only {', '.join(splits)}: add a train split")
     if "val" not in splits:
-        raise ValueError("the data has no validation split: type data.val_fraction=0.1, say, to carve one out of train")
+        raise ValueError("the data has no validation split: set data.val_fraction=0.1, for example, to split off train")
     for name, index in splits.items():
         if not len(index):
-            raise ValueError(f"the {name} split of the data is empty ({whole} images in train): give it images")
+            raise ValueError(f"the {name} split of the data is empty ({total} images in train): add images to it")
 
 
-def in_order(data: Splits, class_names: list[str]) -> Splits:
-    """The same data with its classes at the places that `class_names` gives them; classes it lacks become unknown."""
-    strange = [name for name in data.class_names if name not in set(class_names)]
-    if strange:
+def with_class_order(data: Splits, class_names: list[str]) -> Splits:
+    """Return the data with the class indices of `class_names`; labels of classes that the data lacks are unknown."""
+    unknown = [name for name in data.class_names if name not in set(class_names)]
+    if unknown:
         raise ValueError(
-            f"the data has {len(strange)} classes that the run was not trained on: {', '.join(strange[:3])}\n"
-            f"The run's: {', '.join(class_names[:10])}\n"
+            f"the data has {len(unknown)} classes that the run was not trained on: {', '.join(unknown[:3])}\n"
+            f"The run's classes: {', '.join(class_names[:10])}\n"
             "A new run can start from its weights: weights=<run folder>/checkpoints/last.ckpt"
         )
-    places = torch.tensor([class_names.index(name) for name in data.class_names])
+    new_index = torch.tensor([class_names.index(name) for name in data.class_names])
 
-    def move(index: Index | None) -> Index | None:
+    def reindex(index: Index | None) -> Index | None:
         if index is None:
             return None
         if data.task == "multiclass":
-            return index.with_targets(places[index.targets.long()])
+            return index.with_targets(new_index[index.targets.long()])
         targets = torch.full((len(index), len(class_names)), -1, dtype=torch.int8)
-        targets[:, places] = index.targets
+        targets[:, new_index] = index.targets
         return index.with_targets(targets)
 
-    train, val = move(data.train), move(data.val)
-    test = val if data.test is data.val else move(data.test)  # a store says so where it has no test images of its own
+    train, val = reindex(data.train), reindex(data.val)
+    test = val if data.test is data.val else reindex(data.test)  # in a store without test images, test is val
     return Splits(data.task, tuple(class_names), train, val, test)

@@ -1,4 +1,4 @@
-"""Images that Python code holds: paths, PIL images, arrays and tensors, as a dataset."""
+"""A dataset of images given by Python code: paths, PIL images, arrays and tensors."""
 
 from collections.abc import Sequence
 from os import PathLike, fspath
@@ -19,9 +19,9 @@ KINDS = "a path, a PIL image, a uint8 array (H, W, 3) or a uint8 tensor (3, H, W
 
 
 class GivenImages(ImageDataset):
-    """Files are read as those of a run are; nothing is known of the labels.
+    """A dataset without labels; paths are read like the images of a run.
 
-    An image that can't be read raises ValueError, with its path or its place among those given.
+    An unreadable image raises ValueError with its path or its position in `images`.
     """
 
     def __init__(self, images: Sequence[OneImage], augment: Augment, background: Sequence[int]) -> None:
@@ -39,19 +39,21 @@ class GivenImages(ImageDataset):
         return from_pil(image, self.background, name) if isinstance(image, Image) else _pixels(image, name)
 
 
-def is_one(images: Any) -> bool:
-    """Whether it is one image; a batch of arrays or tensors has a dimension more."""
+def is_single_image(images: Any) -> bool:
+    """Return whether this is a single image; a batch as an array or a tensor has one more dimension."""
     if isinstance(images, np.ndarray | Tensor):
         return images.ndim < 4
     return isinstance(images, str | PathLike | Image)
 
 
 def _pixels(image: Any, name: str) -> Tensor:
-    """(3, H, W) uint8. Raises ValueError where it is anything else than RGB pixels."""
+    """Convert RGB pixels to (3, H, W) uint8; raise ValueError for anything else."""
     if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
-        return torch.from_numpy(image.copy()).permute(2, 0, 1)  # a copy, for strides may be negative
+        return torch.from_numpy(image.copy()).permute(2, 0, 1)  # copied, because strides may be negative
     if isinstance(image, Tensor) and image.dtype == torch.uint8 and image.ndim == 3 and len(image) == 3:
         return image.cpu()
     kind = type(image).__name__
     kind += f" of {image.dtype} {tuple(image.shape)}" if isinstance(image, np.ndarray | Tensor) else ""
-    raise ValueError(f"{name} is a {kind}: give {KINDS}, in RGB\nPIL.Image.fromarray takes gray and alpha too")
+    raise ValueError(
+        f"{name} is a {kind}: give {KINDS}, in RGB\nPIL.Image.fromarray converts gray and transparent images"
+    )

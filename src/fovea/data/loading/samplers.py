@@ -1,4 +1,4 @@
-"""What an epoch consists of: orders of the training images, each a function of (seed, epoch) alone."""
+"""Samplers of the training images: an epoch's images and their order are a function of (seed, epoch) alone."""
 
 import logging
 import math
@@ -12,25 +12,25 @@ from torch import Tensor
 
 from fovea.data.index import Index
 from fovea.data.loading.image_weights import read_image_weights
-from fovea.data.random_numbers import mix, uniforms
+from fovea.data.random_numbers import derive_seed, uniforms
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
-RANDOM_BITS = 43  # of a sorting key of 63; the rest tells up to a million classes apart
+RANDOM_BITS = 43  # of a 63-bit sort key; the other 20 bits are the class, so there may be a million classes
 
 
-class Order(Protocol):
-    """The images of an epoch. An order is made from (index, class_names) of the training images and its options."""
+class Sampler(Protocol):
+    """Draws the images of an epoch; created from (index, class_names) of the training images and its own options."""
 
     def __len__(self) -> int:
-        """M, the same for every epoch."""
+        """The number of draws M, the same in every epoch."""
 
     def draw(self, seed: int, epoch: int) -> Tensor:
-        """(M,) int32 or int64 places in the index; one may come several times."""
+        """Return the epoch's images as positions in the index, (M,) int32 or int64; they may repeat."""
 
 
-class InOrder:
+class Sequential:
     """Every image once, in the index's own order, in every epoch."""
 
     def __init__(self, index: Sized, class_names: Sequence[str] = ()) -> None:
@@ -43,21 +43,21 @@ class InOrder:
         return torch.arange(self.size, dtype=torch.int32)
 
 
-class Shuffled(InOrder):
+class Shuffled(Sequential):
     """Every image once, in a random order."""
 
     def draw(self, seed: int, epoch: int) -> Tensor:
         return torch.randperm(self.size, generator=generator(seed, epoch), dtype=torch.int32)
 
 
-class RepeatedAugmentation(InOrder):
-    """N / repeats random images of N, each `repeats` times in a row, differently augmented.
+class RepeatedAugmentation(Sequential):
+    """N / repeats random images of N, each `repeats` times in a row with different augmentations.
 
-    So the copies of an image meet in a global batch (but for the few that its end divides), on different ranks.
+    The copies of an image are in the same global batch (unless a batch ends between them), on different ranks.
 
-    Source: Hoffer et al. 2020, https://arxiv.org/abs/1901.09335; an epoch of N draws is DeiT's, Touvron et al. 2021,
+    Source: Hoffer et al. 2020, https://arxiv.org/abs/1901.09335; epochs of N draws as in DeiT, Touvron et al. 2021,
     https://arxiv.org/abs/2012.12877. Deviation: DeiT pads the draws to a multiple of the number of ranks and cuts them
-    to a multiple of 256; here nothing is padded, and what doesn't fill a batch is left out.
+    to a multiple of 256; here nothing is padded, and an incomplete last batch is dropped.
     """
 
     def __init__(self, index: Sized, class_names: Sequence[str] = (), repeats: int = 3) -> None:
@@ -71,13 +71,13 @@ class RepeatedAugmentation(InOrder):
 
 
 class ClassBalanced:
-    """Every class equally often: samples // K times, and where that leaves a rest, once more by turns.
+    """Every class equally often: samples // K times each; the remaining draws go to the classes in turn.
 
-    Within an epoch no image of a class comes twice before all of them came once. A class with more images than its
-    share goes on with others in the next epoch, until fewer are left than a share; then it begins anew.
+    Within an epoch, no image repeats before all images of its class were drawn. A class with more images than its share
+    continues with its other images in the next epochs, until fewer than a share are left; then it is shuffled again.
 
-    An image of several labels stands for each class that is present, so that classes come more often than their share
-    where they accompany others. Classes without an image, and images without a label present, are left out.
+    A multi-label image counts for each class that is present, so classes that occur together with others are drawn more
+    often than their share. Classes without images, and images without a present label, are never drawn.
     """
 
     def __init__(self, index: Index, class_names: Sequence[str], samples: int | None = None) -> None:
@@ -88,10 +88,10 @@ class ClassBalanced:
         """
         self.images, counts = images_by_class(index.targets, len(class_names))
         if not len(self.images):
-            raise ValueError("class-balanced sampling: no training image has a label that is present")
-        say_left_out(index.targets, counts, class_names)
-        self.counts = counts[counts > 0]  # (K,) from here on of classes with images
-        self.firsts = self.counts.cumsum(0) - self.counts  # (K,) where in `images` a class begins
+            raise ValueError("sampler=class_balanced: no training image has a present label; use another sampler")
+        warn_about_left_out(index.targets, counts, class_names)
+        self.counts = counts[counts > 0]  # (K,) only classes with images from here on
+        self.class_starts = self.counts.cumsum(0) - self.counts  # (K,) positions in `images`
         self.samples = len(index) if samples is None else samples
 
     def __len__(self) -> int:
@@ -99,53 +99,53 @@ class ClassBalanced:
 
     def draw(self, seed: int, epoch: int) -> Tensor:
         shares = self._shares(seed, epoch)  # (K,)
-        whole, part = shares // self.counts, shares % self.counts
-        all_of_them = self.images.repeat_interleave(whole.repeat_interleave(self.counts))
-        some = self.images[self._some(part, seed, epoch)]
-        draws = torch.cat([all_of_them, some])
+        repeats, rest = shares // self.counts, shares % self.counts
+        all_images = self.images.repeat_interleave(repeats.repeat_interleave(self.counts))
+        random_images = self.images[self._random_positions(rest, seed, epoch)]
+        draws = torch.cat([all_images, random_images])
         return draws[torch.randperm(len(draws), generator=generator(seed, epoch))]
 
     def _shares(self, seed: int, epoch: int) -> Tensor:
-        """(K,) How often each class is drawn: dealt out one by one, round after round, over all epochs."""
+        """Return how often each class is drawn in this epoch, (K,); over all epochs, the classes take turns."""
         classes = len(self.counts)
-        turns = torch.randperm(classes, generator=torch.Generator().manual_seed(mix(seed)))
+        turns = torch.randperm(classes, generator=torch.Generator().manual_seed(derive_seed(seed)))
         before, after = ((e * self.samples - turns + classes - 1) // classes for e in (epoch, epoch + 1))
         return after - before
 
-    def _some(self, part: Tensor, seed: int, epoch: int) -> Tensor:
-        """Random places in `images`, `part` (K,) of each class: fewer than it has.
+    def _random_positions(self, rest: Tensor, seed: int, epoch: int) -> Tensor:
+        """Return random positions in `images`, `rest` (K,) of each class, which is fewer than the class has.
 
-        A class of n images is put into a random order that serves for n // part epochs, the next part of it for each.
+        A class is shuffled once for several epochs, each of which takes the next part of its images.
         """
-        less, more = self.samples // len(self.counts), -(-self.samples // len(self.counts))  # the shares that there are
-        most = torch.maximum(less % self.counts, more % self.counts).clamp(min=1)  # (K,) that `part` ever is
-        serves = self.counts // most
-        shuffled = self._shuffled_within(epoch // serves, seed)
-        return shuffled[ranges(self.firsts + epoch % serves * most, part)]
+        low, high = self.samples // len(self.counts), -(-self.samples // len(self.counts))  # the two possible shares
+        part = torch.maximum(low % self.counts, high % self.counts).clamp(min=1)  # (K,) upper bound of `rest`
+        epochs_per_shuffle = self.counts // part
+        shuffled = self._shuffle_classes(epoch // epochs_per_shuffle, seed)
+        return shuffled[ranges(self.class_starts + epoch % epochs_per_shuffle * part, rest)]
 
-    def _shuffled_within(self, rounds: Tensor, seed: int) -> Tensor:
-        """All places in `images`, class by class, in an order that follows from the class's one of `rounds` (K,)."""
-        keys = torch.arange(len(self.counts)).repeat_interleave(self.counts).mul_(1 << RANDOM_BITS)
-        for start in range(0, len(keys), CHUNK):
-            chunk = keys[start : start + CHUNK]
+    def _shuffle_classes(self, rounds: Tensor, seed: int) -> Tensor:
+        """Return all positions in `images`, class by class, shuffled within each class by seed and its round (K,)."""
+        sort_keys = torch.arange(len(self.counts)).repeat_interleave(self.counts).mul_(1 << RANDOM_BITS)
+        for start in range(0, len(sort_keys), CHUNK):
+            chunk = sort_keys[start : start + CHUNK]
             row = torch.stack([rounds[chunk >> RANDOM_BITS], torch.arange(start, start + len(chunk))], 1)
             random = torch.from_numpy(uniforms(seed, row.numpy(), 1)[:, 0])
             chunk += (random * (1 << RANDOM_BITS)).long()
-        return torch.from_numpy(np.argsort(keys.numpy(), kind="stable"))  # else ties differ from processor to processor
+        return torch.from_numpy(np.argsort(sort_keys.numpy(), kind="stable"))  # stable: the same on every processor
 
 
 class Weighted:
-    """Drawn independently, with replacement, with a probability proportional to the image's weight.
+    """Draws images independently, with replacement, with a probability proportional to the image's weight.
 
-    The weight is the product of what is given:
-        power: (n_max / n) ** power, n being the images of its class and n_max those of the largest. 1 draws the
-            classes equally often in expectation, 0.5 is the square-root sampling of Mahajan et al. 2018,
+    The weight is the product of the given options:
+        power: (n_max / n) ** power, where n is the number of images of the class and n_max that of the largest class.
+            1 draws all classes equally often in expectation; 0.5 is the square-root sampling of Mahajan et al. 2018,
             https://arxiv.org/abs/1805.00932.
-        class_weights: its class's; 1 for a class that is not named.
-        file: its own, from a CSV file (see `read_image_weights`).
+        class_weights: the weight of the class; 1 for classes that are not given.
+        file: the weight of the image, from a CSV file (see `read_image_weights`).
 
-    An image of several labels counts as the class present that weighs most (as in Gupta et al. 2019,
-    https://arxiv.org/abs/1908.03195), one without a label present weighs 1, as images of the largest class do.
+    A multi-label image has the largest weight of its present classes (as in Gupta et al. 2019,
+    https://arxiv.org/abs/1908.03195); without a present label, its weight is 1, like that of the largest class.
     """
 
     def __init__(
@@ -160,23 +160,23 @@ class Weighted:
         """`samples` is the length of an epoch; None for the number of images.
 
         Raises:
-            ValueError: nothing is given to weigh by, a weight is negative or no number, a class is unknown, `file` is
-                not there or lacks an image, or all weights are 0.
+            ValueError: no option is given, a weight is negative or not a number, a class is unknown, `file` does not
+                exist or lacks an image, or all weights are 0.
         """
         if power is None and class_weights is None and file is None:
             raise ValueError(
-                "sampler=weighted: weigh by what? By class frequency: data.sampler.power=0.5; by class: "
+                "sampler=weighted needs weights: by class frequency: data.sampler.power=0.5; by class: "
                 "'data.sampler.class_weights={cat: 2}';\nby image: data.sampler.file=<csv of path,weight>"
             )
         weights = weights_by_class(index.targets, class_names, power or 0.0, class_weights or {})
         if file is not None:
             weights *= read_image_weights(Path(file), index.paths)
-        self.ends = weights.cumsum(0)  # (N,) float64: image n owns what lies between ends[n - 1] and ends[n]
-        if not 0 < self.ends[-1] < math.inf:
-            raise ValueError(f"data.sampler: the images' weights sum to {self.ends[-1]}: nothing can be drawn by them")
-        never = int((weights == 0).sum())
-        if never:
-            log.info("%d of %d training images have weight 0 and are never drawn", never, len(weights))
+        self.cumulative = weights.cumsum(0)  # (N,) float64
+        if not 0 < self.cumulative[-1] < math.inf:
+            raise ValueError(f"data.sampler: the images' weights sum to {self.cumulative[-1]}: give positive weights")
+        excluded = int((weights == 0).sum())
+        if excluded:
+            log.info("%d of %d training images have weight 0 and are never drawn", excluded, len(weights))
         self.samples = len(index) if samples is None else samples
 
     def __len__(self) -> int:
@@ -184,19 +184,19 @@ class Weighted:
 
     def draw(self, seed: int, epoch: int) -> Tensor:
         random = generator(seed, epoch)
-        places = torch.rand(self.samples, dtype=torch.float64, generator=random).mul_(self.ends[-1])
-        places.numpy().sort()  # they are found several times faster; their order is drawn below
-        draws = torch.searchsorted(self.ends, places, right=True)  # torch.multinomial ends at 2 ** 24 images
+        values = torch.rand(self.samples, dtype=torch.float64, generator=random).mul_(self.cumulative[-1])
+        values.numpy().sort()  # makes searchsorted several times faster; the draws are shuffled below
+        draws = torch.searchsorted(self.cumulative, values, right=True)  # torch.multinomial is limited to 2 ** 24
         return draws[torch.randperm(self.samples, generator=random)]
 
 
 def generator(seed: int, epoch: int) -> torch.Generator:
-    """What an epoch's order is drawn from."""
-    return torch.Generator().manual_seed(mix(seed, epoch))
+    """Return the random generator of an epoch."""
+    return torch.Generator().manual_seed(derive_seed(seed, epoch))
 
 
 def images_by_class(targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Class by class the images in which it is present (P,), and how many these are (classes,); both int64."""
+    """Return the images of each class, class by class (P,), and their number per class (classes,); both int64."""
     if targets.ndim == 1:
         return targets.argsort(stable=True), targets.bincount(minlength=classes)
     images, present = (targets == 1).nonzero(as_tuple=True)
@@ -206,36 +206,39 @@ def images_by_class(targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
 def weights_by_class(
     targets: Tensor, class_names: Sequence[str], power: float, class_weights: Mapping[str, float]
 ) -> Tensor:
-    """(N,) float64: (n_max / n) ** power * class_weights[class]; the largest of an image's classes, 1 without one."""
-    named = {str(name): weight for name, weight in class_weights.items()}  # a class called 7 is typed as a number
-    strange = [name for name in named if name not in class_names]
-    if strange:
-        there = ", ".join(class_names[:10])
-        raise ValueError(f"data.sampler.class_weights: there is no class {strange[0]!r} in the data. There are {there}")
-    wrong = [f"{name}: {weight}" for name, weight in named.items() if not 0 <= weight < math.inf]
-    if wrong:
-        raise ValueError(f"data.sampler.class_weights: {wrong[0]}: a weight is a number from 0 on")
+    """Return (n_max / n) ** power * class_weights[class], (N,) float64.
+
+    A multi-label image gets the maximum over its present classes, and 1 without one.
+    """
+    weight_of = {str(name): weight for name, weight in class_weights.items()}  # YAML reads a class named 7 as a number
+    unknown = [name for name in weight_of if name not in class_names]
+    if unknown:
+        known = ", ".join(class_names[:10])
+        raise ValueError(f"data.sampler.class_weights: the data has no class {unknown[0]!r}; its classes are {known}")
+    invalid = [f"{name}: {weight}" for name, weight in weight_of.items() if not 0 <= weight < math.inf]
+    if invalid:
+        raise ValueError(f"data.sampler.class_weights: {invalid[0]}: a weight must be a number >= 0")
     images, counts = images_by_class(targets, len(class_names))
-    factors = torch.tensor([named.get(name, 1.0) for name in class_names], dtype=torch.float64)
+    factors = torch.tensor([weight_of.get(name, 1.0) for name in class_names], dtype=torch.float64)
     factors *= (counts.max() / counts.clamp(min=1).double()) ** power  # (K,)
     ones = torch.ones(len(targets), dtype=torch.float64)
     return ones.scatter_reduce_(0, images, factors.repeat_interleave(counts), "amax", include_self=False)
 
 
-def say_left_out(targets: Tensor, counts: Tensor, class_names: Sequence[str]) -> None:
-    """Warn of what class-balanced sampling never draws; `counts` (K,) are the classes' images."""
+def warn_about_left_out(targets: Tensor, counts: Tensor, class_names: Sequence[str]) -> None:
+    """Warn about classes and images that class-balanced sampling never draws; `counts` (K,) are images per class."""
     empty = [name for name, count in zip(class_names, counts.tolist(), strict=True) if not count]
     if empty:
-        some = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
-        log.warning("class-balanced sampling leaves out %d classes without a training image: %s", len(empty), some)
-    without = int((~(targets == 1).any(1)).sum()) if targets.ndim == 2 else 0
-    if without:
+        examples = ", ".join(empty[:5]) + (", ..." if len(empty) > 5 else "")
+        log.warning("class-balanced sampling leaves out %d classes without a training image: %s", len(empty), examples)
+    unlabeled = int((~(targets == 1).any(1)).sum()) if targets.ndim == 2 else 0
+    if unlabeled:
         log.warning(
-            "class-balanced sampling never draws %d of %d images: no label of theirs is present", without, len(targets)
+            "class-balanced sampling never draws %d of %d images: they have no present label", unlabeled, len(targets)
         )
 
 
 def ranges(starts: Tensor, lengths: Tensor) -> Tensor:
-    """starts[0], starts[0] + 1, ... (lengths[0] of them), starts[1], ...; all int64."""
-    begins = lengths.cumsum(0) - lengths
-    return torch.arange(int(lengths.sum())) + (starts - begins).repeat_interleave(lengths)
+    """Concatenate the ranges starts[i], starts[i] + 1, ..., starts[i] + lengths[i] - 1; all int64."""
+    offsets = lengths.cumsum(0) - lengths
+    return torch.arange(int(lengths.sum())) + (starts - offsets).repeat_interleave(lengths)

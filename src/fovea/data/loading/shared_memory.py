@@ -1,4 +1,4 @@
-"""Shared memory in which worker processes hand batches of images to the main process."""
+"""Reusable buffers in shared memory that pass batches of images from workers to the main process."""
 
 import os
 import weakref
@@ -12,24 +12,24 @@ SHARED_MEMORY = "/dev/shm"
 
 
 class BufferPool:
-    """Buffers in shared memory, each for one batch of images, that are used again and again.
+    """Buffers in shared memory, each for one batch of images, that are used repeatedly.
 
-    New shared memory for each batch would cost a quarter of the time that raw pixels take, because the kernel clears
-    every new page. A buffer is free again when no tensor uses it any more; while all are in use, workers allocate.
+    Allocating shared memory for each batch would take a quarter of the time of loading raw pixels, because the kernel
+    clears every new page. A buffer is free again when no tensor uses it; if none is free, the worker allocates memory.
 
     Attributes:
         memory: (N, B, S, S, 3) uint8, the N buffers.
-        free: the numbers of those that a worker may be told to fill.
-        in_use: the numbers of those that a tensor of this process uses.
+        free: the numbers of the buffers that workers may fill.
+        in_use: the numbers of the buffers that a tensor of this process uses.
     """
 
-    pools: ClassVar["weakref.WeakValueDictionary[int, BufferPool]"] = weakref.WeakValueDictionary()  # this process's
+    pools: ClassVar["weakref.WeakValueDictionary[int, BufferPool]"] = weakref.WeakValueDictionary()  # of this process
 
     def __init__(self, count: int, batch: int, size: int) -> None:
-        """Room for `count` batches of `batch` images of `size` pixels square.
+        """Allocate `count` buffers for `batch` images of `size` x `size` pixels.
 
         Raises:
-            ValueError: the machine has less shared memory.
+            ValueError: the machine has too little shared memory.
         """
         check_shared_memory(count * batch * size * size * 3)
         self.memory = new_shared((count, batch, size, size, 3))
@@ -38,22 +38,22 @@ class BufferPool:
         self.pools[id(self)] = self
 
     def reset(self) -> None:
-        """Free what no tensor uses; an iteration that was abandoned does not return its buffers."""
+        """Free all buffers that no tensor uses, such as those of an iteration that was abandoned."""
         self.free = set(range(len(self.memory))) - self.in_use
 
     def take(self) -> int | None:
-        """The number of a free buffer, for a worker to fill; None if there is none."""
+        """Reserve a free buffer and return its number; None if there is none."""
         return self.free.pop() if self.free else None
 
     def buffer(self, number: int) -> Tensor:
-        """(B, 3, S, S), to be filled."""
+        """Return a buffer (B, 3, S, S) for a worker to fill."""
         return self.memory[number].permute(0, 3, 1, 2)
 
     def filled(self, number: int) -> Tensor:
-        """(B, 3, S, S), filled; when this tensor and every view of it are deleted, the buffer is free.
+        """Return a filled buffer (B, 3, S, S), which is freed when this tensor and all views of it are deleted.
 
-        All views of a tensor share one storage, and that of a tensor made by `from_numpy` keeps the array alive. So the
-        array is deleted with the last view, and its finalizer frees the buffer.
+        All views of a tensor share its storage, and the storage of a tensor made by `from_numpy` keeps the array alive.
+        The array is therefore deleted with the last view, and its finalizer frees the buffer.
         """
         array = self.memory[number].numpy()
         finalizer = weakref.finalize(array, self._release, number)
@@ -67,21 +67,20 @@ class BufferPool:
 
 
 def new_shared(shape: tuple[int, ...]) -> Tensor:
-    """uint8 memory that other processes see; its content is undefined."""
-    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")  # as torch's own collate does
+    """Allocate uint8 memory that other processes can access; its content is undefined."""
+    storage = torch.UntypedStorage._new_shared(int(np.prod(shape)), device="cpu")  # as in torch's default_collate
     return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 def check_shared_memory(needed: int) -> None:
-    """Refuse sizes that would kill a worker with a bus error; a container often has 64 MB.
+    """Raise ValueError if less than `needed` bytes are free; containers often have 64 MB.
 
-    Raises:
-        ValueError: there is less than `needed` bytes.
+    Otherwise a worker would be killed by a bus error.
     """
     if not os.path.isdir(SHARED_MEMORY):
         return
-    there = os.statvfs(SHARED_MEMORY)
-    free = there.f_bavail * there.f_frsize
+    status = os.statvfs(SHARED_MEMORY)
+    free = status.f_bavail * status.f_frsize
     if needed > free:
         raise ValueError(
             f"the workers' batches need {needed >> 20} MB of shared memory and {SHARED_MEMORY} has {free >> 20} MB: "

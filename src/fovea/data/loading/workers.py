@@ -1,4 +1,4 @@
-"""Loader processes: they leave signals to the main process, and end when it is through with them, however that is."""
+"""Data loader workers: they ignore signals, and are stopped when the main process ends or one of them fails."""
 
 import atexit
 import signal
@@ -8,38 +8,38 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-OPEN: weakref.WeakSet[Any] = weakref.WeakSet()  # the iterators that have processes
+ITERATORS: weakref.WeakSet[Any] = weakref.WeakSet()  # DataLoader iterators that may have worker processes
 
 
-def from_workers(workers: DataLoader[Any]) -> Iterator[Any]:
-    """What they make. Where one fails all are ended: the garbage collector would wait five seconds for each."""
-    made = iter(workers)
-    OPEN.add(made)
+def iterate_workers(workers: DataLoader[Any]) -> Iterator[Any]:
+    """Yield the batches; if a worker fails, stop all at once (garbage collection would wait five seconds for each)."""
+    iterator = iter(workers)
+    ITERATORS.add(iterator)
     try:
-        yield from made
+        yield from iterator
     except Exception:
-        end(made)
-        workers._iterator = None  # persistent ones would be asked again
+        stop_workers(iterator)
+        workers._iterator = None  # otherwise a DataLoader with persistent workers would use the stopped ones again
         raise
 
 
-def leave_signals(worker: int) -> None:
-    """To the main process, which is sent them too, finishes its step, and ends its workers."""
+def ignore_signals(worker: int) -> None:
+    """Ignore signals in a worker; the main process receives them too, finishes its step and stops the workers."""
     for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
-def end(made: Any) -> None:
-    """The processes of one iterator."""
-    if hasattr(made, "_workers"):
-        made._shutdown_workers()
-        for process in made._workers:
-            process.kill()  # one that hangs in a read; of those that have ended there is none to kill
+def stop_workers(iterator: Any) -> None:
+    """Stop the worker processes of one DataLoader iterator."""
+    if hasattr(iterator, "_workers"):
+        iterator._shutdown_workers()
+        for process in iterator._workers:
+            process.kill()  # for workers that hang in a read; has no effect on ended ones
 
 
 @atexit.register
-def end_all() -> None:
-    """Before Python's own end, which sends SIGTERM and waits: after an error within an epoch they are still there."""
-    for made in list(OPEN):
-        end(made)
+def stop_all_workers() -> None:
+    """Stop all workers at exit: after an error Python would send SIGTERM, which workers ignore, and wait for them."""
+    for iterator in list(ITERATORS):
+        stop_workers(iterator)

@@ -1,4 +1,4 @@
-"""What is done to the images of a split: a crop, then any transforms of the uint8 square that it leaves."""
+"""The augmentation of a split's images: a crop, then any transforms of the uint8 square that it gives."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,40 +7,40 @@ import torch
 from torch import Tensor
 
 from fovea.data.pixels.crop import Crop
-from fovea.data.random_numbers import mix, uniforms
+from fovea.data.random_numbers import derive_seed, uniforms
 
 
 class Augment:
-    """All of an image's randomness follows from (seed, key), whatever else is drawn before or beside it."""
+    """Augments images; an image's random numbers depend on (seed, key) alone, not on other images."""
 
     def __init__(self, crop: Crop, transforms: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
-        """`transforms` map uint8 (3, S, S) to the same and draw from torch's generator, as torchvision's do."""
+        """`transforms` map uint8 (3, S, S) to the same and use torch's global generator, like torchvision's."""
         self.crop, self.transforms = crop, list(transforms)
 
     def views(self, seed: int, keys: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-        """(B, 9), the `View`s of images with the given keys (B, 3) and sizes (B, 2)."""
+        """Return the `View`s (B, 9) of images with these keys (B, 3) and sizes (B, 2)."""
         return self.crop(sizes, uniforms(seed, keys, self.crop.draws))
 
     def transform(self, seed: int, keys: np.ndarray, images: Tensor) -> None:
-        """Apply `transforms` to each of (B, 3, S, S), in place; the caller's generator is left as it was.
+        """Apply `transforms` to each of `images` (B, 3, S, S) in place; restores the state of torch's generators.
 
         Raises:
-            ValueError: a transform gives anything but uint8 (3, S, S).
+            ValueError: a transform returns anything but uint8 (3, S, S).
         """
         if not self.transforms:
             return
         devices = [images.device] if images.is_cuda else []
-        with torch.random.fork_rng(devices):  # without workers this is the training process's own generator
+        with torch.random.fork_rng(devices):  # without workers, training uses the same generator
             for key, image in zip(keys.tolist(), images, strict=True):
-                torch.default_generator.manual_seed(mix(seed, *key))
+                torch.default_generator.manual_seed(derive_seed(seed, *key))
                 if devices:
-                    torch.cuda.manual_seed(mix(seed, *key))
+                    torch.cuda.manual_seed(derive_seed(seed, *key))
                 out = image
                 for transform in self.transforms:
                     out = transform(out)
                 if out.shape != image.shape or out.dtype != torch.uint8:
                     raise ValueError(
-                        f"augment.<split>.transforms: {self.transforms} gives {out.dtype} {tuple(out.shape)} "
-                        f"and has to give uint8 {tuple(image.shape)}: scaling and normalising come later, on the device"
+                        f"augment.<split>.transforms: {self.transforms} returns {out.dtype} {tuple(out.shape)} "
+                        f"instead of uint8 {tuple(image.shape)}: remove scaling and normalizing, which follow later"
                     )
                 image.copy_(out)

@@ -1,4 +1,4 @@
-"""What has to be known of a file before it is decoded, read from its first bytes in microseconds.
+"""Reads an image file's size, transparency and EXIF orientation from its header, in microseconds.
 
 Sources: ITU T.81 annex B (JPEG), https://www.w3.org/TR/png-3/ and
 https://developers.google.com/speed/webp/docs/riff_container.
@@ -13,19 +13,19 @@ EXIF, ORIENTATION = b"Exif\x00\x00", 0x0112
 
 
 class Frame(NamedTuple):
-    """A JPEG's own. `height` and `width` are as stored, before `orientation` (EXIF's 1 to 8) turns them."""
+    """The frame header of a JPEG; `height` and `width` are before applying `orientation` (EXIF's 1 to 8)."""
 
     height: int
     width: int
     components: int
-    sequential: bool  # one pass over the image from top to bottom, unlike a progressive file
-    unit: int  # rows in one of the units that it is coded in
-    height_at: int  # where in the file `height` stands, two bytes
+    sequential: bool  # coded in one pass from top to bottom, unlike a progressive file
+    unit: int  # rows in one minimum coded unit (MCU)
+    height_at: int  # offset in the file of the two bytes that contain `height`
     orientation: int
 
 
 class Header(NamedTuple):
-    """`pixels` is width times height; `alpha`: some pixel may be transparent; `frame` is a JPEG's."""
+    """`pixels` is width times height; `alpha` is whether pixels may be transparent; `frame` is set for a JPEG."""
 
     pixels: int
     alpha: bool
@@ -33,7 +33,7 @@ class Header(NamedTuple):
 
 
 def read_header(data: bytes | memoryview) -> Header | None:
-    """That of a JPEG, PNG or WebP; None for other files, damaged ones, and WebP in motion or with EXIF."""
+    """Read the header of a JPEG, PNG or WebP; None for other and damaged files and for WebP with animation or EXIF."""
     try:
         if data[:2] == b"\xff\xd8":
             return _jpeg(data)
@@ -52,7 +52,7 @@ def _jpeg(data: bytes | memoryview) -> Header | None:
         marker = data[place + 1]
         if marker == 0xFF:  # a fill byte
             place += 1
-        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # no length follows: behind it decoders see another size
+        elif marker == 0x01 or 0xD0 <= marker <= 0xD9:  # no length follows, so decoders may find another size
             return None
         elif 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width, components = struct.unpack_from(">HHB", data, place + 5)
@@ -74,7 +74,7 @@ def _orientation(segment: bytes) -> int:
     try:
         exif.load(segment)
         orientation = exif.get(ORIENTATION, 1)
-    except Exception:  # damaged EXIF makes PIL raise anything, and then it turns nothing either
+    except Exception:  # PIL raises many types on damaged EXIF, and then ignores it itself
         return 1
     return orientation if orientation in range(1, 9) else 1
 
@@ -82,7 +82,7 @@ def _orientation(segment: bytes) -> int:
 def _png(data: bytes | memoryview) -> Header:
     width, height, _, colour = struct.unpack_from(">IIBB", data, 16)
     place, chunk = 8, b""
-    while chunk not in (b"tRNS", b"IDAT"):  # transparent palette entries and key colours precede the pixels
+    while chunk not in (b"tRNS", b"IDAT"):  # a transparent color or palette (tRNS) is before the pixels (IDAT)
         length, chunk = struct.unpack_from(">I4s", data, place)
         place += 12 + length
     return Header(width * height, alpha=colour in (4, 6) or chunk == b"tRNS")
@@ -98,5 +98,5 @@ def _webp(data: bytes | memoryview) -> Header | None:
         return Header(((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1), alpha=bool(bits >> 28 & 1))
     if form != b"VP8X" or data[20] & 0x0A:  # 0x02: animated, 0x08: EXIF
         return None
-    width, height = (struct.unpack_from("<I", data, place)[0] >> 8 for place in (23, 26))  # 3 bytes each, less 1
+    width, height = (struct.unpack_from("<I", data, place)[0] >> 8 for place in (23, 26))  # 3 bytes each, minus 1
     return Header((width + 1) * (height + 1), alpha=bool(data[20] & 0x10))

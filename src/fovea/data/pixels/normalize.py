@@ -1,4 +1,4 @@
-"""From the loader's uint8 images to what a network expects, on the device, batch-wise."""
+"""Normalizes batches of uint8 images on the device."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from torch import Tensor, nn
 
 
 class Normalize(nn.Module):
-    """(B, C, H, W) uint8 -> (x / 255 - mean) / std, float32, channels-last in memory .
+    """(B, C, H, W) uint8 -> (x / 255 - mean) / std, float32, channels-last in memory.
 
-    The statistics are no part of a checkpoint: they come from the config.
+    Mean and std are not saved in checkpoints, because they come from the config.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:

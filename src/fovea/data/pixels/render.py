@@ -1,4 +1,4 @@
-"""From pixels and a `View` to the square that the network sees."""
+"""Crops and resizes pixels as a `View` describes, giving the network's square input."""
 
 from collections.abc import Callable
 
@@ -8,17 +8,17 @@ from torch.nn import functional as F
 
 from fovea.data.pixels.crop import View
 
-KERNELS: dict[str, Callable[..., Tensor]] = {  # what torch.nn.functional.interpolate calls; that has no `out`
+KERNELS: dict[str, Callable[..., Tensor]] = {  # the kernels of torch.nn.functional.interpolate, which has no `out`
     "bilinear": torch._C._nn._upsample_bilinear2d_aa,
     "bicubic": torch._C._nn._upsample_bicubic2d_aa,
 }
 
 
 def render(pixels: Tensor, view: View, interpolation: str, out: Tensor) -> None:
-    """Write what `view` shows of `pixels` (3, H, W) uint8 into `out` (3, S, S) uint8.
+    """Write the part of `pixels` (3, H, W) uint8 that `view` describes into `out` (3, S, S) uint8.
 
-    Cropped and mirrored first, then resized once, antialiased. torch's uint8 kernels are three times as fast on
-    channels-last memory, which is what decoders give: the batch dimension and every copy keep it.
+    Crops and mirrors first, then resizes once with antialiasing. torch's uint8 kernels are three times as fast on
+    channels-last memory, which decoders return and which is kept here.
     """
     top, left, height, width, resized_height, resized_width, y, x, flip = view
     box = pixels.narrow(1, top, height).narrow(2, left, width).unsqueeze(0)  # (1, 3, h, w)
@@ -34,7 +34,7 @@ def render(pixels: Tensor, view: View, interpolation: str, out: Tensor) -> None:
 
 
 def resize_into(images: Tensor, interpolation: str, out: Tensor) -> None:
-    """The same as `resize`, written where it is to be: a tenth of the whole pipeline's time less."""
+    """Resize like `resize` but write directly into `out`, which saves a tenth of the whole pipeline's time."""
     if images.shape == out.shape:
         out.copy_(images)
     else:
@@ -42,7 +42,7 @@ def resize_into(images: Tensor, interpolation: str, out: Tensor) -> None:
 
 
 def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
-    """(B, 3, *size) uint8, antialiased. A GPU has no kernel for uint8: there the result may be 1 higher or lower."""
+    """Resize to (B, 3, *size) uint8 with antialiasing; on a GPU, via float, values may differ by 1."""
     if images.device.type == "cpu":
         images = images.contiguous(memory_format=torch.channels_last)
         return F.interpolate(images, size, mode=interpolation, antialias=True)
@@ -50,7 +50,7 @@ def resize(images: Tensor, size: tuple[int, int], interpolation: str) -> Tensor:
 
 
 def window(images: Tensor, y: int, x: int, size: int) -> Tensor:
-    """(B, 3, size, size) from row y and column x on; 0 where there is no pixel."""
+    """Cut out (B, 3, size, size) from row `y` and column `x`; pixels outside of the images are 0."""
     height, width = images.shape[-2:]
     missing = [max(-x, 0), max(x + size - width, 0), max(-y, 0), max(y + size - height, 0)]
     inside = images[..., max(y, 0) : max(y + size, 0), max(x, 0) : max(x + size, 0)]

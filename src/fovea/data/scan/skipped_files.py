@@ -1,22 +1,22 @@
-"""What lies beside images and is not read, in words."""
+"""Describes the files that a scan skips because they are not images."""
 
 from collections.abc import Mapping
 
-from fovea.data.pixels.decode import GET_HEIF, HEIF_EXTENSIONS
+from fovea.data.pixels.decode import HEIF_EXTENSIONS, INSTALL_HEIF
 
-NAMED = 5  # endings
+MAX_NAMED = 5  # endings
 
 
-def in_words(endings: Mapping[str, int]) -> str:
-    """`12 .txt, 3 .json, 2 hidden`, the most frequent first; and where to get what reads HEIC, if there is any."""
+def describe_skipped(endings: Mapping[str, int]) -> str:
+    """Count skipped files by ending, such as `12 .txt, 3 .json, 2 hidden`; for HEIC, add how to make them readable."""
     counts = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
-    words = [f"{count} {ending}" for ending, count in counts[:NAMED]]
-    if rest := sum(count for _, count in counts[NAMED:]):
+    words = [f"{count} {ending}" for ending, count in counts[:MAX_NAMED]]
+    if rest := sum(count for _, count in counts[MAX_NAMED:]):
         words.append(f"{rest} others")
-    return ", ".join(words) + how_to_read(endings)
+    return ", ".join(words) + heif_hint(endings)
 
 
-def how_to_read(endings: Mapping[str, int]) -> str:
-    """The command that makes HEIC readable, where such files were passed over; else nothing."""
+def heif_hint(endings: Mapping[str, int]) -> str:
+    """Return how to install a HEIC reader if HEIC files were skipped, else an empty string."""
     heif = sum(endings.get(ending, 0) for ending in HEIF_EXTENSIONS)
-    return f"; to read the {heif} HEIC: {GET_HEIF}" if heif else ""
+    return f"; to read the {heif} HEIC: {INSTALL_HEIF}" if heif else ""

@@ -1,4 +1,4 @@
-"""Which split the name of a folder, or a value of a CSV column, stands for."""
+"""Recognizes the split (train, val, test) in a folder's name or in a value of a CSV column."""
 
 import re
 from typing import Literal
@@ -28,22 +28,22 @@ CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # trainData
 
 
 def split_of(name: str, whole: bool = False) -> Split | None:
-    """The split that a word of `name` names, without regard to case: val of `Validation`, `seg_valid`, `val2017`.
+    """Return the split that a word of `name` stands for, ignoring case: val for `Validation`, `seg_valid`, `val2017`.
 
-    Words are what other characters than letters, and capitals within, divide: `latest` and `trainers` name no split.
-    A name with words of two splits (`train_test`) names none.
+    Non-letters and inner capitals separate words, so `latest` and `trainers` stand for no split. Neither does a name
+    with words for two splits (`train_test`).
 
     Args:
-        whole: the other words may only be FILLERS, so `test_images` names a split, and `test tube` does not.
+        whole: accept only FILLERS as other words: `test_images` is a split, `test tube` is not.
     """
-    words = [_bare(word.lower()) for letters in re.findall(r"[^\W\d_]+", name) for word in CAMEL.split(letters)]
+    words = [_without_filler(word.lower()) for text in re.findall(r"[^\W\d_]+", name) for word in CAMEL.split(text)]
     found = {WORDS[word] for word in words if word in WORDS}
     others = [word for word in words if word and word not in WORDS]
     return found.pop() if len(found) == 1 and not (whole and others) else None
 
 
-def _bare(word: str) -> str:
-    """The word without a filler at its end: `train` of `trainset`; nothing of a filler alone."""
+def _without_filler(word: str) -> str:
+    """Remove a filler at the word's end: `train` for `trainset`, an empty string for a filler alone."""
     if word in FILLERS:
         return ""
-    return next((bare for end in FILLERS if (bare := word.removesuffix(end)) in WORDS), word)
+    return next((stem for filler in FILLERS if (stem := word.removesuffix(filler)) in WORDS), word)

@@ -1,8 +1,8 @@
-"""Real handwritten digits that need no download, for trying things out: one per picture, or several.
+"""Small example datasets of real handwritten digits that need no download: one or several digits per image.
 
-Source: the 1797 8x8 pictures in 17 shades of scikit-learn's `load_digits`, which are the test part of
-https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits. Deviation: the split is ours
-(seeded, stratified), so train and test share their writers.
+Source: scikit-learn's `load_digits`, 1797 images of 8x8 pixels in 17 gray levels, which are the test part of
+https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits. Deviation: the split is made here
+(seeded, stratified), so the same writers occur in train and test.
 """
 
 import csv
@@ -20,45 +20,45 @@ from fovea.data.sources.multilabel_csv import read_multilabel_csv
 from fovea.data.split import split_off
 
 SEED = 0
-PICTURES = {"train": 2000, "val": 400, "test": 800}
-CELL, MARGIN = 12, 4  # pixels: 2x2 cells in a picture of several digits, with room around for small shifts
-UNKNOWN = 0.02  # of train's labels
+SCENES = {"train": 2000, "val": 400, "test": 800}  # images with several digits
+CELL, MARGIN = 12, 4  # pixels: a scene has 2x2 cells, larger than a digit so that its position varies
+UNKNOWN = 0.02  # fraction of the training labels
 
-Digits = tuple[np.ndarray, np.ndarray]  # (N, 8, 8) uint8, paper 0, ink up to 255; (N,) 0 to 9
+Digits = tuple[np.ndarray, np.ndarray]  # (N, 8, 8) uint8, background 0, ink up to 255; (N,) 0 to 9
 
 
 def read_digits(root: Path) -> Splits:
-    """One digit per picture, 8x8 gray: 1258 to train on, 180 to validate, 359 to test.
+    """Read images of one digit each, 8x8 gray: 1258 for training, 180 for validation, 359 for test.
 
-    Written to `root` where there is nothing yet.
+    They are written to `root` first if it does not exist or is empty.
     """
     write_once(root, _write_folders)
     return read_folder(root)
 
 
 def read_digits_multilabel(root: Path) -> Splits:
-    """Which digits are in a 32x32 picture of one to four: 2000 to train on, 400 to validate, 800 to test.
+    """Read 32x32 images of one to four digits, labelled with the digits present: 2000 train, 400 val, 800 test.
 
-    Written to `root` where there is nothing yet. A picture holds digits of its own split in `read_digits`
-    only. 2% of train's labels are unknown.
+    They are written to `root` first if it does not exist or is empty. An image uses only digits of its own split in
+    `read_digits`. 2% of the training labels are unknown.
     """
     write_once(root, _write_scenes)
     return read_multilabel_csv(root)
 
 
 def write_once(root: Path, write: Callable[[Path], None]) -> None:
-    """Lets `write` fill a new folder `root`, whole or not at all, even if several processes try at once."""
+    """Create the folder `root` atomically by calling `write`; several processes may call this at the same time."""
     if _is_filled(root):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
-        made = Path(scratch) / root.name
-        made.mkdir()
-        write(made)
+        temporary = Path(scratch) / root.name
+        temporary.mkdir()
+        write(temporary)
         try:
-            made.rename(root)
+            temporary.rename(root)
         except OSError:
-            if not _is_filled(root):  # else another process was first
+            if not _is_filled(root):  # otherwise another process was faster
                 raise
 
 
@@ -67,17 +67,17 @@ def _is_filled(root: Path) -> bool:
 
 
 def _load() -> dict[str, tuple[list[int], Digits]]:
-    """Of each split, the places in scikit-learn's order and the digits."""
-    from sklearn.datasets import load_digits  # a second to import, and of no use once the files are there
+    """Return for each split the positions in scikit-learn's order and the digits."""
+    from sklearn.datasets import load_digits  # takes a second to import and is not needed once the files exist
 
     pixels, labels = load_digits(return_X_y=True)
     images = np.round(pixels.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
-    everything = Index([str(n) for n in range(len(labels))], torch.from_numpy(labels).long())
-    rest, test = split_off(everything, 0.2, SEED)
+    index = Index([str(n) for n in range(len(labels))], torch.from_numpy(labels).long())
+    rest, test = split_off(index, 0.2, SEED)
     train, val = split_off(rest, 0.125, SEED)
-    places = {"train": train.paths, "val": val.paths, "test": test.paths}
-    numbers = {split: [int(number) for number in paths] for split, paths in places.items()}
-    return {split: (chosen, (images[chosen], labels[chosen])) for split, chosen in numbers.items()}
+    splits = {"train": train, "val": val, "test": test}
+    positions = {split: [int(position) for position in part.paths] for split, part in splits.items()}
+    return {split: (chosen, (images[chosen], labels[chosen])) for split, chosen in positions.items()}
 
 
 def _write_folders(root: Path) -> None:
@@ -95,7 +95,7 @@ def _write_scenes(root: Path) -> None:
         rows = csv.writer(file)
         rows.writerow(["path", "split", *range(10)])
         for split, (_, digits) in _load().items():
-            for number in range(PICTURES[split]):
+            for number in range(SCENES[split]):
                 path = f"images/{split}_{number:04}.png"
                 scene, present = compose(digits, random)
                 unknown = random.random(10) < (UNKNOWN if split == "train" else 0)
@@ -104,7 +104,7 @@ def _write_scenes(root: Path) -> None:
 
 
 def compose(digits: Digits, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """A picture (32, 32) uint8 of one to four digits, each somewhere in a cell of its own; (10,) 1 or 0."""
+    """Compose one to four digits, each at a random position in its own cell: image (32, 32) uint8, labels (10,)."""
     images, labels = digits
     side = 2 * (MARGIN + CELL)
     scene, present = np.zeros((side, side), np.uint8), np.zeros(10, np.int64)

@@ -1,4 +1,4 @@
-"""Images to predict: one file, a folder with its subfolders, or a list."""
+"""Reads the images to predict: one file, a folder with its subfolders, or a list of files."""
 
 import logging
 import os
@@ -8,30 +8,30 @@ import torch
 
 from fovea.data.index import Index
 from fovea.data.pixels.decode import EXTENSIONS
-from fovea.data.scan.layout import first
+from fovea.data.scan.layout import first_names
 from fovea.data.scan.listing import list_images
-from fovea.data.scan.skipped_files import in_words
+from fovea.data.scan.skipped_files import describe_skipped
 from fovea.data.string_array import StringArray
 
 log = logging.getLogger(__name__)
 
 
 def read_files(source: Path) -> Index:
-    """An image, a folder (every image below it, sorted), or a .txt file with one path a line, relative to its folder.
+    """Read an image, a folder (all images below it, sorted), or a .txt file with one path per line.
 
-    The targets are zeros: nothing is known. A folder is searched as for training: links are followed, hidden files and
-    folders and files that are no images by their ending are passed over, with a warning that counts them. A file that
-    is named is always tried. Files that a list names and that are not there stay in it; reading them fails like that
-    of any file that is no image.
+    Paths in a list are relative to its folder. The targets are zeros, as the labels are unknown. A folder is searched
+    as for training: links are followed; hidden files, hidden folders and files without an image's ending are skipped,
+    with a warning and their count. A file given by its name or in a list is always used, even if it does not exist:
+    reading it then fails like that of any damaged image.
 
     Raises:
-        ValueError: there is nothing at `source`, no image in it, or a folder that cannot be listed or is reached twice
-            through a link.
+        ValueError: there is nothing at `source`, no image in it, or a folder that cannot be listed or that a link
+            leads to a second time.
     """
     if source.is_dir():
         paths = _images_below(source)
     elif source.suffix.lower() == ".txt" and source.is_file():
-        text = source.read_text("utf-8-sig", errors="surrogateescape")  # a file's name may be anything
+        text = source.read_text("utf-8-sig", errors="surrogateescape")  # file names may not be UTF-8
         lines = [line.strip() for line in text.split("\n")]
         paths = [str(source.parent / line) for line in lines if line]
     elif source.is_file():
@@ -39,7 +39,7 @@ def read_files(source: Path) -> Index:
     else:
         raise ValueError(f"source={source}: there is no such file or folder")
     if not paths:
-        raise ValueError(f"source={source}: the list names no file")
+        raise ValueError(f"source={source}: the list is empty: write one path per line")
     prefix = os.path.join(source if source.is_dir() else source.parent, "")
     return Index(StringArray.of(paths, prefix), torch.zeros(len(paths), dtype=torch.long))
 
@@ -47,9 +47,9 @@ def read_files(source: Path) -> Index:
 def _images_below(folder: Path) -> list[str]:
     (listing,) = list_images(folder, [""], EXTENSIONS)
     if not listing.images:
-        there = f", only {in_words(listing.endings)}" if listing.endings else ""
-        raise ValueError(f"source={folder}: no image there (known: {' '.join(sorted(EXTENSIONS))}){there}")
-    if count := listing.passed_over:
-        some = first(listing.some, count)
-        log.warning("%s: %d files passed over (%s): %s", folder, count, in_words(listing.endings), some)
+        found = f", found only {describe_skipped(listing.skipped_by_ending)}" if listing.skipped else ""
+        raise ValueError(f"source={folder}: no image found (known endings: {' '.join(sorted(EXTENSIONS))}){found}")
+    if count := listing.skipped:
+        examples, reasons = first_names(listing.skipped_examples, count), describe_skipped(listing.skipped_by_ending)
+        log.warning("%s: %d files skipped (%s): %s", folder, count, reasons, examples)
     return sorted(listing.images)

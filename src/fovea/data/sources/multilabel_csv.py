@@ -1,4 +1,4 @@
-"""Multi-label images from a CSV file: one column per class, or one column with a list of class names."""
+"""Reads multi-label images from a CSV file: one column per class, or one column with a list of class names."""
 
 import logging
 import re
@@ -19,7 +19,7 @@ from fovea.data.sources.table import Options, Rows, Table, by_split
 log = logging.getLogger(__name__)
 
 MARK_OF = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0", "-1": "?", "-1.0": "?", "": "?"}
-NUMBERING = re.compile(r"(unnamed: ?\d+)?|id|index|idx", re.IGNORECASE)  # as pandas and databases call it
+ROW_NUMBERS = re.compile(r"(unnamed: ?\d+)?|id|index|idx", re.IGNORECASE)  # column names in pandas and databases
 
 
 def read_multilabel_csv(
@@ -37,17 +37,17 @@ def read_multilabel_csv(
     """Read a UTF-8 file with a header, delimited by comma, semicolon or tab.
 
     Args:
-        root: folder that relative paths start from and may not leave.
+        root: folder that relative paths start from and must stay in.
         csv: the file, relative to `root` or absolute.
         path_column, ending, anywhere, split_column, split_values: see `Options`.
-        label_column: None: columns are classes. A name: that column lists the classes present, the others are absent;
-            the classes are all names seen in any split, sorted.
+        label_column: the column that lists the classes present in an image; the classes are all names in it, sorted.
+            None: there is one column per class.
         separator: between the names in `label_column`; "list" for lists such as ['cat', 'dog'], "none" for one name.
-        class_columns: the columns that are classes, holding 1, 0, or -1 or nothing where it is unknown; None for all
-            but the image, the split and a numbering. Classes keep this order.
+        class_columns: the class columns in the order of the classes, with values 1, 0, or -1 or empty for unknown;
+            None for all columns except the image, the split and row numbers.
 
     Raises:
-        ValueError: naming the file and the line, the column or the count.
+        ValueError: the file is invalid; the message names the file and the line, the column or the count.
     """
     table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values))
     if label_column is None:
@@ -65,12 +65,12 @@ def _read_marks(table: Table, class_columns: Sequence[str] | None) -> tuple[tupl
     labels = (marks == ord("1")).to(torch.int8) - (marks == ord("?")).to(torch.int8)  # (N, K)
     if not (labels == 0).any() and (labels == -1).any():
         raise ValueError(
-            f"{table.file}: no class is absent in any image: {int((labels == -1).sum()):,} labels are -1 or empty, "
-            "which stands for unknown, and none is 0.\nWrite 0 where a class is absent."
+            f"{table.file}: no label is 0 (absent), and {int((labels == -1).sum()):,} labels are -1 or empty (unknown)."
+            "\nWrite 0 if a class is absent."
         )
     names = tuple(table.header[k] for k in columns)
     counts = dict(zip(names, (labels == 1).sum(dim=0).tolist(), strict=True))
-    label_text.say_classes(table.file, counts, len(labels), int((labels == 0).all(dim=1).sum()))
+    label_text.log_classes(table.file, counts, len(labels), int((labels == 0).all(dim=1).sum()))
     return names, rows, labels
 
 
@@ -79,16 +79,20 @@ def _class_columns(table: Table, names: Sequence[str] | None) -> list[int]:
         columns = [table.column("class_columns", name) for name in names]
     else:
         rest = [k for k in range(len(table.header)) if k not in (table.path, table.split)]
-        numbering = [k for k in rest if NUMBERING.fullmatch(table.header[k])]
-        columns = [k for k in rest if k not in numbering and not is_split_name(table.header[k])]
-        if numbering:
-            told = [table.header[k] for k in numbering]
-            log.warning("%s: columns %s are taken for a numbering; data.read.class_columns chooses", table.file, told)
+        numbers = [k for k in rest if ROW_NUMBERS.fullmatch(table.header[k])]
+        columns = [k for k in rest if k not in numbers and not is_split_name(table.header[k])]
+        if numbers:
+            ignored = [table.header[k] for k in numbers]
+            log.warning(
+                "%s: columns %s look like row numbers and are ignored; data.read.class_columns chooses the classes",
+                table.file,
+                ignored,
+            )
     if not columns:
         raise ValueError(f"{table.file} has no class columns; its columns are {', '.join(table.header)}.")
     header = [table.header[k] for k in columns]
     if repeated := [repr(name) for name, uses in Counter(header).items() if uses > 1]:
-        raise ValueError(f"{table.file}: column names must be there and differ; see {', '.join(repeated[:3])}.")
+        raise ValueError(f"{table.file}: column names must not be repeated or empty: {', '.join(repeated[:3])}.")
     return columns
 
 
@@ -97,22 +101,22 @@ def _mark(header: Sequence[str], row: Sequence[str], columns: Sequence[int], pla
         return "".join([MARK_OF[row[k]] for k in columns])
     except KeyError:
         return "".join(
-            [MARK_OF.get(row[k].strip().casefold(), "") or _refuse(header, row, columns, place) for k in columns]
+            [MARK_OF.get(row[k].strip().casefold(), "") or _raise_invalid(header, row, columns, place) for k in columns]
         )
 
 
-def _refuse(header: Sequence[str], row: Sequence[str], columns: Sequence[int], place: str) -> NoReturn:
-    """Raises ValueError about all columns of the row that hold no mark."""
-    wrong = [k for k in columns if row[k].strip().casefold() not in MARK_OF]
-    also = ", ".join(f"{header[k]!r} ({row[k]!r})" for k in wrong[1:6])
+def _raise_invalid(header: Sequence[str], row: Sequence[str], columns: Sequence[int], place: str) -> NoReturn:
+    """Raise ValueError with all columns of the row whose value is not a label."""
+    invalid = [k for k in columns if row[k].strip().casefold() not in MARK_OF]
+    others = ", ".join(f"{header[k]!r} ({row[k]!r})" for k in invalid[1:6])
     remedy = (
         "data.read.class_columns=[<names>] chooses the class columns, data.read.label_column=<name> a list of names"
     )
-    if splits := [header[k] for k in wrong if split_of(row[k], whole=True)]:
-        remedy = f"If it is the split: 'data.read.split_column={splits[0]}'"
+    if splits := [header[k] for k in invalid if split_of(row[k], whole=True)]:
+        remedy = f"If this column is the split: 'data.read.split_column={splits[0]}'"
     raise ValueError(
-        f"{place}, column {header[wrong[0]]!r}: {row[wrong[0]]!r} is no label"
-        + (f", nor are those of {also}" if also else "")
+        f"{place}, column {header[invalid[0]]!r}: {row[invalid[0]]!r} is not a label"
+        + (f"; the same for {others}" if others else "")
         + f".\nWrite 1 for present, 0 for absent, -1 or nothing for unknown.\n{remedy}."
     )
 
@@ -121,26 +125,26 @@ def _read_lists(table: Table, column: int, separator: str | None) -> tuple[tuple
     rows = table.rows([column], lambda row, _: row[column])
     name = table.header[column]
     _check_separator(table.file, name, rows.labels, separator)
-    label_text.check_there(table.file, name, rows.lines, rows.labels, empty_too=False)
+    label_text.check_no_missing_labels(table.file, name, rows.lines, rows.labels, empty_too=False)
     lists = _separated(table.file, rows, separator or "")
     counts = Counter(name for names in lists for name in set(names))
     if not counts:
-        raise ValueError(f"{table.file}: no row names a class.")
+        raise ValueError(f"{table.file}: column {name!r} is empty in every row: write class names into it.")
     remedy = "'data.read.separator=\"{separator}\"' separates them"
     label_text.check_names(f"{table.file}, column {name!r}", counts, remedy)
-    label_text.say_classes(table.file, counts, len(lists), sum(not names for names in lists))
-    names = label_text.in_order(counts)
+    label_text.log_classes(table.file, counts, len(lists), sum(not names for names in lists))
+    names = label_text.sort_class_names(counts)
     return names, rows, _targets(lists, names)
 
 
 def _check_separator(file: Path, column: str, texts: Sequence[str], separator: str | None) -> None:
     if not separator:
         first = ", ".join(map(repr, list(dict.fromkeys(filter(None, texts)))[:4]))
-        proposed = label_text.proposed_separator(set(texts))
+        guess = label_text.guess_separator(set(texts))
         raise ValueError(
-            f"{file}: what separates the names in column {column!r}? It begins with {first}.\n"
-            f"They seem to need 'data.read.separator=\"{proposed}\"'; other choices are any text, "
-            "list for ['cat', 'dog'], and none for one name in each row."
+            f"{file}: data.read.separator is missing: what separates the names in column {column!r}? "
+            f"Its first values are {first}.\nProbably 'data.read.separator=\"{guess}\"'; it may be any text, "
+            "list for ['cat', 'dog'], or none for one name per row."
         )
 
 
@@ -156,7 +160,7 @@ def _separated(file: Path, rows: Rows, separator: str) -> list[list[str]]:
 
 
 def _targets(lists: Sequence[Sequence[str]], names: Sequence[str]) -> Tensor:
-    """(N, K) int8, 1 where a row lists a name."""
+    """Return (N, K) int8: 1 if the row lists the name, else 0."""
     index_of = {name: k for k, name in enumerate(names)}
     pairs = [(i, index_of[name]) for i, row in enumerate(lists) for name in row]
     labels = torch.zeros(len(lists), len(names), dtype=torch.int8)

@@ -1,4 +1,4 @@
-"""Images with one label each from a CSV file: an image or id column, a label column, perhaps a split column."""
+"""Reads single-label images from a CSV file: an image column, a label column and possibly a split column."""
 
 import sys
 from collections import Counter
@@ -12,7 +12,7 @@ from fovea.data.index import Index, Splits
 from fovea.data.sources import label_text
 from fovea.data.sources.table import Options, Table, by_split
 
-FEW = 20  # rows that are too few to tell labels from texts
+MIN_ROWS = 20  # with fewer rows, labels that all differ are not suspicious
 
 
 def read_csv(
@@ -27,60 +27,60 @@ def read_csv(
 ) -> Splits:
     """Read a UTF-8 file with a header, delimited by comma, semicolon or tab.
 
-    The classes are the labels of all rows, without spaces around them: whole numbers by their value, others sorted.
+    The classes are the labels of all rows, without surrounding spaces, sorted: whole numbers by value, others as text.
 
     Args:
-        root: folder that relative paths start from and may not leave.
+        root: folder that relative paths start from and must stay in.
         csv: the file, relative to `root` or absolute.
         path_column, ending, anywhere, split_column, split_values: see `Options`.
         label_column: the class of each image.
 
     Raises:
-        ValueError: naming the file and the line, the column or the count.
+        ValueError: the file is invalid; the message names the file and the line, the column or the count.
     """
     table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values))
     column = _label_column(table, label_column)
     rows = table.rows([column], lambda row, _: sys.intern(label_text.without_zero_fraction(row[column].strip())))
     name = table.header[column]
-    label_text.check_there(table.file, name, rows.lines, rows.labels, empty_too=True)
+    label_text.check_no_missing_labels(table.file, name, rows.lines, rows.labels, empty_too=True)
     counts = Counter(rows.labels)
     where = f"{table.file}, column {name!r}"
     _check_classes(where, counts)
-    label_text.say_classes(table.file, counts, len(rows.labels))
-    names = label_text.in_order(counts)
+    label_text.log_classes(table.file, counts, len(rows.labels))
+    names = label_text.sort_class_names(counts)
     index_of = {name: k for k, name in enumerate(names)}
     indices = by_split(root, rows, torch.tensor([index_of[label] for label in rows.labels]))
     if "train" in indices:
-        _check_trained(where, indices["train"], names)
+        _check_all_in_train(where, indices["train"], names)
     return Splits("multiclass", names, indices.get("train"), indices.get("val"), indices.get("test"))
 
 
 def _label_column(table: Table, name: str) -> int:
-    """Raises ValueError where there is none; columns of several classes have a reader of their own."""
+    """Return the label column's position; if it does not exist, the error also mentions data=multilabel_csv."""
     try:
         return table.column("label_column", name)
     except ValueError as error:
-        raise ValueError(f"{error} One column per class is read by data=multilabel_csv.") from error
+        raise ValueError(f"{error} data=multilabel_csv reads one column per class.") from error
 
 
 def _check_classes(where: str, counts: Mapping[str, int]) -> None:
     rows = sum(counts.values())
-    if rows >= FEW and 2 * len(counts) > rows:
-        kind = "numbers to be measured" if all(map(is_number, counts)) else "texts or ids"
+    if rows >= MIN_ROWS and 2 * len(counts) > rows:
+        kind = "measured values" if all(map(is_number, counts)) else "texts or ids"
         first = ", ".join(map(repr, list(counts)[:3]))
         raise ValueError(
             f"{where}: {rows:,} rows have {len(counts):,} different labels, such as {first}: these look like {kind}.\n"
-            "Give data.read.label_column=<the column of the classes>."
+            "Set data.read.label_column=<the column with the classes>."
         )
     label_text.check_names(
         where, counts, "data=multilabel_csv 'data.read.separator=\"{separator}\"' reads several labels"
     )
 
 
-def _check_trained(where: str, train: Index, names: Sequence[str]) -> None:
-    seen = torch.bincount(train.targets, minlength=len(names)).tolist()
-    if never := [name for name, count in zip(names, seen, strict=True) if not count]:
+def _check_all_in_train(where: str, train: Index, names: Sequence[str]) -> None:
+    counts = torch.bincount(train.targets, minlength=len(names)).tolist()
+    if absent := [name for name, count in zip(names, counts, strict=True) if not count]:
         raise ValueError(
-            f"{where}: {len(never)} classes have no row in train: {', '.join(map(repr, never[:5]))}\n"
-            "Add training images of them, correct the spelling, or take the rows out."
+            f"{where}: {len(absent)} classes have no row in train: {', '.join(map(repr, absent[:5]))}\n"
+            "Add training images of them, correct the spelling, or remove the rows."
         )

@@ -1,4 +1,4 @@
-"""The column of a table that says which split a row belongs to."""
+"""Finds and reads the column of a table that contains each row's split."""
 
 import logging
 import re
@@ -13,103 +13,111 @@ from fovea.data.scan.split_names import split_of
 log = logging.getLogger(__name__)
 
 NAMES = frozenset({"split", "set", "subset", "partition", "phase", "fold", "usage", "istrain", "istraining"})
-FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}  # the others are train
+FLAGS = {"isvalid": "val", "isval": "val", "isvalidation": "val", "istest": "test"}  # false: train
 BOOLEANS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
 
 
 def is_split_name(column: str) -> bool:
-    """Whether a column's name is a usual one for the split, without regard to case: `Split`, `SET`, `is_valid`."""
+    """Return whether a column name usually means the split, ignoring case: `Split`, `SET`, `is_valid`."""
     return _plain(column) in NAMES or _plain(column) in FLAGS
 
 
 class SplitColumns:
-    """The columns that may say the split: filled row by row, and decided on at the end.
+    """The columns that may contain the split: filled row by row with `add`, then evaluated by `decide`.
 
-    A column is understood where its values are words for splits, or true and false in one such as `is_valid`.
+    A column can be read as a split if all its values are words for splits, or true and false in a column such as
+    `is_valid`.
     """
 
     def __init__(
-        self, header: Sequence[str], others: Sequence[int], typed: int | None, unused: bool, values: Mapping[str, str]
+        self,
+        header: Sequence[str],
+        others: Sequence[int],
+        chosen: int | None,
+        disabled: bool,
+        values: Mapping[str, str],
     ) -> None:
         """
         Args:
             header: the column names.
             others: the columns that are neither image nor label.
-            typed: the column that is said to be the split.
-            unused: whether it is said that no column is.
-            values: what a column's values stand for, where they are no usual words.
+            chosen: the column that the config chooses as the split, if any.
+            disabled: whether the config disables the search for a split column.
+            values: the config's map of a column's values to splits, if they are not usual words.
         """
-        self.header, self.typed, self.unused, self.values = header, typed, unused, values
+        self.header, self.chosen, self.disabled, self.values = header, chosen, disabled, values
         self.columns = {k: list[str]() for k in others}
 
     def add(self, row: Sequence[str]) -> None:
         for k in tuple(self.columns):
-            value = sys.intern(row[k].strip())  # few, of many rows
-            if not self._is_candidate(k) and not _word(value):
+            value = sys.intern(row[k].strip())  # saves memory, as few values repeat in many rows
+            if not self._is_named_split(k) and not _split_of_value(value):
                 del self.columns[k]
             else:
                 self.columns[k].append(value)
 
     def decide(self, file: Path, rows: int) -> list[str]:
-        """The split of each row; says which column it is from, and warns of others that look like one.
+        """Return the split of each row, log the column it is from, and warn about unused columns that look like one.
 
         Raises:
-            ValueError: a column that looks like the split is not understood, or several do.
+            ValueError: a column that looks like the split has unknown values, or several columns look like it.
         """
-        candidates = [k for k in self.columns if self._is_candidate(k) or len(set(self._read(k).values())) > 1]
-        chosen = self._choose(file, candidates)
+        candidates = [k for k in self.columns if self._is_named_split(k) or self._has_several_splits(k)]
+        column = self._choose(file, candidates)
         for k in candidates:
-            if k != chosen:
-                log.warning("%s: column %r looks like a split and is not used: %s", file, self.header[k], self._told(k))
-        if chosen is None:
-            log.info("%s: no column says the split, so every row is train", file)
+            if k != column:
+                log.warning(
+                    "%s: column %r looks like a split and is not used: %s", file, self.header[k], self._describe(k)
+                )
+        if column is None:
+            log.info("%s: no column contains the split, so every row is train", file)
             return ["train"] * rows
-        log.info("%s: column %r is the split: %s", file, self.header[chosen], self._told(chosen))
-        meaning = self._read(chosen)
-        return [meaning[value] for value in self.columns[chosen]]
+        log.info("%s: column %r is the split: %s", file, self.header[column], self._describe(column))
+        splits = self._splits_by_value(column)
+        return [splits[value] for value in self.columns[column]]
 
-    def _is_candidate(self, column: int) -> bool:
-        return column == self.typed or is_split_name(self.header[column])
+    def _is_named_split(self, column: int) -> bool:
+        return column == self.chosen or is_split_name(self.header[column])
+
+    def _has_several_splits(self, column: int) -> bool:
+        return len(set(self._splits_by_value(column).values())) > 1
 
     def _choose(self, file: Path, candidates: list[int]) -> int | None:
-        if self.typed is not None:
-            self._check_understood(file, self.typed)
-            return self.typed
-        if self.unused or not candidates:
+        if self.chosen is not None:
+            self._check_readable(file, self.chosen)
+            return self.chosen
+        if self.disabled or not candidates:
             return None
-        understood = [k for k in candidates if self._is_understood(k)]
-        if len(understood) > 1 or (understood and not self._is_candidate(understood[0])):
-            told = "".join(f"\n  {self.header[k]!r}: {self._told(k)}" for k in understood[:3])
+        readable = [k for k in candidates if self._is_readable(k)]
+        if len(readable) > 1 or (readable and not self._is_named_split(readable[0])):
+            columns = "".join(f"\n  {self.header[k]!r}: {self._describe(k)}" for k in readable[:3])
+            choices = " or ".join(f"'data.read.split_column={self.header[k]}'" for k in readable[:3])
             raise ValueError(
-                f"{file}: is the split of the rows in one of these columns?{told}\n{self._remedy(understood)}"
+                f"{file}: is one of these columns the split?{columns}\n"
+                f"Set {choices}; data.read.split_column=false makes every row train."
             )
-        self._check_understood(file, (understood or candidates)[0])
-        return understood[0]
+        self._check_readable(file, (readable or candidates)[0])
+        return readable[0]
 
-    def _is_understood(self, column: int) -> bool:
-        return len(self._read(column)) == len(set(self.columns[column]))
+    def _is_readable(self, column: int) -> bool:
+        return len(self._splits_by_value(column)) == len(set(self.columns[column]))
 
-    def _check_understood(self, file: Path, column: int) -> None:
-        meaning, name = self._read(column), self.header[column]
-        unknown = Counter(value for value in self.columns[column] if value not in meaning)
+    def _check_readable(self, file: Path, column: int) -> None:
+        splits, name = self._splits_by_value(column), self.header[column]
+        unknown = Counter(value for value in self.columns[column] if value not in splits)
         if not unknown:
             return
-        told = ", ".join(f"{value!r} ({count} rows)" for value, count in unknown.most_common(5))
-        values = ", ".join(
-            f"{value}: {meaning.get(value, split_of(value) or '?')}" for value in self._different(column)
-        )
+        listed = ", ".join(f"{value!r} ({count} rows)" for value, count in unknown.most_common(5))
+        all_values = sorted(set(self.columns[column]))[:8]
+        values = ", ".join(f"{value}: {splits.get(value, split_of(value) or '?')}" for value in all_values)
         raise ValueError(
-            f"{file}, column {name!r}: {len(unknown)} values are no split: {told}\n"
-            f"Say what they stand for: 'data.read.split_column={name}' 'data.read.split_values={{{values}}}'\n"
+            f"{file}, column {name!r}: {len(unknown)} values are not a split: {listed}\n"
+            f"Map them to splits: 'data.read.split_column={name}' 'data.read.split_values={{{values}}}'\n"
             "(train, val or test for each), or data.read.split_column=false to use no column."
         )
 
-    def _remedy(self, columns: list[int]) -> str:
-        typed = " or ".join(f"'data.read.split_column={self.header[k]}'" for k in columns[:3])
-        return f"Give {typed}; data.read.split_column=false takes every row for train."
-
-    def _read(self, column: int) -> dict[str, str]:
-        """value -> split, of the values that are understood."""
+    def _splits_by_value(self, column: int) -> dict[str, str]:
+        """Return value -> split for the column's values that can be read as a split."""
         return {value: split for value in set(self.columns[column]) if (split := self._split(column, value))}
 
     def _split(self, column: int, value: str) -> str | None:
@@ -118,23 +126,20 @@ class SplitColumns:
         flag = FLAGS.get(_plain(self.header[column]))
         if flag and value.casefold() in BOOLEANS:
             return flag if BOOLEANS[value.casefold()] else "train"
-        return _word(value)
+        return _split_of_value(value)
 
-    def _different(self, column: int) -> list[str]:
-        return sorted(set(self.columns[column]))[:8]
-
-    def _told(self, column: int) -> str:
-        counts, meaning = Counter(self.columns[column]), self._read(column)
+    def _describe(self, column: int) -> str:
+        counts, splits = Counter(self.columns[column]), self._splits_by_value(column)
         parts = []
         for value, count in counts.most_common(6):
-            split = meaning.get(value, "not understood")
+            split = splits.get(value, "not a split")
             parts.append(f"{count:,} {value!r}" + (f" ({split})" if split != value else ""))
         return ", ".join(parts) + (", ..." if len(counts) > 6 else "")
 
 
 @lru_cache(1024)
-def _word(value: str) -> str | None:
-    """The split that the value alone names; one of many words of which one does is not understood."""
+def _split_of_value(value: str) -> str | None:
+    """Return the split that the whole value stands for; one word of a longer text does not count."""
     return split_of(value, whole=True)
 
 

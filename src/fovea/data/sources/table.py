@@ -1,4 +1,4 @@
-"""A CSV file with a header that lists images: which image, split and label each row has."""
+"""Reads a CSV file with a header that lists images: the path, split and label of each row."""
 
 import csv
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 from torch import Tensor
 
 from fovea.data.index import Index
-from fovea.data.sources.image_paths import found_below, leads_out, missing_files
+from fovea.data.sources.image_paths import leaves_folder, locate_below, missing_files
 from fovea.data.sources.split_column import SplitColumns
 from fovea.data.string_array import StringArray
 
@@ -21,14 +21,14 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Options:
-    """How a table is read; the keys of `data.read` that all tables have, see conf/data/csv.yaml.
+    """The keys of `data.read` that all tables have; see conf/data/csv.yaml.
 
     Attributes:
-        path_column: the image, relative to the root or absolute.
-        ending: added to each image's name that does not end so.
-        anywhere: whether names that are not there are looked for in all folders below the root.
-        split_column: the column that says the split; None looks for a usual one, False takes all rows for train.
-        split_values: what the values of that column stand for, where they are no usual words.
+        path_column: the image's path, relative to the root or absolute.
+        ending: is added to image names that do not end with it.
+        anywhere: whether to search all folders below the root for images that do not exist at their path.
+        split_column: the column with the split; None searches for a usual name, False makes all rows train.
+        split_values: maps that column's values to splits, if they are not usual words.
     """
 
     path_column: str = "path"
@@ -40,9 +40,9 @@ class Options:
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows, column by column: line in the file (from 1), image, train/val/test, and label as the reader wants it.
+    """The rows as columns: line in the file (from 1), image path, train/val/test, and label.
 
-    Labels are as compact as a million rows of 80 classes need.
+    A label is a short string in the reader's own format, so that a million rows of 80 classes fit into memory.
     """
 
     lines: list[int]
@@ -52,69 +52,67 @@ class Rows:
 
 
 class Table:
-    """The header of a file in UTF-8, delimited by comma, semicolon or tab; its rows follow once."""
+    """A table in UTF-8, delimited by comma, semicolon or tab; `rows` can be called once."""
 
     def __init__(self, root: Path, csv: str, options: Options) -> None:
-        """Raises ValueError where the file or one of the columns that `options` name is not there."""
+        """Read the header; raise ValueError if the file or a column named in `options` does not exist."""
         self.root, self.file, self.options = root, root / csv, options
         if not self.file.is_file():
-            raise ValueError(f"{self.file} is not there. Give data.root=<folder> and data.read.csv=<file in it>.")
+            raise ValueError(f"{self.file} does not exist. Set data.root=<folder> and data.read.csv=<file in it>.")
         self._lines = _read_lines(self.file, options.path_column)
         self.header = [name.strip() for name in next(self._lines)[1]]
         self.path = self.column("path_column", options.path_column)
         if options.split_column is True:
-            raise ValueError("data.read.split_column=true: give the column's name, or false to use none")
+            raise ValueError("data.read.split_column=true: set the column's name, or false to use no column")
         self.split = self.column("split_column", options.split_column) if options.split_column else None
 
     def column(self, key: str, name: str) -> int:
-        """The place of the column that `data.read.<key>` names; upper and lower case may differ."""
-        name = str(name)  # the command line makes a number of 1
+        """Return the position of the column that `data.read.<key>` names; upper and lower case may differ."""
+        name = str(name)  # the command line parses a column named 1 as a number
         for wanted, header in ((name, self.header), (name.casefold(), [other.casefold() for other in self.header])):
             if header.count(wanted) == 1:
                 return header.index(wanted)
             if wanted in header:
-                raise ValueError(f"{self.file}: column names must be there and differ; see {name!r}.")
+                raise ValueError(f"{self.file}: column names must not be repeated or empty: {name!r}.")
         columns = ", ".join(self.header[:20])
-        raise ValueError(
-            f"{self.file} has no column {name!r}; its columns are {columns}.\nGive data.read.{key}=<name>."
-        )
+        raise ValueError(f"{self.file} has no column {name!r}; its columns are {columns}.\nSet data.read.{key}=<name>.")
 
-    def rows(self, labels: Sequence[int], label: Callable[[Sequence[str], str], str]) -> Rows:
-        """All rows; `label` is given a row and its place in words, and `labels` are the columns it reads."""
+    def rows(self, labels: Sequence[int], read_label: Callable[[Sequence[str], str], str]) -> Rows:
+        """Read all rows; `read_label` gets a row and its location for messages, and reads the columns `labels`."""
         lines, paths, texts = list[int](), list[str](), list[str]()
         splits = self._split_columns(labels)
         for line, row in self._lines:
-            place = f"{self.file}, line {line}"
+            location = f"{self.file}, line {line}"
             lines.append(line)
-            paths.append(self._resolve(row[self.path], place))
-            texts.append(label(row, place))
+            paths.append(self._resolve(row[self.path], location))
+            texts.append(read_label(row, location))
             splits.add(row)
         if not lines:
-            raise ValueError(f"{self.file} has a header and no rows.")
+            raise ValueError(f"{self.file} has a header but no rows.")
         if self.options.anywhere:
-            paths = found_below(self.root, paths)
-        self._check_there(lines, paths)
+            paths = locate_below(self.root, paths)
+        self._check_exist(lines, paths)
         return Rows(lines, paths, splits.decide(self.file, len(lines)), texts)
 
     def _split_columns(self, labels: Sequence[int]) -> SplitColumns:
         values = {str(key).casefold(): split for key, split in (self.options.split_values or {}).items()}
         if wrong := [split for split in values.values() if split not in SPLITS]:
-            raise ValueError(f"data.read.split_values: {wrong[0]!r} is none of {', '.join(SPLITS)}")
+            raise ValueError(f"data.read.split_values: {wrong[0]!r} is not one of {', '.join(SPLITS)}")
         others = [k for k in range(len(self.header)) if k != self.path and k not in labels]
         return SplitColumns(self.header, others, self.split, self.options.split_column is False, values)
 
-    def _resolve(self, path: str, place: str) -> str:
+    def _resolve(self, path: str, location: str) -> str:
         path = path.strip()
-        plain = os.path.normpath(path if path.endswith(self.options.ending) else path + self.options.ending)
+        normalized = os.path.normpath(path if path.endswith(self.options.ending) else path + self.options.ending)
         if not path:
-            raise ValueError(f"{place}: column {self.header[self.path]!r} is empty: it has to name an image.")
-        if not os.path.isabs(path) and leads_out(path):
+            raise ValueError(f"{location}: column {self.header[self.path]!r} is empty: write an image's path into it.")
+        if not os.path.isabs(path) and leaves_folder(path):
             raise ValueError(
-                f"{place}: {path!r} leads out of {self.root}. Give an absolute path, or a wider data.root."
+                f"{location}: {path!r} points outside {self.root}. Use an absolute path, or a wider data.root."
             )
-        return os.path.join(self.root, plain)
+        return os.path.join(self.root, normalized)
 
-    def _check_there(self, lines: Sequence[int], paths: Sequence[str]) -> None:
+    def _check_exist(self, lines: Sequence[int], paths: Sequence[str]) -> None:
         missing = missing_files(paths)
         if not missing:
             return
@@ -122,31 +120,32 @@ class Table:
         first = "".join(f"\n  line {line_of[path]}: {path}" for path in missing[:3])
         remedy = _ending_remedy(missing[0])
         if not remedy and not self.options.anywhere:
-            remedy = (
-                "\nIf they are in other folders below data.root: data.read.anywhere=true finds them by their names."
-            )
-        raise ValueError(f"{self.file}: {len(missing)} of {len(paths)} images are not there, first:{first}{remedy}")
+            remedy = "\nIf they are in other folders below data.root: data.read.anywhere=true finds them by name."
+        raise ValueError(f"{self.file}: {len(missing)} of {len(paths)} images are missing, first:{first}{remedy}")
 
 
 def by_split(root: Path, rows: Rows, labels: Tensor) -> dict[str, Index]:
-    """The splits that have rows, each in the file's order; `labels` (N,) or (N, K) are all rows'."""
-    places: dict[str, list[int]] = {}
-    for i, name in enumerate(rows.splits):
-        places.setdefault(name, []).append(i)
+    """Return an index for each split that has rows, in the file's order; `labels` (N,) or (N, K) cover all rows."""
+    positions: dict[str, list[int]] = {}
+    for i, split in enumerate(rows.splits):
+        positions.setdefault(split, []).append(i)
     prefix = os.path.join(root, "")
-    return {name: Index(StringArray.of([rows.paths[i] for i in at], prefix), labels[at]) for name, at in places.items()}
+    return {
+        split: Index(StringArray.of([rows.paths[i] for i in own], prefix), labels[own])
+        for split, own in positions.items()
+    }
 
 
 def _ending_remedy(missing: str) -> str:
-    """What to type where the file is there under this name with an ending."""
+    """Return which data.read.ending to set if a file with this name and an ending exists, else an empty string."""
     folder, name = os.path.split(missing)
     entries = os.listdir(folder) if name and os.path.isdir(folder) else []
-    there = sorted(entry for entry in entries if os.path.splitext(entry)[0] == name)
-    return f"\n{there[0]} is there: data.read.ending={os.path.splitext(there[0])[1]}" if there else ""
+    found = sorted(entry for entry in entries if os.path.splitext(entry)[0] == name)
+    return f"\n{found[0]} exists: set data.read.ending={os.path.splitext(found[0])[1]}" if found else ""
 
 
 def _read_lines(file: Path, path_column: str) -> Iterator[tuple[int, list[str]]]:
-    """The header, then each row that is not blank, with its line in the file."""
+    """Yield the header, then each row that is not blank, with its line in the file."""
     with open(file, newline="", encoding="utf-8-sig") as stream:
         try:
             delimiter = _find_delimiter(stream.readline(), path_column)
@@ -165,6 +164,6 @@ def _read_lines(file: Path, path_column: str) -> Iterator[tuple[int, list[str]]]
 
 
 def _find_delimiter(header: str, path_column: str) -> str:
-    """The one that makes a column `path_column`, else the one that makes most columns."""
+    """Return the delimiter that gives a column named `path_column`, else the one that gives the most columns."""
     columns = {mark: next(csv.reader([header], delimiter=mark, skipinitialspace=True), []) for mark in ",;\t"}
     return max(columns, key=lambda mark: (path_column in columns[mark], len(columns[mark])))

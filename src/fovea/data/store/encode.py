@@ -1,4 +1,4 @@
-"""The bytes that stand for an image in a store."""
+"""Encodes images for a store: the file's own bytes, a new JPEG, or raw pixels."""
 
 import io
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ from fovea.data.pixels.render import resize
 
 @dataclass(frozen=True)
 class Format:
-    """What images are packed as.
+    """How images are encoded in a store.
 
     Attributes:
-        format: "files", the bytes of each file as they are; "jpeg", or "raw": (H, W, 3) uint8.
-        short_side, long_side: images are shrunk, never enlarged, until neither side is longer than that.
-        quality: of a JPEG, 1 to 100. Its chroma is halved both ways (4:2:0), as cameras do: a fifth smaller than
+        format: "files": the unchanged bytes of each file; "jpeg"; or "raw": pixels (H, W, 3) uint8.
+        short_side, long_side: images are shrunk, never enlarged, until no side exceeds its limit.
+        quality: of a JPEG, 1 to 100. Chroma has half the resolution (4:2:0), as in cameras: a fifth smaller than
             4:4:4, and no slower to decode.
-        background: what transparent pixels are laid on; not for files.
+        background: the color (R, G, B) that is blended with transparent pixels; not used for files.
     """
 
     format: str
@@ -31,17 +31,17 @@ class Format:
     background: Sequence[int] | None = None
 
 
-def encoded(data: bytes, options: Format, name: str) -> tuple[bytes, tuple[int, int]]:
-    """What is stored for an image file's `data`, and the image's upright height and width.
+def encode_image(data: bytes, options: Format, name: str) -> tuple[bytes, tuple[int, int]]:
+    """Return the bytes to store for an image file's `data`, and the image's upright height and width.
 
-    A file that is kept as it is has its header read, not more: damage below it shows when the image is decoded.
+    With format "files", only the header is read; other damage is found when the image is decoded later.
 
     Raises:
-        UnreadableImage: naming the file `name`.
+        UnreadableImage: the file, called `name`, cannot be read.
     """
     if options.format == "files":
         return data, upright_size(data, name)
-    pixels = shrunk(decode_image_bytes(data, options.background or (), name), options.short_side, options.long_side)
+    pixels = shrink(decode_image_bytes(data, options.background or (), name), options.short_side, options.long_side)
     height, width = pixels.shape[1:]
     array = pixels.permute(1, 2, 0).contiguous().numpy()  # (H, W, 3)
     if options.format == "raw":
@@ -50,25 +50,26 @@ def encoded(data: bytes, options: Format, name: str) -> tuple[bytes, tuple[int, 
     return simplejpeg.encode_jpeg(array, options.quality, "RGB", "420"), (height, width)
 
 
-def shrunk(pixels: Tensor, short_side: int | None, long_side: int | None) -> Tensor:
-    """(3, H', W') uint8 of (3, H, W): antialiased bilinear, sides rounded down; as it is where small enough."""
+def shrink(pixels: Tensor, short_side: int | None, long_side: int | None) -> Tensor:
+    """Shrink (3, H, W) uint8 to the limits, antialiased bilinear, sides rounded down; small images are unchanged."""
     height, width = pixels.shape[1:]
     limits = [(short_side, min(height, width)), (long_side, max(height, width))]
-    to, side = min([(to, side) for to, side in limits if to], key=lambda both: both[0] / both[1], default=(1, 1))
-    if to >= side:
+    ratios = [(limit, side) for limit, side in limits if limit]
+    limit, side = min(ratios, key=lambda ratio: ratio[0] / ratio[1], default=(1, 1))
+    if limit >= side:
         return pixels
-    size = max(1, height * to // side), max(1, width * to // side)
+    size = max(1, height * limit // side), max(1, width * limit // side)
     return resize(pixels[None], size, "bilinear")[0]
 
 
 def upright_size(data: bytes, name: str) -> tuple[int, int]:
-    """Height and width after EXIF's orientation."""
+    """Return height and width after applying the EXIF orientation."""
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
     try:
         with Image.open(io.BytesIO(data), formats=PIL_FORMATS) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5  # ImageOps.exif_transpose turns these by 90 degrees
+            turned = image.getexif().get(0x0112, 1) >= 5  # orientations that rotate by 90 degrees
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"{name}: not an image that can be read (starts with {data[:12]!r})") from error
     except Exception as error:  # on damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, ...

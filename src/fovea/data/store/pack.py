@@ -1,8 +1,7 @@
-"""Writing a store (store.py says what one is): part by part, each by one process from its start to its end.
+"""Packs images into a store (see store.py): each process writes one part at a time.
 
-Nothing is ever taken for whole that isn't: a part is written beside and renamed, then the list of its images is;
-store.json comes when every byte has been read back. Whatever stopped it, packing again goes on with the parts that are
-there.
+An incomplete file is never used: each part is written atomically, then the list of its images. store.json is written
+last, after every byte was read back. If packing was interrupted, packing again continues with the finished parts.
 """
 
 import json
@@ -21,27 +20,27 @@ from safetensors.torch import load_file, save, save_file
 from fovea.data.fingerprint import fingerprint, relative
 from fovea.data.index import Index, Task
 from fovea.data.pixels.decode import UnreadableImage, read_file
-from fovea.data.store import place
-from fovea.data.store.encode import Format, encoded
-from fovea.data.store.pack_workers import spread, step
-from fovea.data.store.store import COLUMNS, STORE, VERSION, open_store, part_name, read_about
+from fovea.data.store import output_folder
+from fovea.data.store.encode import Format, encode_image
+from fovea.data.store.pack_workers import count_image, run_jobs
+from fovea.data.store.store import COLUMNS, STORE, VERSION, open_store, part_name, read_metadata
 from fovea.data.store.verify import verify
 from fovea.data.string_array import join
 from fovea.files import atomic_write, short_digest, write_safely
 
-PART_SIZE = 1024
-SAMPLE = 256
-Tell = Callable[[str, int, int], None]  # (what is being done, images done, images in all)
+PART_SIZE = 1024  # images
+SAMPLE = 256  # images from which the needed disk space is estimated
+Report = Callable[[str, int, int], None]  # called with (stage, images done, images in total)
 
 
 @dataclass(frozen=True)
 class Source:
-    """What is packed.
+    """The images to pack.
 
     Attributes:
-        splits: "train", "val" and "test"; one that is another's very index is stored once.
-        root: what the images' names are relative to.
-        on_error: "raise", or "skip": an image that can't be read becomes an empty one.
+        splits: "train", "val" and "test"; an index that two splits share is stored once.
+        root: the folder that the images' names are relative to.
+        on_error: "raise", or "skip": store an unreadable image as an empty one.
     """
 
     task: Task
@@ -54,37 +53,37 @@ class Source:
         return sum(map(len, self.indices()))
 
     def indices(self) -> list[Index]:
-        """The splits that are stored."""
+        """Return the different indices of the splits."""
         return list({id(index): index for index in self.splits.values()}.values())
 
     def bounds(self) -> dict[str, list[int]]:
-        """The number of each split's first image in the store, and the one after its last."""
-        found: dict[str, list[int]] = {}
+        """Return for each split the number of its first image in the store and the number after its last."""
+        bounds: dict[str, list[int]] = {}
         first = 0
         for index in self.indices():
-            found |= {split: [first, first + len(index)] for split, other in self.splits.items() if other is index}
+            bounds |= {split: [first, first + len(index)] for split, other in self.splits.items() if other is index}
             first += len(index)
-        return found
+        return bounds
 
     def part_count(self) -> int:
         return -(-len(self) // PART_SIZE)
 
     def paths(self, first: int, last: int) -> list[str]:
-        """Those of the store's images from `first` to before `last`."""
-        found: list[str] = []
+        """Return the paths of the images with numbers from `first` up to, but not including, `last`."""
+        paths: list[str] = []
         for index in self.indices():
-            here = torch.arange(min(max(first, 0), len(index)), min(max(last, 0), len(index)))
-            found += index.paths.take(here)
+            own = torch.arange(min(max(first, 0), len(index)), min(max(last, 0), len(index)))
+            paths += index.paths.take(own)
             first, last = first - len(index), last - len(index)
-        return found
+        return paths
 
     def paths_of(self, part: int) -> list[str]:
-        """Those of a part's images."""
+        """Return the paths of a part's images."""
         return self.paths(part * PART_SIZE, (part + 1) * PART_SIZE)
 
 
 class Job(NamedTuple):
-    """One process's: a part, the image files that go into it, and the key of what it is packed for."""
+    """The work of one process: a part, its image files, and the store's key (a digest of source and options)."""
 
     part: Path
     paths: list[str]
@@ -93,35 +92,38 @@ class Job(NamedTuple):
     key: str
 
 
-def pack(source: Source, options: Format, output: Path, processes: int, tell: Tell) -> dict[str, Any]:
-    """Pack the images into the folder `output` and read them back; what store.json says of them.
+def pack(source: Source, options: Format, output: Path, processes: int, report: Report) -> dict[str, Any]:
+    """Pack the images into the folder `output`, read them back, and return the metadata in store.json.
 
-    A store that is there, of the same images and options, is only read back: `packed_before` then is True.
+    If `output` is a finished store of the same images and options, it is only read back, and `packed_before` is True.
 
     Raises:
-        ValueError: an image can't be read, `output` holds something else, its disk is full, what was written doesn't
-            read back.
+        ValueError: an image is unreadable, `output` contains something else, its disk is full, or the written bytes
+            differ when they are read back.
     """
-    place.prepare(output)
-    about = _about(source, options)
-    with place.alone(output), place.said_when_full(output):
+    output_folder.prepare(output)
+    metadata = _metadata(source, options)
+    with output_folder.exclusive(output), output_folder.report_full_disk(output):
         before = (output / STORE).exists()
-        about = _same(source, output, about) if before else _pack(source, options, output, about, processes, tell)
-        damaged = verify(output, about, processes, lambda done: tell("verifying", done, len(source)))
+        if before:
+            metadata = _read_finished(source, output, metadata)
+        else:
+            metadata = _pack(source, options, output, metadata, processes, report)
+        damaged = verify(output, metadata, processes, lambda done: report("verifying", done, len(source)))
         if damaged is not None:
-            _list_of(damaged).unlink(missing_ok=True)  # so that it is packed anew
+            _list_of(damaged).unlink(missing_ok=True)  # so that this part is packed again
             remedy = f"remove {output}, and pack" if before else "run this"
-            raise ValueError(f"{damaged} doesn't read back as it was packed: {remedy} again. Is the disk sound?")
+            raise ValueError(f"{damaged} differs from what was packed: {remedy} again. Is the disk damaged?")
         if not before:
-            write_safely(output / STORE, json.dumps(about, indent=1))
+            write_safely(output / STORE, json.dumps(metadata, indent=1))
         for file in output.glob("*.list"):
             file.unlink()
-    return about | {"packed_before": before}
+    return metadata | {"packed_before": before}
 
 
-def _about(source: Source, options: Format) -> dict[str, Any]:
-    """What is known before a single image is read; `key` is a digest of it all."""
-    about = {
+def _metadata(source: Source, options: Format) -> dict[str, Any]:
+    """Return the metadata that is known before reading images; `key` is a digest of all of it."""
+    metadata = {
         "version": VERSION,
         "options": asdict(options),
         "on_error": source.on_error,
@@ -131,51 +133,53 @@ def _about(source: Source, options: Format) -> dict[str, Any]:
         "part_size": PART_SIZE,
         "fingerprint": fingerprint(source.class_names, source.splits, source.root),
     }
-    return about | {"key": short_digest([json.dumps(about).encode()])}
+    return metadata | {"key": short_digest([json.dumps(metadata).encode()])}
 
 
 def _pack(
-    source: Source, options: Format, output: Path, about: dict[str, Any], processes: int, tell: Tell
+    source: Source, options: Format, output: Path, metadata: dict[str, Any], processes: int, report: Report
 ) -> dict[str, Any]:
-    """Write every part and the columns; `about` with what became known by it."""
+    """Write all parts and the columns, and return the complete metadata."""
     parts = [output / part_name(n) for n in range(source.part_count())]
-    place.forget_all_but(output, [file.name for part in parts for file in (part, _list_of(part))])
+    output_folder.remove_leftovers(output, [file.name for part in parts for file in (part, _list_of(part))])
     if options.format == "files":
         sample = (source.paths(n, n + 1)[0] for n in range(0, len(source), -(-len(source) // SAMPLE)))
-        place.check_space(output, sample, len(source))
-    jobs = (Job(p, source.paths_of(n), options, source.on_error == "skip", about["key"]) for n, p in enumerate(parts))
-    for _ in spread(_pack_part, jobs, processes, lambda done: tell("packing", done, len(source))):
+        output_folder.check_space(output, sample, len(source))
+    jobs = (
+        Job(p, source.paths_of(n), options, source.on_error == "skip", metadata["key"]) for n, p in enumerate(parts)
+    )
+    for _ in run_jobs(_pack_part, jobs, processes, lambda done: report("packing", done, len(source))):
         pass
     _write_columns(source, output, parts)
-    return about | _totals(output, about)
+    return metadata | _totals(output, metadata)
 
 
 def _pack_part(job: Job) -> None:
-    """Write the part and then its list, unless both are there and the image files have not changed since."""
+    """Write the part and then its list, unless both exist and the image files have not changed since."""
     files = _state(job.paths)
     if _is_packed(job, files):
         for _ in job.paths:
-            step()
+            count_image()
         return
     _list_of(job.part).unlink(missing_ok=True)
     lengths, sizes, checksums = [], [], []
     with atomic_write(job.part) as file, file.open("wb") as out:
         for path in job.paths:
-            data, size = _encoded(path, job)
+            data, size = _encode(path, job)
             out.write(data)
             lengths.append(len(data))
             sizes.append(size)
             checksums.append(zlib.crc32(data))
-            step()
+            count_image()
     columns = {"lengths": torch.tensor(lengths), "checksums": torch.tensor(checksums)}
     columns["sizes"] = torch.tensor(sizes, dtype=torch.int32)
     with atomic_write(_list_of(job.part)) as file:
         file.write_bytes(save(columns, {"key": job.key, "files": files}))
 
 
-def _encoded(path: str, job: Job) -> tuple[bytes, tuple[int, int]]:
+def _encode(path: str, job: Job) -> tuple[bytes, tuple[int, int]]:
     try:
-        return encoded(read_file(path), job.options, path)
+        return encode_image(read_file(path), job.options, path)
     except UnreadableImage:
         if not job.skip:
             raise
@@ -185,15 +189,15 @@ def _encoded(path: str, job: Job) -> tuple[bytes, tuple[int, int]]:
 def _is_packed(job: Job, files: str) -> bool:
     try:
         with safe_open(_list_of(job.part), "pt") as columns:
-            known, length = columns.metadata(), int(columns.get_tensor("lengths").sum())
+            packed_for, length = columns.metadata(), int(columns.get_tensor("lengths").sum())
     except (OSError, SafetensorError):
         return False
-    there = job.part.exists() and job.part.stat().st_size == length
-    return there and known == {"key": job.key, "files": files}
+    complete = job.part.exists() and job.part.stat().st_size == length
+    return complete and packed_for == {"key": job.key, "files": files}
 
 
 def _state(paths: list[str]) -> str:
-    """A digest that changes when one of the files is written to, or removed."""
+    """Return a digest of the files' sizes and modification times."""
     return short_digest(map(_state_of, paths))
 
 
@@ -206,13 +210,15 @@ def _state_of(path: str) -> bytes:
 
 
 def _list_of(part: Path) -> Path:
-    """Where it is said what the part holds, until all parts are there."""
+    """Return the file with the lengths and checksums of a part's images; removed when all parts are finished."""
     return part.with_suffix(".list")
 
 
 def _write_columns(source: Source, output: Path, parts: Sequence[Path]) -> None:
     lists = [load_file(_list_of(part)) for part in parts]
-    lengths, sizes, checksums = (torch.cat([one[name] for one in lists]) for name in ("lengths", "sizes", "checksums"))
+    lengths, sizes, checksums = (
+        torch.cat([part[name] for part in lists]) for name in ("lengths", "sizes", "checksums")
+    )
     names = join([relative(index.paths, source.root) for index in source.indices()])
     assert not names.prefix
     columns = {
@@ -225,16 +231,16 @@ def _write_columns(source: Source, output: Path, parts: Sequence[Path]) -> None:
     }
     files = []
     for part in parts:
-        with safe_open(_list_of(part), "pt") as one:
-            files.append(one.metadata()["files"])
+        with safe_open(_list_of(part), "pt") as part_list:
+            files.append(part_list.metadata()["files"])
     with atomic_write(output / COLUMNS) as file:
         save_file(columns, file, {"files": json.dumps(files)})
-        shutil.copymode(parts[0], file)  # safetensors lets nobody else read it
+        shutil.copymode(parts[0], file)  # safetensors creates a file that only the owner can read
 
 
-def _totals(output: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """What is known only of packed images."""
-    store, _ = open_store(output, about)
+def _totals(output: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata that is known only after packing."""
+    store, _ = open_store(output, metadata)
     lengths = store.starts.diff()
     empty = (lengths == 0).nonzero().flatten()
     with safe_open(output / COLUMNS, "pt") as columns:
@@ -247,21 +253,21 @@ def _totals(output: Path, about: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _same(source: Source, output: Path, wanted: dict[str, Any]) -> dict[str, Any]:
-    """What store.json in `output` says.
+def _read_finished(source: Source, output: Path, expected: dict[str, Any]) -> dict[str, Any]:
+    """Return the metadata of the finished store in `output`.
 
     Raises:
-        ValueError: the store was packed of something else, or its images have changed since.
+        ValueError: the store was packed from something else, or its image files have changed since.
     """
-    about = read_about(output)
+    metadata = read_metadata(output)
     remedy = "choose another output, or remove that folder"
-    if about["key"] != wanted["key"]:
-        then, now = (one["options"] | {"on_error": one["on_error"]} for one in (about, wanted))
-        others = [f"{name}={then[name]}, not {now[name]}" for name in now if then[name] != now[name]]
-        what = ", ".join(others) or "other images, labels or splits"
-        raise ValueError(f"output={output} holds a finished store of something else ({what}): {remedy}")
+    if metadata["key"] != expected["key"]:
+        old, new = (data["options"] | {"on_error": data["on_error"]} for data in (metadata, expected))
+        changed = [f"{name}={old[name]}, not {new[name]}" for name in new if old[name] != new[name]]
+        difference = ", ".join(changed) or "other images, labels or splits"
+        raise ValueError(f"output={output} contains a different finished store ({difference}): {remedy}")
     with safe_open(output / COLUMNS, "pt") as columns:
-        files = json.loads(columns.metadata()["files"])
-    if any(then != _state(source.paths_of(part)) for part, then in enumerate(files)):
-        raise ValueError(f"output={output} holds a finished store, and its images have changed since: {remedy}")
-    return about
+        states = json.loads(columns.metadata()["files"])
+    if any(state != _state(source.paths_of(part)) for part, state in enumerate(states)):
+        raise ValueError(f"output={output} contains a finished store, but its image files have changed since: {remedy}")
+    return metadata

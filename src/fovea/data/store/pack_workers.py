@@ -1,4 +1,4 @@
-"""Jobs over several processes, which end with the one that started them, however it ends."""
+"""Runs jobs in several processes, which stop when the process that started them stops or is killed."""
 
 import multiprocessing
 import os
@@ -14,43 +14,43 @@ import torch
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
-EVERY = 0.2  # seconds between two looks at how far the jobs are
+INTERVAL = 0.2  # seconds between two progress reports
 
-_steps: Any = None  # counts over all processes
-
-
-def step() -> None:
-    """A job says that it has done one image more."""
-    with _steps.get_lock():
-        _steps.value += 1
+_counter: Any = None  # images done, shared by all processes
 
 
-def spread(
-    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int, tell: Callable[[int], None]
+def count_image() -> None:
+    """Called by a job after each image that is done."""
+    with _counter.get_lock():
+        _counter.value += 1
+
+
+def run_jobs(
+    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int, report: Callable[[int], None]
 ) -> Iterator[Result]:
-    """What `work` says of each job, in the order in which they get done; 0 processes: in this one.
+    """Yield `work(job)` of each job as soon as it is done; with 0 processes, run the jobs in this process.
 
     Args:
-        jobs: taken up a few at a time, so they may be many.
-        tell: is given the steps that all jobs together have taken so far.
+        jobs: read a few at a time, so there may be many.
+        report: called with the number of images that all jobs together have done so far.
 
     Raises:
         ValueError: a process was killed.
     """
-    global _steps
-    steps = _steps = multiprocessing.Value("q")
+    global _counter
+    counter = _counter = multiprocessing.Value("q")
     if not processes:
         for job in jobs:
             yield work(job)
-            tell(steps.value)
+            report(counter.value)
         return
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, initializer=_begin, initargs=(steps,))
+    pool = ProcessPoolExecutor(processes, initializer=_initialize, initargs=(counter,))
     try:
-        yield from _all_of(pool, work, iter(jobs), 2 * processes, lambda: tell(steps.get_obj().value))
+        yield from _run_in_pool(pool, work, iter(jobs), 2 * processes, lambda: report(counter.get_obj().value))
     except BrokenProcessPool as error:
         raise ValueError(
-            "one of the processes was killed, perhaps for want of memory: run this again, with a smaller num_workers"
+            "one of the processes was killed, possibly for lack of memory: run this again with a smaller num_workers"
         ) from error
     finally:
         for process in set(multiprocessing.active_children()) - others:
@@ -58,38 +58,38 @@ def spread(
         pool.shutdown(cancel_futures=True)
 
 
-def _all_of(
+def _run_in_pool(
     pool: ProcessPoolExecutor,
     work: Callable[[Job], Result],
     jobs: Iterator[Job],
-    at_once: int,
-    tell: Callable[[], None],
+    max_running: int,
+    report: Callable[[], None],
 ) -> Iterator[Result]:
     running: set[Future[Result]] = set()
     while True:
         for job in jobs:
             running.add(pool.submit(work, job))
-            if len(running) >= at_once:
+            if len(running) >= max_running:
                 break
         if not running:
             return
-        done, running = wait(running, timeout=EVERY, return_when=FIRST_COMPLETED)
-        tell()
-        for one in done:
-            yield one.result()
+        done, running = wait(running, timeout=INTERVAL, return_when=FIRST_COMPLETED)
+        report()
+        for future in done:
+            yield future.result()
 
 
-def _begin(steps: Any) -> None:
-    """In a new process: Ctrl-C is its parent's to answer, and it ends with its parent."""
-    global _steps
-    _steps = steps
+def _initialize(counter: Any) -> None:
+    """Set up a new process: it ignores Ctrl-C, which its parent handles, and exits when its parent does."""
+    global _counter
+    _counter = counter
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
     assert parent is not None
-    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(parent.sentinel,), daemon=True).start()
 
 
-def _end_with(sentinel: int) -> None:
+def _exit_with_parent(sentinel: int) -> None:
     connection.wait([sentinel])
     os._exit(1)

@@ -3,10 +3,10 @@
 A store is a folder:
 
     part-00000.bin ...     `part_size` images each, one after the other, as encoded files or as (H, W, 3) uint8 pixels
-    columns.safetensors    what is known of each image: where it lies, size, checksum, target, name
-    store.json             what is known of all; written last, so a folder that has it is whole
+    columns.safetensors    for each image its position, size, checksum, target and name
+    store.json             the store's metadata; written last, so a folder with this file is complete
 
-Its images, over all splits in a row, are numbered; part p holds numbers p * part_size and on.
+Images are numbered over all splits; part p begins with number p * part_size.
 """
 
 import json
@@ -22,7 +22,7 @@ from torch import Tensor
 from fovea.data.index import Index, Splits
 from fovea.data.pixels.decode import UnreadableImage
 from fovea.data.store.remote import fetch, is_remote, read_remote
-from fovea.data.store.store_check import check_about, check_columns
+from fovea.data.store.store_check import check_columns, check_metadata
 from fovea.data.string_array import StringArray
 from fovea.files import short_digest
 
@@ -31,22 +31,23 @@ STORE, COLUMNS = "store.json", "columns.safetensors"
 
 
 class PackedImages:
-    """The images of a store. Each process maps a part when it first reads from it, and keeps it mapped.
+    """The images of a store, read by memory map.
 
-    Nothing is copied and no file is opened, so a read takes about 7 microseconds. Pickled without its maps.
+    Each process maps a part at the first read from it and keeps it mapped. A read then copies nothing and opens no file
+    (about 7 microseconds). Pickling leaves the maps out.
     """
 
     def __init__(
         self, folder: Path, remote: str | None, names: StringArray, starts: Tensor, sizes: Tensor | None, part_size: int
     ) -> None:
-        """For a store of N images.
+        """Open a store of N images.
 
         Args:
-            folder: holds the parts.
-            remote: where a part that isn't in `folder` yet is copied from.
-            names: of the images, for what is said of them.
-            starts: (N + 1,) int64, where each image begins with all parts in a row, and where the last one ends.
-            sizes: (N, 2), heights and widths; None where the images are encoded files.
+            folder: contains the parts.
+            remote: the URL that parts missing in `folder` are downloaded from.
+            names: the images' names, for messages.
+            starts: (N + 1,) int64, the offset of each image in the concatenated parts, and the end of the last one.
+            sizes: (N, 2), heights and widths of raw pixels; None if the images are encoded files.
         """
         self.folder, self.remote, self.names = folder, remote, names
         self.starts, self.sizes, self.part_size = starts, sizes, part_size
@@ -54,21 +55,21 @@ class PackedImages:
 
     @property
     def encoded(self) -> bool:
-        """Whether files are held, and not pixels."""
+        """Whether the store holds encoded files rather than pixels."""
         return self.sizes is None
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_maps": {}}
 
     def read(self, row: int) -> Tensor:
-        """(L,) uint8, an image file's bytes; or (3, H, W) uint8, channels-last in memory. Not to be written to.
+        """Return an image file's bytes (L,) uint8, or pixels (3, H, W) uint8, channels-last; do not write to them.
 
         Raises:
-            UnreadableImage: there was nothing to pack.
+            UnreadableImage: the image could not be read when it was packed.
         """
         start, end = self.starts[row : row + 2].tolist()
         if start == end:
-            raise UnreadableImage(f"{self.names[row]}: couldn't be read when it was packed into {self.folder}")
+            raise UnreadableImage(f"{self.names[row]}: could not be read when it was packed into {self.folder}")
         part = row // self.part_size
         data, first = self._maps[part] if part in self._maps else self._map(part)
         if self.sizes is None:
@@ -77,18 +78,18 @@ class PackedImages:
         return data.as_strided((3, height, width), (1, 3 * width, 3), start - first)
 
     def sums(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(N,) lengths in bytes and (N,) CRC-32s of the images as they were packed."""
+        """Return (N,) lengths in bytes and (N,) CRC-32s of the packed images."""
         with safe_open(self.folder / COLUMNS, "pt") as columns:
             checksums = columns.get_tensor("checksums")
         return self.starts.diff()[rows.long()], checksums[rows.long()]
 
     def bounds(self, part: int) -> tuple[int, int]:
-        """The numbers of a part's first image and of the one after its last."""
+        """Return the number of a part's first image and the number after its last."""
         first = part * self.part_size
         return first, min(first + self.part_size, len(self.starts) - 1)
 
     def check(self) -> None:
-        """Raises ValueError where a part is missing or is not as long as it was when it was packed."""
+        """Raise ValueError if a part of a local store is missing or has another length than when it was packed."""
         if self.remote is None:
             for part in range(-(-(len(self.starts) - 1) // self.part_size)):
                 self._check_length(self.folder / part_name(part), part)
@@ -103,32 +104,32 @@ class PackedImages:
         return self._maps[part]
 
     def _extent(self, part: int) -> tuple[int, int]:
-        """(where a part begins, its length in bytes)."""
+        """Return a part's offset in the concatenated parts and its length in bytes."""
         start, end = self.starts[list(self.bounds(part))].tolist()
         return start, end - start
 
     def _check_length(self, file: Path, part: int) -> None:
         expected = self._extent(part)[1]
-        there = file.stat().st_size if file.exists() else 0
-        if there != expected:
+        length = file.stat().st_size if file.exists() else 0
+        if length != expected:
             raise ValueError(
-                f"{file} has {there:,} of {expected:,} bytes: the store is damaged\n"
+                f"{file} has {length:,} of {expected:,} bytes: the store is damaged\n"
                 "Copy it again if it is a copy; else remove its folder and run scripts/pack.py again"
             )
 
     def check_part(self, file: Path, part: int) -> None:
-        """Raises ValueError naming the first image that is no longer what was packed."""
+        """Raise ValueError with the name of the first image whose checksum differs."""
         self._check_length(file, part)
         first, last = self.bounds(part)
         with safe_open(self.folder / COLUMNS, "pt") as columns:
             checksums = columns.get_slice("checksums")[first:last]
         damaged = first_damaged(file, self.starts[first : last + 1].diff(), checksums)
         if damaged is not None:
-            raise ValueError(f"{file} is damaged at {self.names[first + damaged]}: its checksum is another one")
+            raise ValueError(f"{file} is damaged at {self.names[first + damaged]}: wrong checksum, download it again")
 
 
 def first_damaged(file: Path, lengths: Tensor, checksums: Tensor) -> int | None:
-    """Which of the images in a part, one after the other, is the first whose CRC-32 differs."""
+    """Return the position in the part of the first image whose CRC-32 differs; None if all are equal."""
     with file.open("rb") as data:
         for n, (length, checksum) in enumerate(zip(lengths.tolist(), checksums.tolist(), strict=True)):
             if zlib.crc32(data.read(length)) != checksum:
@@ -137,44 +138,44 @@ def first_damaged(file: Path, lengths: Tensor, checksums: Tensor) -> int | None:
 
 
 def part_name(part: int) -> str:
-    """The file of a part."""
+    """Return the file name of a part."""
     return f"part-{part:05d}.bin"
 
 
 def read_store(location: str, cache: str | Path | None = None) -> Splits:
-    """The splits of a store; where it was packed without a test split of its own, test is the very index of val.
+    """Read the splits of a store; if it was packed without a test split, test is the same index as val.
 
     Args:
-        location: a folder, or a URL (s3://bucket/folder, gs://, https://, ...), whose parts are copied to this machine
-            when an image of theirs is first read.
-        cache: the folder they are copied to; None for ~/.cache/fovea/stores. They stay there.
+        location: a folder, or a URL (s3://bucket/folder, gs://, https://, ...). The parts of a remote store are
+            downloaded when one of their images is first read.
+        cache: the folder for downloads, which are kept; None for ~/.cache/fovea/stores.
 
     Raises:
-        ValueError: there is no store, it was not packed to its end, or it is damaged.
+        ValueError: there is no store, its packing was not finished, or it is damaged.
     """
-    folder, remote = _localized(location, cache) if is_remote(location) else (Path(location).expanduser(), None)
-    about = read_about(folder)
-    check_about(folder / STORE, about)
-    store, targets = open_store(folder, about, remote)
-    check_columns(folder / COLUMNS, about, store.starts, store.names, store.sizes, targets)
+    folder, remote = _download_columns(location, cache) if is_remote(location) else (Path(location).expanduser(), None)
+    metadata = read_metadata(folder)
+    check_metadata(folder / STORE, metadata)
+    store, targets = open_store(folder, metadata, remote)
+    check_columns(folder / COLUMNS, metadata, store.starts, store.names, store.sizes, targets)
     store.check()
-    parts = {split: _part(store, targets, *bounds) for split, bounds in about["splits"].items()}
-    if about["splits"]["test"] == about["splits"]["val"]:
+    parts = {split: _part(store, targets, *bounds) for split, bounds in metadata["splits"].items()}
+    if metadata["splits"]["test"] == metadata["splits"]["val"]:
         parts["test"] = parts["val"]
-    return Splits(about["task"], tuple(about["class_names"]), parts["train"], parts["val"], parts["test"])
+    return Splits(metadata["task"], tuple(metadata["class_names"]), parts["train"], parts["val"], parts["test"])
 
 
-def open_store(folder: Path, about: dict[str, Any], remote: str | None = None) -> tuple[PackedImages, Tensor]:
-    """The images of the store that store.json says `about`, and their targets."""
+def open_store(folder: Path, metadata: dict[str, Any], remote: str | None = None) -> tuple[PackedImages, Tensor]:
+    """Open the images of the store whose store.json is `metadata`, and return them with their targets."""
     file = folder / COLUMNS
     try:
         with safe_open(file, "pt") as columns:
             names = StringArray("", columns.get_tensor("names"), columns.get_tensor("name_starts"))
             starts, targets = columns.get_tensor("starts"), columns.get_tensor("targets")
-            sizes = columns.get_tensor("sizes") if about["options"]["format"] == "raw" else None
+            sizes = columns.get_tensor("sizes") if metadata["options"]["format"] == "raw" else None
     except (OSError, SafetensorError) as error:
         raise ValueError(f"{file} is missing or damaged ({error}): copy the store again, or pack it again") from error
-    return PackedImages(folder, remote, names, starts, sizes, about["part_size"]), targets
+    return PackedImages(folder, remote, names, starts, sizes, metadata["part_size"]), targets
 
 
 def _part(store: PackedImages, targets: Tensor, first: int, last: int) -> Index:
@@ -182,48 +183,48 @@ def _part(store: PackedImages, targets: Tensor, first: int, last: int) -> Index:
     return Index(names, targets[first:last], store, torch.arange(first, last))
 
 
-def read_about(folder: Path) -> dict[str, Any]:
-    """What store.json says.
+def read_metadata(folder: Path) -> dict[str, Any]:
+    """Read store.json.
 
     Raises:
-        ValueError: there is none, so no whole store; or it is none of ours.
+        ValueError: there is no such file, so the store is missing or incomplete; or it has another format.
     """
     file = folder / STORE
     if not folder.is_dir():
         raise ValueError(f"{folder}: there is no such folder; scripts/pack.py output={folder} makes a store")
     if not file.is_file():
-        begun = any(folder.glob("part-*"))
+        started = any(folder.glob("part-*"))
         raise ValueError(
-            f"{folder}: packing was not finished, run scripts/pack.py again: it goes on where it stopped"
-            if begun
-            else f"{folder} is no store: it has no {STORE} (scripts/pack.py output=<folder> makes one)"
+            f"{folder}: packing was not finished, run scripts/pack.py again to continue"
+            if started
+            else f"{folder} is not a store: it has no {STORE} (scripts/pack.py output=<folder> makes one)"
         )
     try:
-        about = json.loads(file.read_bytes())
-        version = about["version"]
+        metadata = json.loads(file.read_bytes())
+        version = metadata["version"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is no store's: it can't be read ({error})") from error
+        raise ValueError(f"{file} does not belong to a store: it cannot be read ({error})") from error
     if version != VERSION:
-        raise ValueError(f"{file} has version {version} and this program reads {VERSION}: pack the data again")
-    assert isinstance(about, dict)
-    return about
+        raise ValueError(f"{file} has version {version}, but this program reads {VERSION}: pack the data again")
+    assert isinstance(metadata, dict)
+    return metadata
 
 
-def _localized(location: str, cache: str | Path | None) -> tuple[Path, str]:
-    """The folder on this machine that takes in a remote store's files; another one after it was packed anew."""
+def _download_columns(location: str, cache: str | Path | None) -> tuple[Path, str]:
+    """Download store.json and the columns; return the local folder and the URL. A repacked store gets a new folder."""
     url = location.rstrip("/")
-    about = read_remote(f"{url}/{STORE}")
-    place = Path(cache).expanduser() if cache else Path.home() / ".cache" / "fovea" / "stores"
-    folder = place / short_digest([os.fsencode(url), about])
-    fetch(f"{url}/{COLUMNS}", folder / COLUMNS, _check_whole)
+    metadata = read_remote(f"{url}/{STORE}")
+    parent = Path(cache).expanduser() if cache else Path.home() / ".cache" / "fovea" / "stores"
+    folder = parent / short_digest([os.fsencode(url), metadata])
+    fetch(f"{url}/{COLUMNS}", folder / COLUMNS, _check_complete)
     fetch(f"{url}/{STORE}", folder / STORE, lambda copy: None)
     return folder, url
 
 
-def _check_whole(columns: Path) -> None:
-    """Raises ValueError where the file is not as long as it begins by saying."""
+def _check_complete(columns: Path) -> None:
+    """Raise ValueError if the file is shorter than its header states."""
     try:
         with safe_open(columns, "pt") as opened:
             opened.keys()
     except SafetensorError as error:
-        raise ValueError(f"{columns} arrived damaged ({error}): try again") from error
+        raise ValueError(f"{columns} was damaged during the download ({error}): try again") from error

@@ -1,4 +1,4 @@
-"""Reading a store back: is every byte of it what was packed?"""
+"""Verifies a store: reads all images back and compares their checksums."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,32 +7,32 @@ from typing import Any, NamedTuple
 from safetensors import safe_open
 from torch import Tensor
 
-from fovea.data.store.pack_workers import spread, step
+from fovea.data.store.pack_workers import count_image, run_jobs
 from fovea.data.store.store import COLUMNS, first_damaged, open_store, part_name
 
 
 class Check(NamedTuple):
-    """One process's job: a part, and its images' lengths and checksums."""
+    """The job of one process: a part, and the lengths and checksums of its images."""
 
     file: Path
     lengths: Tensor
     checksums: Tensor
 
 
-def verify(folder: Path, about: dict[str, Any], processes: int, tell: Callable[[int], None]) -> Path | None:
-    """The first part found that doesn't hold what was put into it; None where all do.
+def verify(folder: Path, metadata: dict[str, Any], processes: int, report: Callable[[int], None]) -> Path | None:
+    """Return the first damaged part that is found; None if there is none.
 
     Args:
-        about: what store.json says, or is to say.
-        tell: is given the number of images that were read back.
+        metadata: the content of store.json, which may not be written yet.
+        report: called with the number of images that were read back.
 
     Raises:
-        ValueError: the columns differ in length, or a part does from what they say.
+        ValueError: the columns or a part have a wrong length.
     """
-    store, targets = open_store(folder, about)
-    images = about["images"]
+    store, targets = open_store(folder, metadata)
+    images = metadata["images"]
     if not images == len(store.starts) - 1 == len(targets) == len(store.names):
-        raise ValueError(f"{folder / COLUMNS} doesn't hold {images:,} images throughout: remove {folder}, pack again")
+        raise ValueError(f"{folder / COLUMNS}: not all columns have {images:,} images: remove {folder}, and pack again")
     store.check()
     with safe_open(folder / COLUMNS, "pt") as columns:
         checksums = columns.get_tensor("checksums")
@@ -41,11 +41,12 @@ def verify(folder: Path, about: dict[str, Any], processes: int, tell: Callable[[
         Check(folder / part_name(part), store.starts[first : last + 1].diff(), checksums[first:last])
         for part, (first, last) in enumerate(bounds)
     )
-    return next((file for file in spread(_damaged, jobs, processes, tell) if file is not None), None)
+    return next((file for file in run_jobs(_find_damage, jobs, processes, report) if file is not None), None)
 
 
-def _damaged(check: Check) -> Path | None:
+def _find_damage(check: Check) -> Path | None:
+    """Return the part's file if it is damaged."""
     damaged = first_damaged(check.file, check.lengths, check.checksums)
     for _ in range(len(check.lengths)):
-        step()
+        count_image()
     return None if damaged is None else check.file
