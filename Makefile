@@ -22,7 +22,7 @@ test: $(DEV)
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 slow: $(DEV)
-	$(VENV)/bin/python -m pytest -m slow $(ARGS)
+	$(VENV)/bin/python -m pytest -m slow -n 2 --dist worksteal $(ARGS)
 
 lint: $(DEV)
 	$(VENV)/bin/ruff check .

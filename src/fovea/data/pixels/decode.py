@@ -43,17 +43,20 @@ class UnreadableImage(ValueError):  # noqa: N818
 
 
 def torchcodec_decoder() -> Callable[..., Tensor]:
-    """Return (encoded bytes, mode="RGB" or "RGB_ALPHA") -> (3 or 4, H, W) uint8 or uint16; applies EXIF orientation."""
+    """Return a decoder: (encoded bytes, mode="RGB" or "RGB_ALPHA") -> (3 or 4, H, W) uint8 or uint16.
+
+    It applies the EXIF orientation.
+    """
     from torchcodec.decoders import decode_image
 
     return partial(decode_image, output_dtype="auto")  # auto: 16-bit images stay uint16
 
 
 def torchvision_decoder() -> Callable[..., Tensor]:
-    """Return the same from torchvision.io.
+    """Return such a decoder from torchvision.io.
 
-    It ignores the transparent color of a gray or RGB PNG, so this decoder fails on such files and PIL reads them (right
-    for 8 bits; with 16 bits PIL ignores the color too).
+    torchvision.io ignores the transparent color of a gray or RGB PNG, so this decoder fails on such files and PIL reads
+    them instead (with 16 bits, PIL ignores the color too).
     """
     from torchvision.io import decode_image
 
