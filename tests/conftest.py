@@ -18,6 +18,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads
 PROJECT = Path(__file__).resolve().parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run tests that fork ranks first: autograd refuses to work in a fork of a process in which it started threads."""
+    items.sort(key=lambda item: "test_task_ddp" not in item.nodeid)
+
+
 def pytest_collection_finish() -> None:
     """What is imported by now lives to the end, so garbage collections need not look at it again."""
     gc.freeze()

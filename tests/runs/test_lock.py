@@ -12,7 +12,7 @@ import os, sys; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from fovea.runs.lock import lock_folder
 with lock_folder(Path(sys.argv[2]), True):
-    if os.fork():  # as a data loader does
+    if not os.fork():  # as a data loader does; the worker prints, so that it has begun when its parent is killed
         print("locked", flush=True)
     sys.stdin.read()
 """
