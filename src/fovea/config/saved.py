@@ -30,7 +30,8 @@ DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """Return the config as resolved plain containers, secrets masked."""
-    return _masked(OmegaConf.to_container(cfg, resolve=True), cfg)
+    resolved = OmegaConf.to_container(cfg, resolve=True)
+    return _masked(resolved, resolved)
 
 
 def to_save(cfg: DictConfig) -> dict[str, Any]:
@@ -41,7 +42,7 @@ def to_save(cfg: DictConfig) -> dict[str, Any]:
     """
     raw, resolved = OmegaConf.to_container(cfg), OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(resolved, dict)
-    return _masked(_without_this_command(raw, resolved) | {"model": resolved["model"]}, cfg)
+    return _masked(_without_this_command(raw, resolved) | {"model": resolved["model"]}, resolved)
 
 
 def _without_this_command(raw: Any, resolved: Any) -> Any:
@@ -52,8 +53,8 @@ def _without_this_command(raw: Any, resolved: Any) -> Any:
     return resolved if isinstance(raw, str) and OF_THIS_COMMAND.search(raw) else raw
 
 
-def _masked(content: Any, cfg: DictConfig) -> dict[str, Any]:
-    hidden: dict[str, Any] = masked(content, secrets_in(OmegaConf.to_container(cfg, resolve=True)))
+def _masked(content: Any, resolved: Any) -> dict[str, Any]:
+    hidden: dict[str, Any] = masked(content, secrets_in(resolved))
     return {str(key): value for key, value in hidden.items()}
 
 
@@ -81,9 +82,7 @@ def load(typed: str, folder: Path, from_its_start: bool = False) -> dict[str, An
     file = folder / "config.yaml"
     if not file.is_file():
         raise ValueError(f"{typed}: no run folder, because {file} does not exist")
-    own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
-    assert isinstance(own, dict)
-    content = untrusted.read(file) | {key: own[key] for key in names("here")} | {"run_dir": str(folder.resolve())}
+    content = untrusted.read(file) | _of_this_machine() | {"run_dir": str(folder.resolve())}
     try:
         config = DictConfig(content)
         starts = [key for key in names("starts") if OmegaConf.select(config, key, default=config) is not config]
@@ -96,6 +95,14 @@ def load(typed: str, folder: Path, from_its_start: bool = False) -> dict[str, An
     base = OmegaConf.to_container(config)
     assert isinstance(base, dict)
     return {str(key): value for key, value in base.items()}
+
+
+@functools.cache
+def _of_this_machine() -> dict[str, Any]:
+    """Return the folders of this machine, which train.yaml names (column `here` of keys.py)."""
+    own = OmegaConf.to_container(OmegaConf.load(CONF / "train.yaml"))
+    assert isinstance(own, dict)
+    return {key: own[key] for key in names("here")}
 
 
 def forget_limits(base: dict[str, Any]) -> None:

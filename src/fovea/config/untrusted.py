@@ -5,6 +5,7 @@ resolvers.py only; this machine's folders are never read from a config. This fil
 is plain YAML, and its parts write only inside the run's folder.
 """
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def read(file: Path) -> dict[str, Any]:
         ValueError: the file is not a config that a run wrote.
     """
     try:
-        content = yaml.load(file.read_text("utf-8"), _Loader)  # a SafeLoader
+        content = _parsed(file.read_text("utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} can't be read as a run's config: {reason}") from error
@@ -73,6 +74,12 @@ def read(file: Path) -> dict[str, Any]:
     if forbidden:
         raise ValueError(f"{file}: {forbidden[0]} is Hydra's own key and not allowed in a run folder: remove it")
     return content
+
+
+@functools.lru_cache(maxsize=2)  # a resume reads one file several times, and parsing it takes 20 milliseconds
+def _parsed(text: str) -> Any:
+    """Parse a config.yaml; callers must not change the containers, because the next call returns them again."""
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def check_places(source: Source, cfg: DictConfig) -> None:
