@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from fast_composing import use_cache
 from helpers import SMALL, make_folder
 from hydra.core.global_hydra import GlobalHydra
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads cost more than they give
+use_cache()
 
 PROJECT = Path(__file__).resolve().parents[1]
 

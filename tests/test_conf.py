@@ -8,6 +8,7 @@ from typing import Any
 import hydra
 import pytest
 from conf_groups import GROUPS, chosen, composed
+from fast_composing import without_cache
 from hydra.core.config_store import ConfigStore
 from hydra.utils import get_object, instantiate
 from lightning import Trainer
@@ -102,6 +103,18 @@ def test_each_program_writes_to_its_own_folder(program: str) -> None:
     folders = (options.run.dir, f"{options.sweep.dir}/{options.sweep.subdir}")
     stamped = [re.sub(r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d_\w{6}", "<stamp>", folder) for folder in folders]
     assert (options.job.name, *stamped) == FOLDERS[program]
+
+
+def test_a_cached_config_equals_the_one_that_hydra_composes() -> None:
+    words = ["data=folder", "model=se_resnet", "callbacks=[default,ema]", "seed=3"]
+
+    def whole() -> Any:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return OmegaConf.to_container(hydra.compose("train", words, return_hydra_config=True))
+
+    _, again = whole(), whole()
+    with without_cache():
+        assert again == whole()
 
 
 def test_every_variable_that_the_conf_reads_is_in_the_example() -> None:
