@@ -7,8 +7,9 @@ cases are measured on the CPU: one training, two trainings at once, and one trai
 every case runs with every setting, in turn. A figure is the sum over the trainings that run at once; of each training
 it is the median of its epochs after the first, without start-up and validation. Medians of the rounds are printed.
 
-The settings are those of libgomp, which torch's wheels for Linux bring. OpenMP's variables of the calling shell are
-removed, so that "default" is the same everywhere. Let nothing else run meanwhile.
+The settings are those of libgomp, which torch's wheels for Linux bring. train.py sets OMP_WAIT_POLICY=PASSIVE unless
+the caller has set it, so its threads sleep while they wait. OpenMP's variables of the calling shell are removed. Let
+nothing else run meanwhile.
 """
 
 import argparse
@@ -42,16 +43,20 @@ CASES = {
 }
 
 
-def settings(processes: int) -> dict[str, dict[str, str]]:
+def settings(case: Case) -> dict[str, dict[str, str]]:
     """By name, what is added to the environment of each training."""
-    threads = str(max(1, cores() // processes))
-    return {
-        "default": {},
-        "OMP_WAIT_POLICY=PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
-        "GOMP_SPINCOUNT=0": {"GOMP_SPINCOUNT": "0"},
-        "GOMP_SPINCOUNT=100000": {"GOMP_SPINCOUNT": "100000"},
-        "OMP_NUM_THREADS=cores/processes": {"OMP_NUM_THREADS": threads},
+    found = {
+        "threads sleep (train.py's default)": {},
+        "threads spin (libgomp's default)": {"GOMP_SPINCOUNT": "300000"},
+        "threads spin shortly": {"GOMP_SPINCOUNT": "10000"},
     }
+    if case.trainings > 1:
+        threads = max(1, cores() // case.processes)
+        found[f"threads sleep, {threads} for each training"] = {"OMP_NUM_THREADS": str(threads)}
+    elif case.processes > 1:  # Lightning's own choice is the cores divided by the processes
+        every = {"OMP_NUM_THREADS": str(cores()), "GOMP_SPINCOUNT": "300000"}
+        found[f"threads spin, {cores()} for each process"] = every
+    return found
 
 
 def cores() -> int:
@@ -95,10 +100,12 @@ def main() -> None:
     overrides = [f"trainer.max_epochs={chosen.epochs + 1}", *chosen.overrides]
     seen: dict[tuple[str, str], list[float]] = {}
     with tempfile.TemporaryDirectory() as data:
-        for _ in range(chosen.rounds):
+        for n in range(chosen.rounds):
             for name, case in CASES.items():
-                for setting, variables in settings(case.processes).items():
-                    seen.setdefault((name, setting), []).append(measure(case, variables, overrides, data))
+                for setting, variables in settings(case).items():
+                    rate = measure(case, variables, overrides, data)
+                    seen.setdefault((name, setting), []).append(rate)
+                    print(f"round {n + 1} of {chosen.rounds}: {rate:7.2f}  {name}, {setting}", file=sys.stderr)
     print(f"steps a second on {cores()} cores, all trainings together: median of {chosen.rounds} (least to most)")
     for (name, setting), rates in seen.items():
         print(f"{statistics.median(rates):7.2f}  ({min(rates):.2f} to {max(rates):.2f})  {name}, {setting}")
