@@ -185,6 +185,8 @@ def composed(case: Case, accelerator: str, words: Sequence[str], folder: Path) -
             "train",
             [
                 "model=se_resnet_small",
+                "optimizer=sgd",  # as in the other candidates
+                "scheduler=step",  # once an epoch; the others have none
                 f"data.root={folder}/digits",
                 f"data.image_size={PIXELS}",
                 f"data.batch_size={case.batch_size}",

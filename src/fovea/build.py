@@ -272,6 +272,7 @@ def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logge
         "plugins": [*(instantiate(keys.plugins, _convert_="all") or []), SafeCheckpointIO()],
         # without a callback that saves, Lightning would add its own
         "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "profiler": trainer_parts.profiler(keys.profiler),
     }
     try:
         built: Trainer = instantiate(keys, **parts, _convert_="all")
