@@ -37,8 +37,15 @@ class LogsFigures(LightningModule):
         return torch.optim.SGD(self.parameters())
 
 
-def fit(folder: Path, module: LogsFigures, mode: str = "max", epochs: int | None = None, **options: Any) -> Trainer:
-    saver = SaveBest(str(folder), f"val/{module.prefix}score", mode)
+def fit(
+    folder: Path,
+    module: LogsFigures,
+    mode: str = "max",
+    epochs: int | None = None,
+    after_step: int | None = 0,
+    **options: Any,
+) -> Trainer:
+    saver = SaveBest(str(folder), f"val/{module.prefix}score", mode, after_step)
     epochs = epochs or len(module.figures)
     trainer = make_trainer(saver, max_epochs=epochs, enable_checkpointing=True)
     loader: Any = torch.zeros(1)
@@ -102,15 +109,42 @@ def test_a_resumed_run_chooses_the_same_checkpoint_as_an_uninterrupted_one(tmp_p
     assert one["best_model_score"] == other["best_model_score"] == 0.75
 
 
-def test_a_checkpoint_without_a_saved_loss_can_be_resumed(tmp_path: Path) -> None:
-    trainer = fit(tmp_path, LogsFigures(TIED), epochs=2)
-    state = best(tmp_path)
-    for callback in state["callbacks"].values():
-        del callback["loss"]
-    torch.save(state, tmp_path / "best.ckpt")
+LATE = [(0.5, 2.0), (0.9, 1.0), (0.8, 1.0), (0.6, 1.0), (0.7, 1.0), (0.7, 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("after_step", "epochs", "epoch"),
+    [
+        (0, 6, 1),
+        (None, 6, 1),  # in a run without an end
+        (2, 6, 2),
+        (3, 6, 4),
+        (5, 6, 5),
+        (3, 3, 1),  # the run ends before
+    ],
+)
+def test_the_first_validation_after_a_step_replaces_all_earlier_ones(
+    tmp_path: Path, after_step: int | None, epochs: int, epoch: int
+) -> None:
+    fit(tmp_path, LogsFigures(LATE), epochs=epochs, after_step=after_step)
+    assert best(tmp_path)["epoch"] == epoch
+
+
+def test_a_run_killed_after_a_late_best_checkpoint_does_not_replace_it_by_an_earlier_one(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, LogsFigures(LATE), epochs=1, after_step=3)
     trainer.save_checkpoint(tmp_path / "last.ckpt")
-    fit(tmp_path, LogsFigures(TIED), ckpt_path=tmp_path / "last.ckpt")
-    assert best(tmp_path)["epoch"] == 1
+    fit(tmp_path, LogsFigures(LATE), epochs=4, after_step=3, ckpt_path=tmp_path / "last.ckpt")
+    fit(tmp_path, LogsFigures(LATE), epochs=3, after_step=3, ckpt_path=tmp_path / "last.ckpt")
+    assert best(tmp_path)["epoch"] == 3
+    fit(tmp_path, LogsFigures(LATE), after_step=3, ckpt_path=tmp_path / "last.ckpt")
+    assert best(tmp_path)["epoch"] == 4
+
+
+def test_a_prolonged_run_chooses_among_its_last_validations(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, LogsFigures(LATE), epochs=2, after_step=1)
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fit(tmp_path, LogsFigures(LATE), after_step=4, ckpt_path=tmp_path / "last.ckpt")
+    assert best(tmp_path)["epoch"] == 4
 
 
 def test_all_ranks_decide_alike_for_equal_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,10 +20,22 @@ class SaveBest(ModelCheckpoint):
     (val/ema_loss for a monitor val/ema_<name>); if the losses are equal too, the earliest. An undefined value (nan) of
     the monitor or the loss is worse than any other and counts as equal to nan. If both are undefined, the latest
     checkpoint is kept.
+
+    Attributes:
+        best_step: the optimizer step of the best checkpoint; -1 if there is none.
     """
 
-    def __init__(self, folder: str, monitor: str, mode: str) -> None:
+    def __init__(self, folder: str, monitor: str, mode: str, after_step: int | None = 0) -> None:
+        """Args:
+        folder: of best.ckpt.
+        monitor: the figure to compare.
+        mode: "min" or "max".
+        after_step: the first validation after this optimizer step replaces all earlier ones, whatever their figures.
+            On a small validation split the best of many figures is partly chance, and while the learning rate is
+            large, weights of equal figures are worse. None, as in a run without an end, is 0.
+        """
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
+        self.after_step, self.best_step = after_step or 0, -1
         self.file = Path(str(self.dirpath)) / "best.ckpt"
         self.fits = True
         self.loss: float | None = None  # of the best checkpoint
@@ -35,13 +47,18 @@ class SaveBest(ModelCheckpoint):
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
         """Return True if this checkpoint is the new best; all ranks return the same."""
+        is_late, best_is_late = trainer.global_step > self.after_step, self.best_step > self.after_step
+        if best_is_late and not is_late:  # the run was killed after it had saved a later best.ckpt
+            return False
+        if is_late and not best_is_late:
+            self.best_k_models = {}
         logged = trainer.callback_metrics.get(self.loss_name)
         loss = None if logged is None else logged.item()
         keep = super().check_monitor_top_k(trainer, current)
         if not keep and loss is not None and self.loss is not None:
             keep = trainer.strategy.reduce_boolean_decision(self._wins_tie(current, loss))
         if keep:
-            self.loss = loss
+            self.loss, self.best_step = loss, trainer.global_step
         return keep
 
     def _wins_tie(self, current: Tensor | None, loss: float) -> bool:
@@ -53,7 +70,7 @@ class SaveBest(ModelCheckpoint):
         return bool(current == self.best_model_score) and loss < self.loss
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"loss": self.loss}
+        return super().state_dict() | {"loss": self.loss, "best_step": self.best_step}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score from best.ckpt itself, unless it is missing.
@@ -73,5 +90,5 @@ class SaveBest(ModelCheckpoint):
         paths = {"dirpath": str(self.dirpath), "best_model_path": str(file), "kth_best_model_path": str(file)}
         scores = {"best_k_models": {str(file): score}, "best_model_score": score, "kth_value": score}
         super().load_state_dict(state_dict | paths | scores)
-        self.loss = written.get("loss")
+        self.loss, self.best_step = written["loss"], written["best_step"]
         self.current_score = state_dict["current_score"]
