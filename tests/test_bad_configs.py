@@ -36,7 +36,7 @@ TRAIN = {
     "data.image_size=0": "data.image_size=0",
     "data.val_fraction=1": "data.val_fraction=1",
     "optimizer.lr=inf": "optimizer.lr=inf",
-    "optimizer.momentum=1": "optimizer.momentum=1",
+    "optimizer=sgd optimizer.momentum=1": "optimizer.momentum=1",
     "checkpoint.every_n_steps=0": "checkpoint.every_n_steps=0",
     "scheduler=": "scheduler",
     "augment=nothing": "There are",

@@ -37,7 +37,7 @@ def test_a_lowered_batch_size_gives_a_warning(tmp_path: Path, caplog: pytest.Log
     data = build.datamodule(cfg)
     images = len(data.splits["train"])
     assert data.batch_size == cfg.data.batch_size == 8
-    assert cfg.total_steps == 10 * (images // 8)
+    assert cfg.total_steps == cfg.trainer.max_epochs * (images // 8)
     assert f"data.batch_size is 8 instead of 64, so that an epoch has {images // 8} batches" in caplog.text
 
 
@@ -82,7 +82,8 @@ def test_the_messages_about_few_images_name_the_batch_size(invoke: Callable[...,
 def test_max_steps_beyond_the_last_epoch_gives_a_warning(
     max_steps: int, warned: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    cfg = config(make_folder(tmp_path / "few" / "train", images=12).parent, "data.batch_size=8")
+    folder = make_folder(tmp_path / "few" / "train", images=12).parent
+    cfg = config(folder, "data.batch_size=8", "trainer.max_epochs=10")
     cfg.trainer.max_steps = max_steps
     data, task = build.datamodule(cfg), make_task()
     caplog.clear()

@@ -23,7 +23,7 @@ Invoke = Callable[..., tuple[int, str, str]]
             ("seed=-1", "seed=-1: input should be greater than or equal to 0"),
             ("optimizer.lr=abc", "optimizer.lr=abc: input should be a valid number"),
             ("optimizer.lr=0", "optimizer.lr=0: input should be greater than 0"),
-            ("scheduler.gamma=abc", "scheduler.gamma=abc: a number is expected (conf/ has 0.1)"),
+            ("scheduler.warmup=abc", "scheduler.warmup=abc: a number is expected (conf/ has 0.05)"),
             ("loss.label_smoothing=5", "loss.label_smoothing=5: input should be less than or equal to 1"),
             ("logger=null", "logger=null: a group takes a name or a list of names; to choose none: logger=[]"),
             (

@@ -130,7 +130,7 @@ def test_typing_the_runs_own_value_is_not_a_change(
 ) -> None:
     config = yaml.safe_load((trained / "config.yaml").read_text())
     command = ["data=folder", f"data.root={trained_once[1]}", "model=se_resnet_small", "optimizer=sgd", "seed=0"]
-    command += ["scheduler=step"]
+    command += ["scheduler=warmup_cosine"]
     values = [
         "data.image_size=16",
         "data.batch_size=8",
@@ -140,7 +140,9 @@ def test_typing_the_runs_own_value_is_not_a_change(
     code, out, err = invoke("train", f"resume={trained}", *command, *values, "trainer.max_epochs=4")
     assert code == 0, err
     assert "force" not in out
-    assert "the schedule changes with the run's length: scheduler.step_size: 1 then, 2 now" in out
+    steps = config["scheduler"]["total_steps"]
+    steps = yaml.safe_load((trained_once[0] / "resolved.yaml").read_text())["total_steps"]
+    assert f"the schedule changes with the run's length: scheduler.total_steps: {steps} then, {4 * steps} now" in out
 
 
 def test_force_exists_for_resume_only(invoke: Invoke) -> None:
