@@ -1,4 +1,4 @@
-"""The LightningModule: what happens to a batch. It is given all parts and knows none of them."""
+"""The LightningModule: defines what is done with a batch. Its parts are built elsewhere and passed to it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -25,13 +25,13 @@ class ClassificationTask(LightningModule):
     losses are means over what is known, for reduction=sum too; an epoch's is that of all its targets.
 
     Attributes:
-        also_evaluated: other networks that validation and test measure, by what their figures' names begin with
-            ("ema_"). A callback may add some; they are no part of the module's state.
+        also_evaluated: other networks that validation and test measure, by the prefix of their figures' names
+            ("ema_"). Callbacks add them; they are not in the module's state.
         evaluation: the current or last validation or test.
         per_class: after a test, {metric: (K,) tensor}.
-        rejects: asked for each training loss, on all ranks; a batch for which it returns True is not counted. The
-            callback that sets it also prevents the step.
-        counted: whether the last training batch had an image and was not rejected.
+        rejects: (a training loss) -> True if the batch must not count; called on all ranks. The callback that sets it
+            also prevents the step.
+        counted: True if the last training batch had an image and was not rejected.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ClassificationTask(LightningModule):
         self.also_evaluated: dict[str, nn.Module] = {}
         self.evaluation: Evaluation | None = None
         self.per_class: dict[str, Tensor] = {}
-        self.notes = class_means.Notes(self.monitor, config.get("class_names"))
+        self.class_means_log = class_means.ClassMeansLog(self.monitor, config.get("class_names"))
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
         self.counted, self.batch_loss = True, torch.tensor(torch.nan)
         self.resumed: dict[str, Any] | None = None  # the checkpoint that a training goes on from, until it has begun
@@ -107,7 +107,7 @@ class ClassificationTask(LightningModule):
         return loss.value
 
     def mix(self, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply `mixing`; a label mixed with an unknown one is unknown."""
+        """Apply `mixing`. A label that is mixed with an unknown label is unknown."""
         if self.task == "multiclass":
             return self.mixing(images, target)
         images, target = self.mixing(images, target.masked_fill(target == -1, torch.nan))
@@ -124,7 +124,7 @@ class ClassificationTask(LightningModule):
         super().backward(loss if batches == every else loss * (every / batches), *args, **kwargs)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Log the loss when the loggers take it. In every step, `self.log` would cost as much as a small network."""
+        """Log the loss in the steps that the loggers write; `self.log` takes as long as a step of a small network."""
         if self.trainer._logger_connector.should_update_logs:
             self.log("train/loss_step", self.batch_loss, on_step=True, on_epoch=False)
 
@@ -163,7 +163,7 @@ class ClassificationTask(LightningModule):
         self.per_class = self.evaluation.compute_per_class()
 
     def _log(self, figures: Mapping[str, Tensor]) -> None:
-        """All ranks have the same figures already, so their maximum is exact; a mean could be rounded."""
+        """Log figures that are the same on all ranks; their maximum is exact, while a mean could be rounded."""
         for name, value in figures.items():
             self.log(name, value.float(), sync_dist=True, reduce_fx="max")
 
@@ -180,19 +180,19 @@ class ClassificationTask(LightningModule):
         if self.trainer.is_global_zero:
             names = [name for name in self.trainer.callback_metrics if name.startswith(f"{split}/")]
             undefined = [name for name in names if self.is_undefined(name)]
-            self.notes.say(split, self.evaluation.of_network.metrics, undefined)
+            self.class_means_log.update(split, self.evaluation.of_network.metrics, undefined)
 
     @property
     def labels_known(self) -> bool:
-        """Whether any label of the last validation or test is known."""
+        """Return True if any label of the last validation or test is known."""
         return self.evaluation is None or self.evaluation.of_network.labels_known
 
     def is_undefined(self, name: str) -> bool:
-        """Whether a figure is nan because labels are lacking."""
+        """Return True if a figure is nan because labels are missing."""
         return class_means.is_undefined(name, self.trainer.callback_metrics, self.labels_known)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
-        """(probabilities (B, K), indices (B,), indices of the images that could not be read (S,))."""
+        """Return (probabilities (B, K), indices (B,), indices of the images that could not be read (S,))."""
         images, _, indices, unreadable = batch
         return self.probabilities(self(images)), indices, unreadable
 
@@ -217,9 +217,9 @@ class ClassificationTask(LightningModule):
             self.resumed = {key: checkpoint[key] for key in ("running", "config")}
 
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
-        """Take up the epoch's figures so far, and the last validation's, which a plateau schedule may still need.
+        """Restore the epoch's figures so far, and the last validation's, which a plateau schedule may still need.
 
-        Where the run was prolonged, its schedule is no longer that of the checkpoint, and is replaced.
+        If the run was prolonged, the checkpoint's schedule is replaced by the new one.
         """
         if checkpoint["config"].get("scheduler") != self.config.get("scheduler"):
             (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers

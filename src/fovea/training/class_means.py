@@ -18,7 +18,7 @@ def is_undefined(name: str, figures: Mapping[str, Tensor], labels_known: bool) -
     return loss is None or not loss.isnan().item() or not labels_known
 
 
-class Notes:
+class ClassMeansLog:
     """Warns once of each undefined figure, and logs once per split how many classes its means include.
 
     Args:
@@ -30,8 +30,8 @@ class Notes:
         self.monitor, self.class_names = monitor, class_names
         self.logged: set[str] = set()  # undefined figures and splits
 
-    def say(self, split: str, metrics: Mapping[str, Metric], undefined: Iterable[str]) -> None:
-        """Log what is new; `metrics` are by figure name, `undefined` are figure names of the split."""
+    def update(self, split: str, metrics: Mapping[str, Metric], undefined: Iterable[str]) -> None:
+        """Log what was not logged before; `metrics` are by figure name, `undefined` are figure names of the split."""
         new = sorted(set(undefined) - self.logged)
         if split not in self.logged:
             log_left_out_classes({name: m for name, m in metrics.items() if name not in new}, self.class_names)

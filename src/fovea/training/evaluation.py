@@ -13,16 +13,16 @@ class Evaluation:
     """One validation or test.
 
     Attributes:
-        networks: by the prefix of their figures' names: "" is the trained network.
-        meters: the same.
+        networks: by the prefix of their figures' names; "" is the trained network's.
+        meters: of the networks, by the same prefixes.
     """
 
     def __init__(self, networks: Mapping[str, nn.Module], meter: Callable[[str], Meter]) -> None:
-        """`meter` makes the meter for a prefix. All ranks must begin together."""
+        """`meter` makes the meter for a prefix. All ranks must call this at the same point."""
         self.networks = networks
         self.meters = {prefix: meter(prefix) for prefix in networks}
         for network in networks.values():
-            broadcast_buffers(network)  # of BatchNorm; DDP makes the ranks equal at the next training step only
+            broadcast_buffers(network)  # BatchNorm's differ between ranks, because DDP copies them only before a step
 
     def update(self, images: Tensor, target: Tensor, loss: BatchLoss) -> None:
         """Measure a batch.
@@ -30,18 +30,18 @@ class Evaluation:
         Args:
             images: (B, 3, H, W), the network's input.
             target: (B,) or (B, K).
-            loss: measured along with the metrics.
+            loss: the loss to measure.
         """
         for prefix, network in self.networks.items():
             logits = network(images)  # (B, K)
             self.meters[prefix].update(loss(logits, target), logits, target)
 
     def compute(self) -> dict[str, Tensor]:
-        """All ranks' figures by name, each a scalar; all ranks must ask together."""
+        """Return the figures over all ranks, {name: scalar}. All ranks must call this at the same point."""
         return {name: value for meter in self.meters.values() for name, value in meter.compute().items()}
 
     def compute_per_class(self) -> dict[str, Tensor]:
-        """{name: (K,)}; after `compute`."""
+        """Return {name: (K,)} over all ranks; to be called after `compute`."""
         tables = {prefix: meter.compute_per_class() for prefix, meter in self.meters.items()}
         return {f"{prefix}{name}": column for prefix, table in tables.items() for name, column in table.items()}
 

@@ -3,8 +3,9 @@
 For batches and for epochs, Lightning counts `ready` and `started` (begun), `processed` (the work is done) and
 `completed` (the hooks have run too); `current` counts within the epoch, `total` within the training. From their
 differences Lightning 2.6 concludes where a checkpoint was written. It resumes exactly from two places only: the end of
-a batch, and before the first batch of a validation. It would run the end of an epoch again. So a checkpoint's counters
-are set to what they are at these two places, and `go_on` tells Lightning that an epoch that has ended is over.
+a batch, and before the first batch of a validation. So a checkpoint's counters are set to what they are at these two
+places. After a checkpoint between two epochs, Lightning would run the end of the finished epoch again;
+`end_restart_between_epochs` prevents this.
 """
 
 from typing import Any
@@ -55,23 +56,27 @@ def _set(counts: Counts, begun: int, processed: int, completed: int) -> None:
     counts |= {"ready": begun, "started": begun, "processed": processed, "completed": completed}
 
 
-def go_on(trainer: Trainer) -> None:
-    """Call in `on_train_start`: keeps Lightning from running the end of an epoch again that has ended."""
+def end_restart_between_epochs(trainer: Trainer) -> None:
+    """Prevent Lightning from running the end of a finished epoch again. To be called in `on_train_start`."""
     progress = trainer.fit_loop.epoch_progress.total
     if progress.ready == progress.completed:
-        has_gone_on(trainer)
+        end_restart(trainer)
 
 
-def has_gone_on(trainer: Trainer) -> None:
-    """Call at the first batch: while Lightning is restarting, it leaves out plateau schedules at the epoch's end."""
+def end_restart(trainer: Trainer) -> None:
+    """Tell Lightning's loops that the resumed training runs. To be called before the first batch.
+
+    As long as they are restarting, they don't step plateau schedules at the end of an epoch.
+    """
     trainer.fit_loop._restarting = False  # with max_steps, the setter of `restarting` sets True whatever it is given
     trainer.fit_loop.epoch_loop.restarting = False
 
 
-def was_over(trainer: Trainer, last_logged_step: int) -> None:
-    """Call in `on_fit_end`: add what `within_epoch` subtracted, if no batch was left in which Lightning would do so.
+def complete_counts(trainer: Trainer, last_logged_step: int) -> None:
+    """Count the last batch and epoch as completed. To be called in `on_fit_end`.
 
-    The test's figures are logged under these numbers.
+    `within_epoch` subtracted them, and Lightning adds them again in the next batch only. If the resumed training has no
+    batch left, they would be missing, and the test's figures would be logged under a wrong step and epoch.
     """
     loop = trainer.fit_loop.epoch_loop
     loop._batches_that_stepped = max(loop._batches_that_stepped, last_logged_step + 1)
@@ -81,25 +86,25 @@ def was_over(trainer: Trainer, last_logged_step: int) -> None:
 
 
 def is_between_batches(trainer: Trainer) -> bool:
-    """Whether no batch is being worked on, and no gradient waits for further batches."""
+    """Return True if no batch is being trained on and no accumulated gradient waits for further batches."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current
     return batches.ready == batches.completed and at_a_step(trainer)
 
 
 def has_ended(trainer: Trainer) -> bool:
-    """Whether the epoch's last batch has come; max_steps, max_time or early stopping may end a training before it."""
+    """Return True if the epoch's last batch was read. max_steps, max_time or early stopping may end it earlier."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     return batches.is_last_batch or batches.current.ready >= trainer.num_training_batches
 
 
 def at_a_step(trainer: Trainer) -> bool:
-    """Whether no gradient waits for further batches (accumulate_grad_batches), as after an epoch's last batch."""
+    """Return True if no accumulated gradient (accumulate_grad_batches) waits for further batches."""
     batches = trainer.fit_loop.epoch_loop.batch_progress
     done, begun = batches.current.completed, batches.current.ready
     return done % trainer.accumulate_grad_batches == 0 or (batches.is_last_batch and begun == done)
 
 
 def last_logged_step(trainer: Trainer) -> int:
-    """The step of the last logged values; in a validation, the step under which its values are logged."""
+    """Return the step of the last logged values; in a validation, the step under which its values are logged."""
     stepped = trainer.fit_loop.epoch_loop._batches_that_stepped
     return stepped if trainer.validating else stepped - 1

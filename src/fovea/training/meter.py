@@ -1,7 +1,7 @@
-"""Measures one network on one split: the loss of all its targets, and the metrics.
+"""Measures the loss and the metrics of one network on one split.
 
-Lightning and torchmetrics keep neither in a checkpoint. A Meter's state is plain tensors, for a run that goes on in the
-middle of an epoch.
+A Meter can be saved in a checkpoint and restored, so a run can be resumed in the middle of an epoch. Lightning and
+torchmetrics save neither the epoch's loss nor metrics.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,27 +14,27 @@ from torchmetrics import Metric
 from fovea.distributed.gather import gather
 from fovea.training.batch_loss import Measured
 
-AT_ONCE = 1024  # images; updating a metric takes as long for 32 of them
+AT_ONCE = 1024  # images of one update of the metrics; an update of 32 images would take as long
 Task = Literal["multiclass", "multilabel"]
 
 
 class Meter:
     """The loss and the metrics of a split, so far.
 
-    Batches are kept until there are AT_ONCE images, and each metric is updated with these together. What is kept is a
-    part of the state, so a resumed run updates with the same images together and rounds as the uninterrupted one.
+    Batches are kept until there are AT_ONCE images, and each metric is then updated once with all of them. The state
+    contains what is kept, so a resumed run makes the same updates as an uninterrupted one, and rounds in the same way.
 
     Attributes:
-        metrics: by the names of their figures, each a scalar; `<prefix>loss` is the loss.
-        per_class: by name; each gives (K,).
-        measured: images that this rank has measured since the start.
-        labels_known: whether any label was known in what the last `compute` was of.
+        metrics: by the names of their figures; each computes a scalar. The loss is named `<prefix>loss`.
+        per_class: by name; each computes (K,).
+        measured: number of images that this rank has measured since the last `reset`.
+        labels_known: True if any label of the last `compute` was known.
     """
 
     def __init__(
         self, prefix: str, task: Task, metrics: Mapping[str, Metric], per_class: Mapping[str, Metric] | None = None
     ) -> None:
-        """`prefix` of the figures' names, such as "val/"; the metrics are copied, without what they have measured."""
+        """`prefix` begins the figures' names, such as "val/". The metrics are copied and reset."""
         self.prefix, self.task, self.loss = prefix, task, MeanLoss()
         self.metrics = {f"{prefix}{name}": metric.clone() for name, metric in metrics.items()}
         self.per_class = {name: metric.clone() for name, metric in (per_class or {}).items()}
@@ -42,20 +42,20 @@ class Meter:
         self.reset()
 
     def to(self, device: torch.device) -> Self:
-        """Move what measures; to be called before the first update."""
+        """Move the metrics; to be called before the first update."""
         for metric in self._all().values():
             metric.to(device)
         return self
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget all batches."""
         for metric in self._all().values():
             metric.reset()
-        self.measured, self.images = 0, 0  # in all, and those of them that are kept
+        self.measured, self.images = 0, 0  # numbers of images: all, and those that are kept
         self.kept: dict[str, list[Tensor]] = {"means": [], "weights": [], "probabilities": [], "labels": []}
 
     def update(self, loss: Measured, logits: Tensor, target: Tensor) -> None:
-        """Take a batch into account; it may have no image, on a rank that has none left.
+        """Add a batch. It has no image on a rank that has none left.
 
         Args:
             loss: of the batch.
@@ -81,10 +81,10 @@ class Meter:
         self.images, self.kept = 0, {name: [] for name in self.kept}
 
     def compute(self) -> dict[str, Tensor]:
-        """All ranks' figures, by name; all ranks must ask together.
+        """Return the figures over all ranks, {name: scalar}. All ranks must call this at the same point.
 
         Raises:
-            ValueError: no image was measured on any rank. A figure of no image could be a perfect one.
+            ValueError: no rank has measured an image. Some metrics would return a perfect figure.
         """
         self._flush()
         loss = self.loss.compute()
@@ -96,16 +96,16 @@ class Meter:
         return {f"{self.prefix}loss": loss} | {name: metric.compute() for name, metric in self.metrics.items()}
 
     def compute_per_class(self) -> dict[str, Tensor]:
-        """{name: (K,)}; after `compute`. All ranks must ask together."""
+        """Return {name: (K,)} over all ranks, after `compute`. All ranks must call this at the same point."""
         return {name: metric.compute().reshape(-1) for name, metric in self.per_class.items()}  # of a K of 1 a scalar
 
     def states(self) -> list[dict[str, Any]]:
-        """Each rank's state, as plain containers on the CPU; all ranks must ask together."""
+        """Return each rank's state as plain containers on the CPU. All ranks must call this at the same point."""
         kept = {name: [torch.cat(tensors)] if tensors else [] for name, tensors in self.kept.items()}
         return gather({name: _state(metric) for name, metric in self._all().items()} | {"kept": _on_cpu(kept)})
 
     def load(self, states: Sequence[dict[str, Any]], rank: int, world_size: int) -> None:
-        """Go on from what `states` gave; each rank takes its own, or, of more ranks than there are, several."""
+        """Restore what `states` returned. If it has more ranks than there are now, a rank restores several together."""
         mine = states[rank::world_size]
         for name, metric in self._all().items() if mine else ():
             _merge(metric, [state[name] for state in mine])
@@ -119,12 +119,13 @@ class Meter:
 
 
 class MeanLoss(Metric):
-    """The weighted mean of batches' means: the mean over everything known; nan where nothing is known.
+    """The mean of the batches' mean losses, weighted; nan if the weights' sum is 0 or a loss is nan.
 
-    A loss that is not a number makes it one too. TorchMetrics 1.9's MeanMetric leaves such batches out or, told not to,
-    leaves the weights out; and it looks at each loss, which makes the program wait for the GPU.
+    TorchMetrics 1.9's MeanMetric ignores nan losses, or else the weights, and it reads each loss, so the program waits
+    for the GPU.
 
-    Weights are added up as whole numbers and fractions: float32 counts to 2^24 only, and MPS has no float64.
+    The integer and the fractional parts of the weights are summed separately: float32 is exact up to 2^24 only, and MPS
+    has no float64.
 
     Attributes:
         of_all_ranks: after `compute`: "batches", how many there were, and "weight", the sum of their weights.
@@ -146,7 +147,7 @@ class MeanLoss(Metric):
         self.of_all_ranks: dict[str, Tensor] = {}
 
     def update(self, mean: Tensor, weight: Tensor) -> None:
-        """mean: of each batch, (n,) or a scalar; weight: how many targets it is of, or the sum of their weights."""
+        """mean: of each batch, (n,) or a scalar; weight: the number of its known targets, or their sum of weights."""
         whole = weight.long()
         self.total += (mean.float() * weight).sum()
         self.known += whole.sum()
@@ -154,29 +155,29 @@ class MeanLoss(Metric):
         self.batches += mean.numel()
 
     def compute(self) -> Tensor:
-        """A scalar."""
+        """Return a scalar."""
         weight = self.known + self.fractions
         self.of_all_ranks = {"batches": self.batches, "weight": weight}
         return self.total / weight
 
 
 def probabilities(logits: Tensor, task: Task) -> Tensor:
-    """(B, K), float32: softmax over the classes, or a sigmoid for each."""
+    """Return (B, K), float32: softmax over the classes, or a sigmoid for each."""
     logits = logits.float()
     return logits.sigmoid() if task == "multilabel" else logits.softmax(dim=1)
 
 
 def labels(target: Tensor, task: Task) -> Tensor:
-    """What metrics compare with: (B,) or (B, K) int64; of mixed labels the heaviest, or those above a half."""
+    """Return the labels for the metrics, (B,) or (B, K) int64: of mixed labels the heaviest, or those above 0.5."""
     if task == "multiclass" and target.ndim == 2:
         return target.argmax(dim=1)
     return target.round().long() if target.is_floating_point() else target
 
 
 def update(metrics: Iterable[Metric], probabilities: Tensor, labels: Tensor) -> None:
-    """Update each metric; on a rank that has no image, only those that gather lists.
+    """Update each metric; with an empty batch, only the metrics whose states are lists.
 
-    Those need rows of the right width to gather, if none; torchmetrics' counting metrics refuse an empty batch.
+    These need tensors of the right width for gathering. torchmetrics' other metrics refuse an empty batch.
     """
     for metric in metrics:
         if len(labels) or any(isinstance(state, list) for state in metric.metric_state.values()):
@@ -188,21 +189,21 @@ def _state(metric: Metric) -> dict[str, Any]:
 
 
 def _on_cpu(value: Any) -> Any:
-    """A copy: the metric goes on with its own."""
+    """Return a copy on the CPU, which later updates of the metric don't change."""
     if isinstance(value, dict):
         return {name: _on_cpu(part) for name, part in value.items()}
     return [_on_cpu(part) for part in value] if isinstance(value, list) else value.detach().cpu().clone()
 
 
 def _merge(metric: Metric, states: list[dict[str, Any]]) -> None:
-    """Give the metric what the ranks' states are together."""
+    """Set the metric's state to the sum of the ranks' states."""
     for name in metric.metric_state:
         values = [state[name] for state in states]
         if isinstance(values[0], list):
             merged: Any = [tensor.to(metric.device) for value in values for tensor in value]
         else:
             reduce = metric._reductions[name]
-            assert callable(reduce)  # as torchmetrics uses it over ranks
+            assert callable(reduce)  # torchmetrics' own reduction over ranks
             merged = values[0].clone() if len(values) == 1 else reduce(torch.stack(values))
             merged = merged.to(metric.device)
         setattr(metric, name, merged)

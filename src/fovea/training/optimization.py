@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-# What a plateau schedule knows of the run.
+# what a plateau schedule has learned from the run
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
 
@@ -16,8 +16,8 @@ class Optimization:
     """Makes the optimizer of a network and its schedule, and steps the schedule.
 
     Attributes:
-        validated: whether there was a validation that the schedule has not taken into account. A plateau schedule
-            takes each one into account once, but Lightning passes the last one again and again.
+        validated: True if the schedule has not used the last validation yet. Lightning passes its value to a plateau
+            schedule after every epoch, also where no validation was made; the schedule must use it once.
     """
 
     def __init__(
@@ -28,28 +28,26 @@ class Optimization:
         interval: Literal["epoch", "step"],
         monitor: str,
     ) -> None:
-        """Nothing is made yet.
-
-        Args:
-            optimizer: parameters or parameter groups -> optimizer.
-            parameter_groups: network -> what the optimizer is given.
-            schedule: optimizer -> one of torch's schedules.
-            interval: when the schedule steps.
-            monitor: the figure that a plateau schedule follows.
+        """Args:
+        optimizer: parameters or parameter groups -> optimizer.
+        parameter_groups: network -> the optimizer's argument.
+        schedule: optimizer -> one of torch's schedules.
+        interval: when the schedule steps.
+        monitor: the figure that a plateau schedule follows.
         """
         self.optimizer, self.parameter_groups, self.schedule = optimizer, parameter_groups, schedule
         self.interval, self.monitor = interval, monitor
         self.validated = False
 
     def configure(self, network: nn.Module) -> dict[str, Any]:
-        """What Lightning's `configure_optimizers` returns."""
+        """Return what Lightning's `configure_optimizers` has to return."""
         optimizer = self._optimizer_of(network)
         # not strict: an epoch without a validation leaves a plateau schedule unchanged
-        about = {"interval": self.interval, "monitor": self.monitor, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), **about}}
+        options = {"interval": self.interval, "monitor": self.monitor, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), **options}}
 
     def replace(self, network: nn.Module, optimizer: Optimizer, restored: Any) -> None:
-        """Bring a schedule that was restored from a checkpoint to where this one would be by now."""
+        """Change a schedule that was restored from a checkpoint into the current one, at the same step."""
         replay(optimizer, restored, self.schedule(self._optimizer_of(network)))
 
     def step(self, schedule: Any, value: Any | None, is_undefined: bool) -> None:
@@ -57,7 +55,7 @@ class Optimization:
 
         Args:
             value: the monitor's last value, for a plateau schedule; None for the others.
-            is_undefined: the value is nan because labels are lacking; the schedule does not see it.
+            is_undefined: True if the value is nan because labels are missing; the schedule then ignores it.
         """
         if value is None:
             schedule.step()
@@ -70,10 +68,10 @@ class Optimization:
 
 
 def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
-    """Step `fresh` as often as `scheduler` has been stepped, and take its state and its optimizer's settings over.
+    """Step `fresh` as often as `scheduler` was stepped, and copy its state and its optimizer's rates.
 
-    Most of torch's schedules compute a rate from the one before: with a new length alone, a cosine that has come
-    down to 0 would stay there. A plateau schedule follows the monitor: its rate stays, and its options are new.
+    Most of torch's schedules compute a rate from the rate before. If only the length of a finished cosine were changed,
+    its rate would stay 0. A plateau schedule keeps its rate, which follows from the monitor, and gets the new options.
 
     Args:
         optimizer: restored, with `scheduler`.
@@ -83,7 +81,7 @@ def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
         scheduler.load_state_dict(fresh.state_dict() | {name: getattr(scheduler, name) for name in PLATEAU_STATE})
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # no step of its optimizer comes before
+        warnings.simplefilter("ignore")  # fresh's optimizer makes no step
         for _ in range(_steps_of(scheduler)):
             fresh.step()
     scheduler.load_state_dict(fresh.state_dict())
@@ -92,6 +90,6 @@ def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
 
 
 def _steps_of(scheduler: Any) -> int:
-    """How often it has been stepped; a ChainedScheduler doesn't count, what it is made of does."""
+    """Return the number of steps of a schedule. A ChainedScheduler doesn't count its steps, but its parts do."""
     own = vars(scheduler).get("last_epoch")
     return _steps_of(scheduler._schedulers[0]) if own is None else int(own)

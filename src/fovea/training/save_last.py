@@ -49,7 +49,7 @@ class SaveLast(Checkpoint):
                 logger.resume_after(self.last_logged_step)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loop_state.go_on(trainer)
+        loop_state.end_restart_between_epochs(trainer)
         self.saved_at = time.monotonic()
         if not trainer.strategy.broadcast(self.file.exists()):  # the run started from another run's checkpoint
             self.saved_step = -1
@@ -63,7 +63,7 @@ class SaveLast(Checkpoint):
         self._stop_after_signal(self._requests_of_all_ranks()[0])
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        loop_state.has_gone_on(trainer)
+        loop_state.end_restart(trainer)
         if not loop_state.at_a_step(trainer):
             return
         number, minutes_over = self._requests_of_all_ranks()
@@ -88,7 +88,7 @@ class SaveLast(Checkpoint):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn == "fit":
-            loop_state.has_gone_on(trainer)
+            loop_state.end_restart(trainer)
             self.common_batches = self._minimum_over_ranks(sum(trainer.num_val_batches))
 
     def on_validation_batch_end(
@@ -116,7 +116,7 @@ class SaveLast(Checkpoint):
                 self._try_to_save(trainer, loop_state.within_epoch)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        loop_state.was_over(trainer, self.last_logged_step)
+        loop_state.complete_counts(trainer, self.last_logged_step)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.signals.__exit__()
@@ -132,9 +132,10 @@ class SaveLast(Checkpoint):
     def _requests_of_all_ranks(self) -> tuple[int, bool]:
         """Return (a signal that some rank has received, or 0; whether every_n_minutes is over on some rank)."""
         over = self.every_n_minutes is not None and time.monotonic() - self.saved_at >= 60 * self.every_n_minutes
+        if self.group is None:
+            return self.signals.number, over
         state = torch.tensor([self.signals.number, over], dtype=torch.int32)
-        if self.group is not None:
-            distributed.all_reduce(state, distributed.ReduceOp.MAX, self.group)
+        distributed.all_reduce(state, distributed.ReduceOp.MAX, self.group)
         return int(state[0]), bool(state[1])
 
     def _minimum_over_ranks(self, count: float) -> int:
