@@ -1,5 +1,6 @@
 import gc
 import os
+import re
 import runpy
 import shlex
 import shutil
@@ -114,5 +115,9 @@ def program(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Callable[[], list[Path]]:
-    """The run folders so far."""
-    return lambda: sorted(file.parent for file in (tmp_path / "runs").rglob("train.log"))
+    """The run folders so far, in the order of their starts; the ids of runs of one second are random."""
+
+    def start(log: Path) -> tuple[str, int]:
+        return re.sub(r"_[0-9a-f]{6}$", "", str(log.parent)), log.stat().st_mtime_ns
+
+    return lambda: [log.parent for log in sorted((tmp_path / "runs").rglob("train.log"), key=start)]

@@ -5,6 +5,7 @@ applies them to a copy. Other folders of yamls are not cached either, because te
 starts as processes do not use this module.
 """
 
+import copy
 import dataclasses
 import functools
 import pickle
@@ -51,6 +52,8 @@ def _set(parse: Any, make_list: Any, compose: Any, load: Any) -> None:
     config_loader_impl.create_defaults_list = make_list
     ConfigLoaderImpl._compose_config_from_defaults_list = compose  # type: ignore[method-assign]
     ConfigRepository.load_config = load  # type: ignore[method-assign]
+    # Hydra makes a deep copy of a repository, only to replace the copy's list of sources.
+    ConfigRepository.__deepcopy__ = lambda self, memo: copy.copy(self)  # type: ignore[attr-defined]
 
 
 def _cached_list(

@@ -111,12 +111,9 @@ def test_a_download_without_git_is_renamed_too(clone: Path) -> None:
     assert f"src/{NEW}" in (clone / "pyproject.toml").read_text()
 
 
-def test_a_renamed_clone_passes_tests_where_the_old_name_is_not_installed(clone: Path, python: Path) -> None:
+def test_a_renamed_clone_starts_where_the_old_name_is_not_installed(clone: Path, python: Path) -> None:
     assert rename(clone, NEW).returncode == 0
     assert run(python, clone, "-c", f"import {OLD}").returncode == 1
-    tests = ("tests/test_architecture.py", "tests/test_files.py")
-    done = run(python, clone, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", *tests)
-    assert done.returncode == 0
     assert run(python, clone, "src/train.py", "--help").returncode == 0
 
 

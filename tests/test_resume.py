@@ -163,7 +163,7 @@ def test_a_run_killed_anywhere_and_resumed_with_other_workers_ends_as_the_uninte
     train_and_keep: Callable[..., tuple[Path, list[Path]]], invoke: Invoke
 ) -> None:
     whole, kept = train_and_keep(*ALL)
-    for run, workers in ((kept[1], 0), (kept[2], 2), (kept[-2], 3)):
+    for run, workers in ((kept[1], 0), (kept[-2], 3)):
         assert invoke("train", f"resume={run}", f"data.num_workers={workers}").code == 0
         assert_same(whole, run)
 

@@ -17,7 +17,7 @@ stop_signals.PATIENCE, stop_signals.SHORT_PATIENCE = float(sys.argv[2]), 0.5
 mutex = ctypes.create_string_buffer(64)
 lock = ctypes.CDLL(None).pthread_mutex_lock
 with stop_signals.exit_if_blocked(lambda: print("exits", flush=True)), stop_signals.StopSignals():
-    threading.Timer(1, print, ("waits",), {"flush": True}).start()
+    threading.Timer(0.3, print, ("waits",), {"flush": True}).start()
     lock(mutex), lock(mutex)  # no signal interrupts it
 """
 
