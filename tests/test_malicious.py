@@ -281,7 +281,7 @@ STRANGE = {
         "data=folder",
         "data.image_size",
         "${oc.env:HOME}",
-        "data.image_size: ${oc.env:HOME} reads a variable",
+        "${oc.env:HOME} reads a variable",
     ),
     "where loggers write": ("logger=csv", "logger.csv.folder", "{tmp}/x", ""),
     "where listings go": ("data=folder", "data_dir", "{tmp}/x", ""),
