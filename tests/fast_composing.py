@@ -21,7 +21,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.default_element import ResultDefault
 from hydra.core.override_parser.types import Override
 from hydra.plugins.config_source import ConfigResult
-from omegaconf import DictConfig, _utils, base, grammar_parser
+from omegaconf import DictConfig, OmegaConf, _utils, base, grammar_parser
 
 from fovea.config.resolvers import CONF
 
@@ -76,6 +76,7 @@ def _cached_config(loader: ConfigLoaderImpl, defaults: list[ResultDefault], repo
     if key not in _configs:
         _configs[key] = pickle.dumps(_compose(loader, defaults, repo))
     config: DictConfig = pickle.loads(_configs[key])  # ten times as fast as a deepcopy
+    OmegaConf.clear_cache(config)  # of values such as a run's time, which each config must compute
     return config
 
 
@@ -85,6 +86,8 @@ def _cached_file(repo: ConfigRepository, config_path: str) -> ConfigResult | Non
     if config_path not in _files:
         _files[config_path] = pickle.dumps(_load(repo, config_path))
     result: ConfigResult | None = pickle.loads(_files[config_path])
+    if result is not None:
+        OmegaConf.clear_cache(result.config)
     return result
 
 

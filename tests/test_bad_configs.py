@@ -69,7 +69,6 @@ ALSO = {  # the same ways through the code
     "data.background=white": "data.background=white",
     "data.background=[0,0]": "data.background",
     "data.resident=maybe": "data.resident=maybe",
-    "data.store=7": "7: there is no such folder",
     "seed=one": "seed=one",
     "seed=null": "seed=None",
     "trainer.accumulate_grad_batches=0": "trainer.accumulate_grad_batches=0",
@@ -105,6 +104,11 @@ def test_a_wrong_command_line_is_answered_with_the_word_that_helps(
     monkeypatch.chdir(Path(__file__).parents[1])
     refused(invoke("train", *overrides.split()), (TRAIN | ALSO)[overrides])
     assert not runs()
+
+
+@pytest.mark.slow
+def test_a_number_is_the_name_of_a_store(invoke: Invoke) -> None:
+    refused(invoke("train", "data.store=7"), "7: there is no such folder")
 
 
 LATE = {
@@ -155,7 +159,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a date": (lambda run: replace(run, "task_name: train", "task_name: 2026-11-22"), "config.yaml"),
     "a reference to nowhere": (lambda run: replace(run, "seed: 0", "seed: ${nowhere}"), "nowhere"),
     "a reference in a circle": (lambda run: replace(run, "seed: 0", "seed: ${seed}"), "seed"),
-    "a reference that is none": (lambda run: replace(run, "seed: 0", "seed: ${{"), "seed"),
+    "a reference that is none": (lambda run: replace(run, "seed: 0", "seed: ${{"), "can't be read as a run's config"),
     "a value that is missing": (lambda run: replace(run, "seed: 0", "seed: ???"), "seed is missing"),
 }
 

@@ -84,6 +84,12 @@ def test_all_figures_of_a_run_are_scikit_learns(invoke: Invoke, trained: Path, f
     check_multiclass(invoke, trained, folder / "test", ["cat", "dog", "owl"], tmp_path / "p.csv")
 
 
+def test_two_evaluations_of_a_run_have_a_folder_each(invoke: Invoke, trained: Path) -> None:
+    for _ in range(2):
+        assert invoke("evaluate", f"run={trained}").code == 0
+    assert len([*trained.glob("evaluate/*")]) == 2
+
+
 def test_all_images_of_another_folder_are_tested_even_of_one_class(
     invoke: Invoke, trained: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -64,11 +65,12 @@ def test_a_killed_loader_process_is_told_in_few_lines_and_the_run_goes_on_from_i
     after_epoch(1, lambda: [os.kill(pid, signal.SIGKILL) for pid in set(loaders()) - others])
     code, _, err = invoke("train", *data, "data.num_workers=2")
     assert code == 1, err
-    assert "a data loader worker was killed (signal 9): out of memory? lower data.num_workers or data.batch_size" in err
+    assert re.search(r"a data loader worker (was killed \(signal 9\)|ended unexpectedly): out of memory", err)
+    assert "lower data.num_workers or data.batch_size" in err
     assert "Traceback" not in err
     (run,) = runs()
     assert results(run)["status"] == "failed"
-    assert "loader worker was killed" in results(run)["error"]
+    assert "a data loader worker" in results(run)["error"]
     monkeypatch.undo()
     assert invoke("train", f"resume={run}", "data.num_workers=0")[0] == 0
     assert (results(run)["status"], results(run)["epochs"]) == ("finished", 4)
@@ -94,7 +96,7 @@ def test_a_data_folder_that_vanishes_stops_the_run_and_is_named(
     after_epoch(1, lambda: (folder / "train").rename(folder / "away"))
     code, _, err = invoke("train", *data, f"data.num_workers={num_workers}", f"data.on_error={on_error}")
     assert code == 2, err
-    assert f"The folder {folder / 'train'} is gone" in err
+    assert f"The folder {folder / 'train'} does not exist any more" in err
     assert ".png: No such file or directory" in err
     (run,) = runs()
     assert results(run)["status"] == "failed"

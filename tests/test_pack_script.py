@@ -69,7 +69,10 @@ def test_unreadable_images_are_named_or_counted(invoke: Invoke, tmp_path: Path, 
         [
             ([], "output is missing: type output=<value>"),
             (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
-            (["output=x", "format=raw", "quality=80"], "format=raw quality=80: jpeg takes a quality"),
+            (
+                ["output=x", "format=raw", "quality=80"],
+                "format=raw quality=80: format=jpeg needs a quality, 1 to 100",
+            ),
             (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
             (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: format=jpeg needs a quality"),
             (["output=x", "short_side=256"], "format=files keeps images as they are"),

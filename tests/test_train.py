@@ -126,7 +126,7 @@ def test_resuming_goes_on_in_the_same_folder(invoke: Invoke, runs: Runs, trained
 def test_a_run_stopped_within_an_epoch_and_resumed_equals_one_that_was_not(
     invoke: Invoke, runs: Runs, folder: Path
 ) -> None:
-    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2")
+    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2", "scheduler=constant")
     assert invoke("train", *data)[0] == 0
     (whole,) = runs()
     assert invoke("train", *data, "trainer.max_steps=2")[0] == 0

@@ -147,7 +147,7 @@ def test_a_run_that_was_stopped_and_resumed_and_began_with_weights_is_repeated_i
     invoke: Invoke, runs: Runs, trained: Path, folder: Path
 ) -> None:
     weights = f"{trained}/checkpoints/best.ckpt"
-    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2")
+    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2", "scheduler=constant")
     assert invoke("train", *data, f"weights={weights}", "trainer.max_steps=2")[0] == 0
     (run,) = set(runs()) - {trained}
     assert invoke("train", f"resume={run}", "trainer.max_steps=-1")[0] == 0

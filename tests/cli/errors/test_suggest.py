@@ -42,7 +42,7 @@ def test_switches_of_hydra_and_overrides_pass(typed: str) -> None:
     refuse_options(typed.split())
 
 
-def test_the_error_for_a_key_of_other_programs_names_foveas_key() -> None:
+def test_the_error_for_a_key_of_other_programs_names_our_key() -> None:
     assert aliased(["lr=0.1", "seed=1", "epochs=10", "batch-size=3"]) == [
         "optimizer.lr=0.1",
         "trainer.max_epochs=10",
