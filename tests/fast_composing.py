@@ -87,6 +87,7 @@ def _cached_file(repo: ConfigRepository, config_path: str) -> ConfigResult | Non
         _files[config_path] = pickle.dumps(_load(repo, config_path))
     result: ConfigResult | None = pickle.loads(_files[config_path])
     if result is not None:
+        assert isinstance(result.config, DictConfig)
         OmegaConf.clear_cache(result.config)
     return result
 
