@@ -93,7 +93,7 @@ def test_a_renamed_clone_mentions_the_old_name_nowhere_and_is_linted_clean(clone
     for words in (["check"], ["format", "--check"]):
         assert run(sys.executable, clone, "-m", "ruff", *words, ".").returncode == 0
     again = rename(clone, name)
-    assert (again.returncode, again.stdout) == (0, f"the project is called {name} already\n")
+    assert (again.returncode, again.stdout) == (0, f"the project is already called {name}\n")
 
 
 def test_uncommitted_changes_are_refused(clone: Path) -> None:
