@@ -15,6 +15,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, **options: bool) -> Console:
     console = Console(file=io.StringIO(), width=80, color_system=None, **options)  # type: ignore[arg-type]
     monkeypatch.setattr(rich, "get_console", lambda: console)
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
     return console
 
 
@@ -34,6 +35,12 @@ def test_the_bar_shows_training_validation_and_test_and_disappears_at_the_end(mo
     assert painted.count("\x1b[?25l") == painted.count("\x1b[?25h") - painted.count(
         "\x1b[?25l"
     )  # the cursor is visible
+
+
+def test_a_command_in_a_notebooks_cell_shows_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal(monkeypatch, force_terminal=True, force_interactive=True)
+    monkeypatch.setenv("JPY_PARENT_PID", "1")  # set for the programs that a Jupyter kernel starts
+    assert not Progress().enabled
 
 
 @pytest.mark.parametrize("options", [{"force_terminal": False}, {"force_jupyter": True}, {"force_interactive": False}])

@@ -1,6 +1,7 @@
 """The progress bar: one line below the log, only on a terminal."""
 
 import math
+import os
 import sys
 import time
 from typing import Any
@@ -31,7 +32,8 @@ class Progress(ProgressBar):
     def __init__(self) -> None:
         super().__init__()
         self.console = rich.get_console()
-        self.enabled = self.console.is_interactive and sys.stdout.isatty()
+        in_notebook = "JPY_PARENT_PID" in os.environ  # a `!` cell has a terminal, but can't move its cursor up
+        self.enabled = self.console.is_interactive and sys.stdout.isatty() and not in_notebook
         utf = self.console.encoding.startswith("utf")
         self.symbols = "━─" if utf else "#-"
         self.live: Live | None = None
