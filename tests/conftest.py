@@ -17,7 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads cost more than they give
 use_cache()
-gc.set_threshold(100_000, 50, 100)  # with Python's thresholds, garbage collections take a fifth of the tests' time
+gc.set_threshold(100_000, 50, 100)  # with Python's own, tests of whole programs take a fifth longer
 
 PROJECT = Path(__file__).resolve().parents[1]
 

@@ -1,6 +1,6 @@
 """Makes composing fast in the tests: Hydra reads conf/ and composes each choice of its yamls once in a process.
 
-Composing takes 0.3 seconds, and tests compose more than a thousand times. Overrides of values are not cached: Hydra
+Composing takes 0.3 seconds, and most tests of programs compose. Overrides of values are not cached: Hydra
 applies them to a copy. Other folders of yamls are not cached either, because tests change them. Programs that a test
 starts as processes do not use this module.
 """

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conf_groups import composed
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 from tasks import Data, make_batches, make_task, make_trainer
 from torch.optim import LBFGS
 
-from fovea import trainer_parts
+from fovea import build, trainer_parts
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.epoch_log import EpochLog
 from fovea.runs import run_folder
@@ -89,3 +91,18 @@ def test_the_best_checkpoint_is_the_monitors_whatever_other_callbacks_there_are(
     assert mine.best_model_score is not None
     assert found["value"] == mine.best_model_score.item()
     assert run_folder.fit_results(trainer, "val/f1")["best"] is None
+
+
+@pytest.mark.parametrize(
+    ("override", "kind"),
+    [
+        ("trainer.profiler=null", trainer_parts.NoProfiler),
+        ("trainer.profiler=simple", SimpleProfiler),
+        ("debug=profile", SimpleProfiler),
+    ],
+)
+def test_the_profiler_is_a_name_a_node_or_none(tmp_path: Path, override: str, kind: type) -> None:
+    cfg = composed(override, "trainer=cpu", "callbacks=[]", "logger=[]")
+    cfg.run_dir = str(tmp_path)
+    trainer: Any = build.trainer(cfg)
+    assert type(trainer.profiler) is kind

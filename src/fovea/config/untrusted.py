@@ -5,6 +5,7 @@ resolvers.py only; this machine's folders are never read from a config. This fil
 is plain YAML, and its parts write only inside the run's folder.
 """
 
+import copy
 import functools
 import os
 import re
@@ -61,7 +62,7 @@ def read(file: Path) -> dict[str, Any]:
         ValueError: the file is not a config that a run wrote.
     """
     try:
-        content = _parsed(file.read_text("utf-8"))
+        content = copy.deepcopy(_parsed(file.read_text("utf-8")))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{file} can't be read as a run's config: {reason}") from error
@@ -78,7 +79,7 @@ def read(file: Path) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=2)  # a resume reads one file several times, and parsing it takes 20 milliseconds
 def _parsed(text: str) -> Any:
-    """Parse a config.yaml; callers must not change the containers, because the next call returns them again."""
+    """Parse a config.yaml."""
     return yaml.load(text, _Loader)  # a SafeLoader
 
 

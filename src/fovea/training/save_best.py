@@ -31,8 +31,8 @@ class SaveBest(ModelCheckpoint):
         monitor: the figure to compare.
         mode: "min" or "max".
         after_step: the first validation after this optimizer step replaces all earlier ones, whatever their figures.
-            On a small validation split the best of many figures is partly chance, and while the learning rate is
-            large, weights of equal figures are worse. None, as in a run without an end, is 0.
+            For small validation splits, where the best of many figures is partly chance. None, as in a run without
+            an end, is 0.
         """
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
         self.after_step, self.best_step = after_step or 0, -1
@@ -70,7 +70,7 @@ class SaveBest(ModelCheckpoint):
         return bool(current == self.best_model_score) and loss < self.loss
 
     def state_dict(self) -> dict[str, Any]:
-        return super().state_dict() | {"loss": self.loss, "best_step": self.best_step}
+        return super().state_dict() | {"loss": self.loss}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score from best.ckpt itself, unless it is missing.
@@ -82,7 +82,8 @@ class SaveBest(ModelCheckpoint):
         if not (self.fits and file.is_file()):
             return
         try:
-            written = torch.load(file, map_location="cpu", weights_only=True, mmap=True)["callbacks"][self.state_key]
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+            written, self.best_step = checkpoint["callbacks"][self.state_key], checkpoint["global_step"]
         except Exception as error:  # an unpickler may raise any exception
             log.error("%s is damaged (%s): the next validated checkpoint replaces it", file, type(error).__name__)
             return
@@ -90,5 +91,5 @@ class SaveBest(ModelCheckpoint):
         paths = {"dirpath": str(self.dirpath), "best_model_path": str(file), "kth_best_model_path": str(file)}
         scores = {"best_k_models": {str(file): score}, "best_model_score": score, "kth_value": score}
         super().load_state_dict(state_dict | paths | scores)
-        self.loss, self.best_step = written["loss"], written["best_step"]
+        self.loss = written["loss"]
         self.current_score = state_dict["current_score"]
