@@ -6,7 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,6 +42,15 @@ def three_splits(root: Path) -> Path:
     for seed, (split, images) in enumerate({"train": 12, "val": 3, "test": 5}.items()):
         make_folder(root / split, images=images, seed=seed)
     return root
+
+
+@pytest.fixture(autouse=True)
+def no_workers_are_left() -> Iterator[None]:
+    """Stop a test's workers: a garbage collection in a later test would wait ten seconds for each."""
+    yield
+    from fovea.data.loading.workers import stop_all_workers  # here, because xdist's main process needs no torch
+
+    stop_all_workers()
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch.utils.data import DataLoader, Dataset
 
 from fovea.cli.errors.messages import short_errors
+from fovea.data.loading.workers import iterate_workers
 from fovea.error_text import OtherRankError, exit_code, explain, line, screen_text
 
 KILLED = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
@@ -58,7 +59,7 @@ def test_lightnings_error_for_a_wrong_setting_counts_as_the_users() -> None:
 
 
 def test_a_workers_error_is_printed_without_the_data_loaders_traceback() -> None:
-    error = raised_by(lambda: list(DataLoader(Broken(), num_workers=1)))
+    error = raised_by(lambda: list(iterate_workers(DataLoader(Broken(), num_workers=1))))
     assert "Traceback" in str(error)
     assert explain(error) == "7.png: cut short\nsecond line"
     assert line(error) == "ValueError: 7.png: cut short"
