@@ -106,3 +106,8 @@ def test_the_profiler_is_a_name_a_node_or_none(tmp_path: Path, override: str, ki
     cfg.run_dir = str(tmp_path)
     trainer: Any = build.trainer(cfg)
     assert type(trainer.profiler) is kind
+
+
+def test_an_unknown_profiler_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ValueError, match="trainer.profiler=fast: there are simple, advanced, pytorch, xla"):
+        trainer_parts.profiler("fast")

@@ -23,6 +23,8 @@ from fovea.training.save_last import SaveLast
 
 log = logging.getLogger(__name__)
 
+PROFILERS = ("simple", "advanced", "pytorch", "xla")  # Lightning's names
+
 
 def callbacks(cfg: DictConfig) -> list[Callback]:
     """Build all callbacks of a training. SaveLast comes last, because it saves the state of the others.
@@ -112,6 +114,8 @@ def profiler(node: Any) -> Profiler | str:
     """Build the profiler from trainer.profiler: null, a name that Lightning knows, or a node."""
     if node is None:
         return NoProfiler()
+    if isinstance(node, str) and node not in PROFILERS:
+        raise ValueError(f"trainer.profiler={node}: there are {', '.join(PROFILERS)}; null means none")
     return node if isinstance(node, str) else instantiate(node, _convert_="all")
 
 

@@ -101,6 +101,10 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     aliases = aliased(sys.argv[1:]) if aliased([f"{key}=x"]) else []
     if aliases:
         return f"{key}: there is no such key. Type {' '.join(aliases)}"
+    options = _options_with(key)
+    if options:
+        group = f"conf/{key.partition('.')[0]}/"
+        return f"{key}: what was chosen of {group} has no such key. These have it: {', '.join(options)}"
     keys = _keys(error)
     if "/" in key:  # one of Hydra's groups
         near = difflib.get_close_matches(key, [name.replace(".", "/") for name in keys], n=1)
@@ -108,6 +112,13 @@ def _unknown_key(error: ConfigCompositionException) -> str:
     same_end = [other for other in keys if other.rpartition(".")[2] == key.rpartition(".")[2]]
     near = difflib.get_close_matches(key, keys, n=2, cutoff=0.7) or same_end
     return f"{key}: there is no such key.{_did_you_mean(near)}\nTo add a new key: +{key}=<value>"
+
+
+def _options_with(key: str) -> list[str]:
+    """Return the overrides that choose a yaml of the key's group which has the key: ["optimizer=sgd"]."""
+    group, _, rest = key.partition(".")
+    files = sorted((CONF / group).glob("*.yaml"))
+    return [f"{group}={file.stem}" for file in files if rest in _dotted(OmegaConf.to_container(OmegaConf.load(file)))]
 
 
 def _of_cause(error: ConfigCompositionException) -> str:
