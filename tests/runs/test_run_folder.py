@@ -5,6 +5,7 @@ import pytest
 
 from fovea.cli.errors import messages
 from fovea.runs.run_folder import Results, write_json
+from fovea.runs.summary import short_path
 
 
 def status(folder: Path) -> dict:
@@ -63,7 +64,7 @@ def test_numbers_that_are_not_finite_are_null_in_json(tmp_path: Path) -> None:
 def test_a_run_that_fails_or_is_stopped_prints_the_resume_command_if_it_has_a_checkpoint(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    results, how = Results(tmp_path, "val/loss", writes=True), f"resume={tmp_path}"
+    results, how = Results(tmp_path, "val/loss", writes=True), f"resume={short_path(tmp_path)}"
     with pytest.raises(ValueError, match="early") as early, results.status():
         raise ValueError("early")
     assert how not in str(messages.screen_text(early.value))
