@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """Run the evaluation on this rank."""
-    from fovea import build
+    from fovea import build, collect
     from fovea.distributed.gather import gather
     from fovea.runs import provenance, run_folder
     from fovea.runs.checkpoint import to_evaluate
@@ -54,12 +54,14 @@ def evaluate(cfg: DictConfig) -> None:
     trainer = build.trainer(cfg, alone=True)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     unreadable = sorted(set().union(*gather(data.unreadable)))
+    predicted = collect.gathered(data, "test", task.tested)
     if trainer.is_global_zero:
         folder, figures = Path(cfg.output_dir), run_folder.figures(trainer, "test")
         saved.save(cfg, folder)
         measured = len(data.splits["test"]) - len(unreadable)
         content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
         run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
+        collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
         summary.log_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)

@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     """Fit, test, and write the results into the run's folder."""
     log_loading(f"run folder: {summary.short_path(cfg.run_dir)}")
     # Importing torch takes seconds, so it is imported only after the config was checked.
-    from fovea import build
+    from fovea import build, collect
     from fovea.distributed import ranks
     from fovea.distributed.gather import gather
     from fovea.loggers import hyperparameters
@@ -78,9 +78,11 @@ def main(cfg: DictConfig) -> None:
         tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
         results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
         assert task.evaluation is not None
+        predicted = collect.gathered(data, "test", task.tested)
         measured: list[int] = gather(task.evaluation.of_network.measured)
         hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
         if first:
+            collect.write_predictions(folder, predicted)
             run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
             log.info(summary.tested_text(results.content, best if tested else None, sum(measured), tested_on, "test"))
             summary.log_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)

@@ -37,6 +37,7 @@ MAY_IMPORT = {
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
+    "collect.py": ("data/loading", "distributed", "report"),
     "load_run.py": (
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("runs", "callbacks", "data/loading", "data/pixels"),

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from torchmetrics.classification import MultilabelRecall
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
+from fovea.collect import gathered
 from fovea.config.resolvers import CONF
+from fovea.data.index import Index
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.dataset import Batch
 from fovea.losses.bce import BinaryCrossEntropy
@@ -259,7 +262,13 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
     trainer = make_trainer(ema, **(two_devices() if ranks > 1 else {}))
     trainer.test(module, datamodule=Data([], share(task, n, batch_size, rank, ranks)), verbose=False)
     figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
-    return figures | {name: value.tolist() for name, value in module.per_class.items()}
+    index = Index([f"{i}.png" for i in range(n)], targets(task, n))
+    data = SimpleNamespace(splits={"test": index}, task=task, class_names=[str(k) for k in range(CLASSES)])
+    kept = gathered(data, "test", module.tested)  # type: ignore[arg-type]
+    assert kept.paths == list(index.paths)
+    assert torch.equal(kept.labels, index.targets)
+    per_class = {name: value.tolist() for name, value in module.per_class.items()}
+    return figures | per_class | {"probabilities": kept.probabilities.tolist()}
 
 
 CASES = [

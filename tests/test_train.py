@@ -23,6 +23,16 @@ def results(run: Path) -> dict:
     return json.loads((run / "results.json").read_text())
 
 
+def image_of(path: str) -> tuple[str, str]:
+    """The image's class folder and name."""
+    return Path(path).parent.name, Path(path).name
+
+
+def predictions_in(file: Path) -> dict[tuple[str, str], list[np.float32]]:
+    rows = list(csv.DictReader(file.open()))
+    return {image_of(row["path"]): [np.float32(row[f"p({name})"]) for name in ("cat", "dog", "owl")] for row in rows}
+
+
 def test_a_run_folder_holds_what_is_promised(trained: Path) -> None:
     names = {path.relative_to(trained).as_posix() for path in trained.rglob("*")}
     assert names >= {
@@ -33,6 +43,8 @@ def test_a_run_folder_holds_what_is_promised(trained: Path) -> None:
             "results.json",
             "metrics.csv",
             "per_class.csv",
+            "predictions.csv",
+            "errors.csv",
             "train.log",
         ),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt", "tensorboard"),
@@ -76,6 +88,12 @@ def test_evaluate_and_predict_give_the_figures_that_training_reported(
     assert len(rows) == 15
     right = sum(row["label"] == Path(row["path"]).parent.name for row in rows)
     assert right / 15 == pytest.approx(reported["accuracy"])
+    assert predictions_in(trained / "predictions.csv") == predictions_in(evaluated.with_name("predictions.csv"))
+    assert predictions_in(trained / "predictions.csv") == predictions_in(output)
+    wrong = [row["path"] for row in csv.DictReader((trained / "errors.csv").open())]
+    assert {image_of(path) for path in wrong} == {
+        image_of(row["path"]) for row in rows if row["label"] != Path(row["path"]).parent.name
+    }
     for row in rows:
         assert sum(float(row[f"p({name})"]) for name in ("cat", "dog", "owl")) == pytest.approx(1, abs=1e-5)
         assert row["label"] == max(("cat", "dog", "owl"), key=lambda name: float(row[f"p({name})"]))

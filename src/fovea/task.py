@@ -29,6 +29,8 @@ class ClassificationTask(LightningModule):
             ("ema_"). Callbacks add them; they are not in the module's state.
         evaluation: the current or last validation or test.
         per_class: after a test, {metric: (K,) tensor}.
+        tested: after a test, this rank's batches as `predict_step` returns them, of the network that the monitor
+            measures.
         rejects: (a training loss) -> True if the batch must not count; called on all ranks. The callback that sets it
             also prevents the step.
         counted: True if the last training batch had an image and was not rejected.
@@ -66,6 +68,7 @@ class ClassificationTask(LightningModule):
         self.also_evaluated: dict[str, nn.Module] = {}
         self.evaluation: Evaluation | None = None
         self.per_class: dict[str, Tensor] = {}
+        self.tested: list[tuple[Tensor, Tensor, Tensor]] = []
         self.class_means_log = class_means.ClassMeansLog(self.monitor, config.get("class_names"))
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
         self.counted, self.batch_loss = True, torch.tensor(torch.nan)
@@ -139,6 +142,7 @@ class ClassificationTask(LightningModule):
         self._evaluate_on("val", {})
 
     def on_test_start(self) -> None:
+        self.tested = []
         self._evaluate_on("test", self.per_class_metrics)
 
     def _evaluate_on(self, split: str, per_class: Mapping[str, Metric]) -> None:
@@ -151,7 +155,11 @@ class ClassificationTask(LightningModule):
         assert self.evaluation is not None
         self.evaluation.update(self.preprocess(batch[0]), batch[1], self.loss)
 
-    test_step = validation_step
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        assert self.evaluation is not None
+        logits = self.evaluation.update(self.preprocess(batch[0]), batch[1], self.loss)
+        probabilities = self.probabilities(logits[self.evaluation.prefix_of(self.monitor)])  # (B, K)
+        self.tested.append((probabilities.cpu(), batch[2].cpu(), batch[3].cpu()))
 
     def on_validation_epoch_end(self) -> None:
         assert self.evaluation is not None

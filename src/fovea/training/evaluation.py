@@ -24,17 +24,21 @@ class Evaluation:
         for network in networks.values():
             broadcast_buffers(network)  # BatchNorm's differ between ranks, because DDP copies them only before a step
 
-    def update(self, images: Tensor, target: Tensor, loss: BatchLoss) -> None:
+    def update(self, images: Tensor, target: Tensor, loss: BatchLoss) -> dict[str, Tensor]:
         """Measure a batch.
 
         Args:
             images: (B, 3, H, W), the network's input.
             target: (B,) or (B, K).
             loss: the loss to measure.
+
+        Returns:
+            Each network's logits (B, K), by prefix.
         """
-        for prefix, network in self.networks.items():
-            logits = network(images)  # (B, K)
-            self.meters[prefix].update(loss(logits, target), logits, target)
+        logits = {prefix: network(images) for prefix, network in self.networks.items()}
+        for prefix, of_network in logits.items():
+            self.meters[prefix].update(loss(of_network, target), of_network, target)
+        return logits
 
     def compute(self) -> dict[str, Tensor]:
         """Return the figures over all ranks, {name: scalar}. All ranks must call this at the same point."""
@@ -44,6 +48,11 @@ class Evaluation:
         """Return {name: (K,)} over all ranks; to be called after `compute`."""
         tables = {prefix: meter.compute_per_class() for prefix, meter in self.meters.items()}
         return {f"{prefix}{name}": column for prefix, table in tables.items() for name, column in table.items()}
+
+    def prefix_of(self, monitor: str) -> str:
+        """Return the prefix of the network that the monitor measures: "ema_" for val/ema_accuracy."""
+        name = monitor.partition("/")[2]
+        return max((prefix for prefix in self.networks if name.startswith(prefix)), key=len)
 
     @property
     def of_network(self) -> Meter:
