@@ -10,6 +10,8 @@ from torch.nn.functional import one_hot
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from fovea.metrics.sorted_values import sorted_values
+
 
 def auroc(scores: Tensor, target: Tensor) -> Tensor:
     """Return the share of (positive, negative) pairs in which the positive has the higher score; a tie counts 1/2.
@@ -21,7 +23,7 @@ def auroc(scores: Tensor, target: Tensor) -> Tensor:
     Returns:
         A scalar in [0, 1]; nan if there is no positive or no negative.
     """
-    positives, negatives = scores[target == 1], scores[target == 0].sort().values
+    positives, negatives = scores[target == 1], sorted_values(scores[target == 0])
     below = torch.searchsorted(negatives, positives)  # negatives with a lower score than each positive
     not_above = torch.searchsorted(negatives, positives, right=True)
     return (below + not_above).sum() / 2 / (len(positives) * len(negatives))

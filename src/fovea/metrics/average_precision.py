@@ -12,6 +12,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat
 
+from fovea.metrics.sorted_values import sorted_values
+
 
 def average_precision(scores: Tensor, target: Tensor) -> Tensor:
     """Return the sum over thresholds n of (R_n - R_(n-1)) P_n, with one threshold for each distinct score; in [0, 1].
@@ -26,11 +28,11 @@ def average_precision(scores: Tensor, target: Tensor) -> Tensor:
     Returns:
         A scalar; nan if there is no positive.
     """
-    descending, order = scores.float().sort(descending=True)
-    target = target[order]
-    positives, known = (target == 1).cumsum(0), (target != -1).cumsum(0)  # (N,) counts in the first n
-    last = torch.searchsorted(-descending, -descending, right=True) - 1  # (N,) the last entry with the same score
-    return (positives[last] / known[last])[target == 1].mean()
+    scores = scores.float()
+    known, positives = sorted_values(scores[target != -1]), sorted_values(scores[target == 1])
+    predicted = len(known) - torch.searchsorted(known, positives)  # (P,) entries with at least each positive's score
+    found = len(positives) - torch.searchsorted(positives, positives)  # (P,) positives among them
+    return (found / predicted).mean()
 
 
 class AveragePrecision(Metric):
