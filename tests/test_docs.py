@@ -32,6 +32,7 @@ PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml i
     "src/evaluate.py": ("evaluate", ("run",)),
     "src/predict.py": ("predict", ("run",)),
     "scripts/pack.py": ("pack", ()),
+    "scripts/browse.py": ("browse", ()),
 }
 
 

@@ -22,7 +22,7 @@ def test_without_the_dependencies_a_program_says_how_to_install_them(entry: str,
         [sys.executable, "-S", str(PROJECT / entry), "--help"], cwd=tmp_path, env=path, capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert "torch, torchvision, lightning and 17 more are not installed" in done.stderr
+    assert "torch, torchvision, lightning and 18 more are not installed" in done.stderr
     assert f"pip install -e {PROJECT}" in done.stderr
     assert len(done.stderr.splitlines()) == 2
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from fovea.config import saved
 from fovea.config.resolvers import CONF
 
 Invoke = Callable[..., tuple[int, str, str]]
-PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack")
+PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack", "../scripts/browse")
 TRAINER: tuple[str, ...] = (
     "accelerator",
     "devices",

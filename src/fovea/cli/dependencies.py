@@ -20,6 +20,7 @@ NEEDED = (  # import names of pyproject.toml's dependencies; torchcodec is optio
         "scipy",
         "tensorboard",
         "rich",
+        "jinja2",
     ),
 )
 

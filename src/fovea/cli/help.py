@@ -22,11 +22,17 @@ from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
 DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
-GROUPS = {"evaluate": ("data", "trainer"), "predict": ("trainer",), "pack": ("data",)}  # train lists all groups
+GROUPS = {  # train lists all groups
+    "evaluate": ("data", "trainer"),
+    "predict": ("trainer",),
+    "pack": ("data",),
+    "browse": ("data", "augment"),
+}
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
+    "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }
 FIRST = (
     "",
@@ -78,7 +84,7 @@ def _group_lines(name: str, choices: dict[str, Any], width: int) -> Iterator[str
     if shown:
         yield "\nGroups and their options"
     for folder in shown:
-        chosen = choices.get(folder.name, "[...]") if name in (TRAIN, "pack") else "..."
+        chosen = choices.get(folder.name, "[...]") if name not in ("evaluate", "predict") else "..."
         options = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
         yield from _row(f"{folder.name}={'null' if chosen is None else chosen}", options, width)
 

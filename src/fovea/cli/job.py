@@ -25,6 +25,7 @@ from fovea.distributed.rank import is_first
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
+SCRIPTS = ("pack", "browse")  # programs in scripts/, which make no run folder
 log = logging.getLogger(__name__)
 
 
@@ -89,7 +90,7 @@ def make_paths_absolute(cfg: DictConfig) -> None:
 
 def start(job: Job, cfg: DictConfig) -> None:
     """Call the job. Before a training, warn about values that every later command on its run has to type again."""
-    trains = not {"run", "usual"} & set(cfg)  # evaluate and predict have `run`, pack has `usual`
+    trains = not {"run", "output"} & set(cfg)  # evaluate and predict have `run`, the programs in scripts/ `output`
     if trains and is_first():
         from fovea.config.check import values_to_retype
 
@@ -107,7 +108,7 @@ def check_folder(config_name: str) -> None:
         ValueError: the folder holds a run.
     """
     folder = HydraConfig.get().runtime.output_dir
-    if config_name != "pack" and not os.access(folder, os.W_OK):  # Hydra has made it, or found it
+    if config_name not in SCRIPTS and not os.access(folder, os.W_OK):  # Hydra has made it, or found it
         raise OSError(errno.EACCES, "this folder can't be written to", folder)
     # rank 0 may have written its config.yaml by the time that the other ranks come here
     if config_name in ("train", "rerun", "evaluate") and is_first() and (Path(folder) / "config.yaml").exists():

@@ -121,6 +121,11 @@ KEYS = {  # `*` stands for any part of a key
     "quality": Key(Annotated[int, Ge(1), Le(100)] | None),
     "num_workers": Key(NonNegative),
     "verify": Key(bool),
+    # browsing
+    "samples": Key(Annotated[int, Ge(0), Le(100)]),
+    "augmented": Key(Annotated[int, Ge(0), Le(20)]),
+    "epochs": Key(Annotated[int, Ge(1), Le(20)]),
+    "measured": Key(Positive),
     # set when the data are read
     "task": FACT,
     "num_classes": FACT,

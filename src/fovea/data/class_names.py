@@ -1,4 +1,4 @@
-"""Checks a dataset's class names, whatever source it was read from."""
+"""Checks a dataset's class names, whatever source it was read from, and describes labels by them."""
 
 import logging
 from collections import Counter, defaultdict
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from fovea.data.index import Splits
+from fovea.data.index import Splits, Task
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,14 @@ def check_classes(data: Splits) -> None:
             log.warning("%r is a class of %s images: is it a missing value?", name, f"{counts[k]:,}")
     if data.task == "multilabel":
         _warn_about_absent_classes(data)
+
+
+def describe_label(task: Task, class_names: Sequence[str], label: Sequence[int]) -> str:
+    """Name an image's class, given as (index,), or the classes that are present or unknown, given as K labels."""
+    if task == "multiclass":
+        return class_names[label[0]]
+    parts = [name if value == 1 else f"{name} unknown" for name, value in zip(class_names, label, strict=True) if value]
+    return ", ".join(parts[:4]) + (", ..." if len(parts) > 4 else "") or "no class"
 
 
 def images_per_class(data: Splits) -> list[int]:

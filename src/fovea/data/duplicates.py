@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from fovea.data.class_names import describe_label
 from fovea.data.index import Index, Splits
 from fovea.data.string_array import StringArray
 
@@ -107,18 +108,9 @@ def _check(data: Splits, duplicates: dict[str, list[Entry]]) -> None:
 def _describe(data: Splits, duplicates: dict[str, list[Entry]]) -> str:
     lines = []
     for path, found in list(duplicates.items())[:3]:
-        entries = [f"{entry.split}: {_describe_label(data, entry.label)}" for entry in found[:4]]
+        entries = [f"{entry.split}: {describe_label(data.task, data.class_names, entry.label)}" for entry in found[:4]]
         lines.append(f"  {path} ({'; '.join(entries)}{'; ...' if len(found) > 4 else ''})")
     return "\n".join(lines)
-
-
-def _describe_label(data: Splits, label: tuple[int, ...]) -> str:
-    """Name the class, or the classes that are present or unknown."""
-    names = data.class_names
-    if data.task == "multiclass":
-        return names[label[0]]
-    parts = [name if value == 1 else f"{name} unknown" for name, value in zip(names, label, strict=True) if value]
-    return ", ".join(parts[:4]) + (", ..." if len(parts) > 4 else "") or "no class"
 
 
 def _keep_first(index: Index, split: str, duplicates: Iterable[list[Entry]]) -> Index:

@@ -1,6 +1,6 @@
 """The index of a dataset: the paths and targets of each split, as every data source returns them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -72,6 +72,14 @@ def concatenate(indices: Sequence[Index]) -> Index:
     assert all(index.store is store for index in indices)
     rows = torch.cat([index.rows for index in indices]) if store else None
     return Index(join([index.paths for index in indices]), torch.cat([i.targets for i in indices]), store, rows)
+
+
+def distinct(splits: Mapping[str, Index]) -> dict[str, Index]:
+    """Return the splits without those that are the same index as an earlier one: test may be val."""
+    first: dict[int, str] = {}
+    for name, index in splits.items():
+        first.setdefault(id(index), name)
+    return {name: index for name, index in splits.items() if first[id(index)] == name}
 
 
 def class_counts(targets: Tensor, num_classes: int) -> dict[str, list[int]]:

@@ -144,12 +144,22 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         image = self._open(index)
         return self.decode(index, image.data) if isinstance(image, Jpeg) else image
 
-    def _open(self, index: int) -> Opened:
+    def read(self, index: int) -> bytes | memoryview | Tensor:
+        """Return an image's encoded file, or its pixels (3, H, W) uint8 if it is in a store of pixels.
+
+        Raises:
+            UnreadableImage: there is no such file, or it cannot be read.
+        """
         store = self.index.store
-        stored = store.read(int(self.index.rows[index])) if store else None
-        if stored is not None and stored.ndim == 3:
-            return stored
-        data = read_file(self.index.paths[index]) if stored is None else memoryview(stored.numpy())  # type: ignore[arg-type]
+        if store is None:
+            return read_file(self.index.paths[index])
+        stored = store.read(int(self.index.rows[index]))
+        return stored if stored.ndim == 3 else memoryview(stored.numpy())  # type: ignore[arg-type]
+
+    def _open(self, index: int) -> Opened:
+        data = self.read(index)
+        if isinstance(data, Tensor):
+            return data
         header = read_header(data)
         jpeg = as_jpeg(data, header) if header and not too_large(header.pixels) else None
         return jpeg or self.decode(index, data)

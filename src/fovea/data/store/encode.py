@@ -62,7 +62,7 @@ def shrink(pixels: Tensor, short_side: int | None, long_side: int | None) -> Ten
     return resize(pixels[None], size, "bilinear")[0]
 
 
-def upright_size(data: bytes, name: str) -> tuple[int, int]:
+def upright_size(data: bytes | memoryview, name: str) -> tuple[int, int]:
     """Return height and width after applying the EXIF orientation."""
     if not data:
         raise UnreadableImage(f"{name}: the file is empty")
@@ -71,7 +71,7 @@ def upright_size(data: bytes, name: str) -> tuple[int, int]:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) >= 5  # orientations that rotate by 90 degrees
     except UnidentifiedImageError as error:
-        raise UnreadableImage(f"{name}: not an image that can be read (starts with {data[:12]!r})") from error
+        raise UnreadableImage(f"{name}: not an image that can be read (starts with {bytes(data[:12])!r})") from error
     except Exception as error:  # on damaged files PIL raises OSError, SyntaxError, ValueError, struct.error, ...
         raise UnreadableImage(f"{name}: {' '.join(str(error).split()) or type(error).__name__}") from error
     return (width, height) if turned else (height, width)
