@@ -42,7 +42,9 @@ MAY_IMPORT = {
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("runs", "callbacks", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers", "report"), ()),
+    **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers"), ()),
+    "report": ("report/statistics",),
+    "report/statistics": ("report",),
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()
     ),

@@ -75,7 +75,11 @@ PARTS = [
     Part("models/weights.py", "torch.nn.Module._version", "modules rename weights of earlier versions"),
     Part("models/weights.py", "torch.nn.Module._metadata", "modules rename weights of earlier versions"),
     Part("optim/schedulers.py", "torch.optim.lr_scheduler.OneCycleLR._schedule_phases", "warns of a missing peak"),
-    Part("report/intervals.py", "torchmetrics.Metric._reductions", "whether the states of groups can be combined"),
+    Part(
+        "report/statistics/intervals.py",
+        "torchmetrics.Metric._reductions",
+        "whether the states of groups can be combined",
+    ),
     Part("task.py", "lightning.pytorch.Trainer._logger_connector", "a resumed run has the figures logged before"),
     Part("task.py", LOGGED, "a resumed run has the figures logged before"),
     Part("training/loop_state.py", "lightning.pytorch.loops.loop._Loop._restarting", "its setter sets True"),

@@ -12,9 +12,9 @@ from fovea.metrics.auroc import AUROC
 from fovea.metrics.average_precision import AveragePrecision
 from fovea.metrics.precision_recall import F1, Precision, Recall
 from fovea.metrics.support import Support
-from fovea.report import per_class as module
-from fovea.report.per_class import PerClass, per_class
 from fovea.report.prediction_file import Predictions
+from fovea.report.statistics import per_class as module
+from fovea.report.statistics.per_class import PerClass, per_class
 
 K, N = 6, 80
 NAMES = list("abcdef")

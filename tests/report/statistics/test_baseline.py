@@ -5,8 +5,8 @@ import torch
 from sklearn.dummy import DummyClassifier
 
 from fovea.metrics.average_precision import AveragePrecision
-from fovea.report.baseline import class_frequencies, majority
 from fovea.report.prediction_file import Predictions
+from fovea.report.statistics.baseline import class_frequencies, majority
 
 
 def test_a_single_label_is_predicted_as_by_scikit_learn() -> None:

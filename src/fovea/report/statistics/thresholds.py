@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from fovea.report.per_class import class_counts, f1, precision, recall
 from fovea.report.prediction_file import Predictions
+from fovea.report.statistics.per_class import class_counts, f1, precision, recall
 
 MOST_POINTS = 100  # of a curve
 

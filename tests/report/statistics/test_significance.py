@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fovea.report.prediction_file import Predictions
-from fovea.report.significance import align, correct, disagreements, mcnemar
+from fovea.report.statistics.significance import align, correct, disagreements, mcnemar
 
 NAMES = ["ant", "bee", "cat"]
 PATHS = ["/data/a/test/ant/1.png", "/data/a/test/bee/1.png", "/data/a/test/cat/1.png", "/data/a/test/cat/2.png"]

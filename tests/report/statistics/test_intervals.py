@@ -17,8 +17,8 @@ from torchmetrics.wrappers import MinMaxMetric
 from fovea.metrics.auroc import MeanAUROC
 from fovea.metrics.average_precision import MeanAveragePrecision
 from fovea.metrics.precision_recall import MacroF1, MicroF1
-from fovea.report import intervals
-from fovea.report.intervals import Interval, confidence_intervals, paired_differences, resamples
+from fovea.report.statistics import intervals
+from fovea.report.statistics.intervals import Interval, confidence_intervals, paired_differences, resamples
 
 
 def accuracy(classes: int) -> MulticlassAccuracy:

@@ -10,15 +10,15 @@ import torch
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import log_loss
 
-from fovea.report import calibration
-from fovea.report.calibration import (
+from fovea.report.prediction_file import Predictions
+from fovea.report.statistics import calibration
+from fovea.report.statistics.calibration import (
     apply_temperature,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
     reliability,
 )
-from fovea.report.prediction_file import Predictions
 
 
 def single_label(scale: float = 1.0, images: int = 400) -> Predictions:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix as sklearns
 
-from fovea.report import confusion
-from fovea.report.confusion import Confused, class_errors, confusion_matrix, error_pairs, most_confused
 from fovea.report.prediction_file import Predictions
+from fovea.report.statistics import confusion
+from fovea.report.statistics.confusion import Confused, class_errors, confusion_matrix, error_pairs, most_confused
 
 
 def single_label() -> Predictions:

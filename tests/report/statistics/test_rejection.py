@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fovea.report import rejection
 from fovea.report.prediction_file import Predictions
-from fovea.report.rejection import Kept, at_threshold, coverage_curve, reject_threshold
+from fovea.report.statistics import rejection
+from fovea.report.statistics.rejection import Kept, at_threshold, coverage_curve, reject_threshold
 
 
 def predictions(images: int = 120, seed: int = 0, steps: int = 40) -> Predictions:

@@ -6,9 +6,9 @@ import torch
 from sklearn import metrics
 from torch import Tensor
 
-from fovea.report import thresholds
 from fovea.report.prediction_file import Predictions
-from fovea.report.thresholds import at_thresholds, best_threshold, best_thresholds, precision_recall_curve
+from fovea.report.statistics import thresholds
+from fovea.report.statistics.thresholds import at_thresholds, best_threshold, best_thresholds, precision_recall_curve
 
 
 def f1(scores: Tensor, positive: Tensor, threshold: float) -> float:
