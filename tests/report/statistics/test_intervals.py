@@ -144,6 +144,14 @@ def test_a_metric_that_fails_has_no_interval_and_a_warning(caplog: pytest.LogCap
     assert "metrics.x: no confidence interval, as the metric fails on a resample: class 3 is missing" in caplog.text
 
 
+def test_one_rank_of_several_needs_no_other() -> None:
+    def wait(*_: object, **__: object) -> None:
+        raise AssertionError("it would wait for the other ranks")
+
+    metric = MulticlassAccuracy(num_classes=3, distributed_available_fn=lambda: True, dist_sync_fn=wait)
+    assert confidence_intervals({"x": metric}, *single_label(20, 3))["x"] is not None
+
+
 def test_large_states_have_fewer_groups_or_resamples_and_still_larger_ones_no_interval(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

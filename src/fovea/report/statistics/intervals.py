@@ -6,12 +6,12 @@ The images are divided in a random order into at most MOST_GROUPS groups: with n
 of its own, as in the usual bootstrap. Each metric's state is computed once for each group. A resample draws as many
 groups as there are, with replacement, and adds up or concatenates their states, so a metric need not be updated again.
 
-What the intervals don't say:
-- They tell how the figure would vary with other test images of the same kind, for this network. They don't include how
+Limits:
+- They say how the figure would vary with other test images of the same kind, for this network. They don't include how
   it varies between trainings with other seeds.
 - Images are taken as independent. If several show the same object or patient, the intervals are too narrow.
-- Macro averages and mean average precision with few images of a class are biased in resamples, which lack some of them.
-  Such an interval is too narrow, and the figure itself may even lie near its end.
+- With few images of a class, macro averages and mean average precision are biased in resamples, as these repeat some of
+  the images and lack others. The interval is then shifted, so the figure itself may lie near its end.
 - Near 0 or 1, or with few images, percentile intervals are too narrow: without an error the interval is [1, 1].
 """
 
