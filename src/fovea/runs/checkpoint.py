@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 import zipfile
 from collections.abc import Iterator
 from io import BytesIO
@@ -34,6 +35,7 @@ class SafeCheckpointIO(CheckpointIO):
 
     def __init__(self) -> None:
         self.layout: frozenset[Any] | None = None  # keys and types of the last checkpoint
+        self.seconds = 0.0  # spent on saving
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Write the file; if this fails, an existing file stays as it was.
@@ -42,7 +44,7 @@ class SafeCheckpointIO(CheckpointIO):
             OSError: the file can't be written.
             ValueError: a value could not be read again; the message names it and its callback.
         """
-        file = Path(path)
+        file, start = Path(path), time.perf_counter()
         file.parent.mkdir(parents=True, exist_ok=True)
         layout = frozenset(_layout(checkpoint))
         try:
@@ -56,6 +58,7 @@ class SafeCheckpointIO(CheckpointIO):
             text = f"the checkpoint could not be written ({error.strerror})"
             raise OSError(error.errno, text, str(file)) from None
         self.layout = layout
+        self.seconds += time.perf_counter() - start
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None

@@ -1,5 +1,6 @@
 """Data loaders: workers fill whole batches in shared memory, and the training loader can resume within an epoch."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,6 +142,8 @@ class BatchLoader:
 class TrainLoader:
     """Yields the remaining batches of the current epoch.
 
+    Attribute `waited`: seconds that were spent on waiting for batches, or on making them without workers.
+
     `position` is called at the first batch, not when the iterator is created, because Lightning creates the iterator
     before it restores a checkpoint's counters.
     """
@@ -150,6 +153,7 @@ class TrainLoader:
     ) -> None:
         """`position` returns (epoch, number of batches of this epoch that are done)."""
         self.loader, self.batches, self.position = loader, batches, position
+        self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -159,7 +163,7 @@ class TrainLoader:
         epoch, first = self.position()
         self.batches.start_at(epoch, first)
         images = unreadable = 0
-        for done, batch in enumerate(self.loader, start=first + 1):
+        for done, batch in enumerate(self._timed(self.loader), start=first + 1):
             images, unreadable = images + len(batch.images), unreadable + len(batch.unreadable)
             if done == len(self) and unreadable and not images:  # at the last batch: Lightning does not ask for more
                 raise ValueError(
@@ -167,6 +171,13 @@ class TrainLoader:
                     "Did the data change? data.on_error=raise stops at the first unreadable image with the reason"
                 )
             yield batch
+
+    def _timed(self, loader: Iterable[Batch]) -> Iterator[Batch]:
+        start = time.perf_counter()
+        for batch in loader:
+            self.waited += time.perf_counter() - start
+            yield batch
+            start = time.perf_counter()
 
 
 def identity(batch: Any) -> Any:
