@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """Run the evaluation on this rank."""
-    from fovea import build, collect
+    from fovea import build, collect, run_report
     from fovea.distributed.gather import gather
     from fovea.runs import provenance, run_folder
     from fovea.runs.checkpoint import to_evaluate
@@ -65,6 +65,11 @@ def evaluate(cfg: DictConfig) -> None:
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
         summary.log_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)
+        if cfg.report:
+            content |= collect.compare(task, predicted, cfg.class_counts)
+            run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
+            collect.keep_images(folder, task, data, predicted, trained=False)
+            run_report.write_or_warn(folder, lambda: run_report.compared(folder, cfg.baseline, lambda: task.metrics))
         log.info("figures of each class: %s", summary.short_path(folder / "per_class.csv"))
 
 

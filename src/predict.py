@@ -29,12 +29,16 @@ def predict(cfg: DictConfig) -> None:
     from fovea import build
     from fovea.data.sources.image_files import read_files
     from fovea.distributed.gather import gather
-    from fovea.report import predictions
+    from fovea.report import calibration_file, predictions
     from fovea.runs.checkpoint import to_evaluate
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
     predictions.check_output(output)
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
+    check_decisions(cfg)
+    fitted = None
+    if cfg.calibrated or cfg.reject == "auto" or cfg.threshold == "tuned":
+        fitted = calibration_file.read(Path(cfg.run), "calibrated=true, reject=auto and threshold=tuned")
     index = read_files(Path(cfg.source).expanduser())
     task, trainer = build.task(cfg), build.trainer(cfg, alone=True)
     if trainer.is_global_zero:
@@ -50,11 +54,17 @@ def predict(cfg: DictConfig) -> None:
     if not len(probabilities):
         raise ValueError(f"source={cfg.source}: none of the {len(index)} files could be read, such as {index.paths[0]}")
     paths = [index.paths[i] for i in indices.tolist()]
-    rows = (
-        predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
-        if cfg.task == "multiclass"
-        else predictions.multilabel_rows(paths, probabilities, cfg.class_names, cfg.threshold)
-    )
+    if fitted and (cfg.calibrated or cfg.reject == "auto"):
+        probabilities = calibration_file.calibrated(fitted, probabilities, cfg.task)
+        log.info("probabilities are calibrated: the temperature is %.3f", fitted.temperature)
+    if cfg.task == "multiclass":
+        rows = predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
+    else:
+        threshold = fitted.tuned(cfg.calibrated) if fitted and cfg.threshold == "tuned" else cfg.threshold
+        rows = predictions.multilabel_rows(paths, probabilities, cfg.class_names, threshold)
+    if cfg.reject is not None:
+        lowest = fitted.reject_threshold if fitted and cfg.reject == "auto" else cfg.reject
+        log.info("%d images are below %.4f and labelled unknown", predictions.reject(rows, lowest), lowest)
     if cfg.probabilities:
         rows = predictions.with_probabilities(rows, probabilities, cfg.class_names)
     predictions.write(output, rows)
@@ -66,6 +76,18 @@ def predict(cfg: DictConfig) -> None:
             "".join(f"{index.paths[i]}\n" for i in unreadable.tolist()), encoding="utf-8", errors="surrogateescape"
         )
         log.warning("%d files could not be read and have no prediction: %s", len(unreadable), summary.short_path(file))
+
+
+def check_decisions(cfg: DictConfig) -> None:
+    """Raise ValueError for a way to decide on labels that the run's kind of labels does not have."""
+    if cfg.task == "multiclass" and cfg.threshold != 0.5:
+        raise ValueError(f"threshold={cfg.threshold} is for several labels an image; this run has one: type reject=")
+    if cfg.task == "multilabel" and cfg.reject is not None:
+        raise ValueError(f"reject={cfg.reject} is for one label an image; this run has several: type threshold=")
+    if cfg.reject is not None and "unknown" in cfg.class_names:
+        raise ValueError(
+            f"reject={cfg.reject}: rejected images are labelled unknown, but the run has a class of this name"
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Train, then test the best checkpoint: `python src/train.py model=se_resnext data=imagenet trainer.devices=2`."""
 
 import logging
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from omegaconf import DictConfig, OmegaConf
@@ -11,6 +13,14 @@ from fovea.config import resume_rules, saved
 from fovea.distributed.rank import is_first
 from fovea.runs import summary
 
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from fovea.data.loading.datamodule import ImageDataModule
+    from fovea.report.run.comparison import Comparison
+    from fovea.runs.run_folder import Results
+    from fovea.task import ClassificationTask
+
 log = logging.getLogger(__name__)
 
 
@@ -19,79 +29,127 @@ def main(cfg: DictConfig) -> None:
     """Fit, test, and write the results into the run's folder."""
     log_loading(f"run folder: {summary.short_path(cfg.run_dir)}")
     # Importing torch takes seconds, so it is imported only after the config was checked.
-    from fovea import build, collect
+    from fovea import run_report
     from fovea.distributed import ranks
-    from fovea.distributed.gather import gather
-    from fovea.loggers import hyperparameters
-    from fovea.models.weights import load_weights
-    from fovea.runs import lock, provenance, rerun, run_folder
-    from fovea.runs.checkpoint import to_resume, to_start_from
-    from fovea.training.out_of_memory import suggest_smaller_batch
+    from fovea.runs import lock, rerun, run_folder
     from fovea.training.stop_signals import StopSignals, exit_if_blocked
 
-    folder, resumed = Path(cfg.run_dir), cfg.resume
-    cfg.resume = None
-    first = is_first()
+    folder, first = Path(cfg.run_dir), is_first()
     results = run_folder.Results(folder, cfg.monitor, writes=first)
+    report: AbstractContextManager[None] = nullcontext()
+    if first and cfg.report:
+        report = run_report.written_at_the_end(folder, lambda: compare(cfg, folder))
     with (
         lock.lock_folder(folder, first),
         exit_if_blocked(lambda: results.end(status="interrupted")),
         StopSignals(),
+        report,
         results.status(),
         ranks.coordinated(folder, results.end),
     ):
-        checkpoint = to_resume(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
-        data = build.datamodule(cfg)
-        task = build.task(cfg)
-        build.check_loss(task, data, data.splits)
-        if first:
-            build.check_metrics(cfg, data, ("val", "test"))
-        if cfg.weights:
-            load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
-        trainer = build.trainer(cfg)
-        build.check_validation(cfg, trainer)
-        if first:
-            build.check_network(cfg, task)
-        log.info(build.summary(cfg, data, task, trainer))
-        build.check_batch(cfg, data, task, trainer)
-        if first:
-            build.warn_if_busy(trainer)
-            start = provenance.start(cfg.seed, data.fingerprint(), trainer.world_size)
-            if resumed:
-                start = provenance.resumed(folder, start, cfg.forced, cfg.force)
-                for line in resume_rules.changed_schedule(cfg, folder):
-                    log.warning("the schedule changes with the run's length: %s", line)
-            elif cfg.rerun:
-                rerun.warn_about_changes(Path(cfg.rerun), start, resume_rules.changed_values(cfg, Path(cfg.rerun)))
-            saved.save(cfg, folder)
-            provenance.add(folder, start)
-        results.update()
-        hyperparameters.log_start(trainer.loggers, task.config)
-        with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
-            trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        results.update(**run_folder.fit_results(trainer, cfg.monitor))
-        saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)
-        best = Path(saver.best_model_path) if saver else folder / "checkpoints" / "best.ckpt"
-        tested = str(best) if best.exists() else None
-        trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
-        unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
-        tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
-        results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
-        assert task.evaluation is not None
-        predicted = collect.gathered(data, "test", task.tested)
-        measured: list[int] = gather(task.evaluation.of_network.measured)
-        hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
-        if first:
-            collect.write_predictions(folder, predicted)
-            run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
-            log.info(summary.tested_text(results.content, best if tested else None, sum(measured), tested_on, "test"))
-            summary.log_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
+        run(cfg, folder, results)
     if first:
         summary.log_next_commands(
             summary.next_commands(folder, summary.prolonging_override(cfg.trainer.max_epochs, cfg.trainer.max_steps))
         )
     if first and OmegaConf.select(cfg, "rerun"):
         rerun.check_identical(Path(cfg.rerun), folder)
+
+
+def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
+    """Build, fit and test on this rank."""
+    from fovea import build
+    from fovea.loggers import hyperparameters
+    from fovea.models.weights import load_weights
+    from fovea.runs import run_folder
+    from fovea.runs.checkpoint import to_resume, to_start_from
+    from fovea.training.out_of_memory import suggest_smaller_batch
+
+    resumed, cfg.resume = cfg.resume, None
+    checkpoint = to_resume(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
+    data = build.datamodule(cfg)
+    task = build.task(cfg)
+    build.check_loss(task, data, data.splits)
+    if is_first():
+        build.check_metrics(cfg, data, ("val", "test"))
+    if cfg.weights:
+        load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
+    trainer = build.trainer(cfg)
+    build.check_validation(cfg, trainer)
+    if is_first():
+        build.check_network(cfg, task)
+    log.info(build.summary(cfg, data, task, trainer))
+    build.check_batch(cfg, data, task, trainer)
+    if is_first():
+        build.warn_if_busy(trainer)
+        save_start(cfg, folder, data, trainer.world_size, bool(resumed))
+    parameters = sum(parameter.numel() for parameter in task.network.parameters())
+    results.update(network=type(task.network).__name__, parameters=parameters)
+    hyperparameters.log_start(trainer.loggers, task.config)
+    with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
+        trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    results.update(**run_folder.fit_results(trainer, cfg.monitor, results.content))
+    test(cfg, folder, results, trainer, task, data)
+
+
+def compare(cfg: DictConfig, folder: Path) -> "Comparison | None":
+    """Compare the test with another run's, if one is asked for."""
+    from fovea import build, run_report
+
+    return run_report.compared(folder, cfg.baseline, lambda: build.metrics(cfg))
+
+
+def save_start(cfg: DictConfig, folder: Path, data: "ImageDataModule", world_size: int, resumed: bool) -> None:
+    """Write the config and how the run was started; warn about what differs from before."""
+    from fovea.runs import provenance, rerun
+
+    start = provenance.start(cfg.seed, data.fingerprint(), world_size)
+    if resumed:
+        start = provenance.resumed(folder, start, cfg.forced, cfg.force)
+        for line in resume_rules.changed_schedule(cfg, folder):
+            log.warning("the schedule changes with the run's length: %s", line)
+    elif cfg.rerun:
+        rerun.warn_about_changes(Path(cfg.rerun), start, resume_rules.changed_values(cfg, Path(cfg.rerun)))
+    saved.save(cfg, folder)
+    provenance.add(folder, start)
+
+
+def test(
+    cfg: DictConfig,
+    folder: Path,
+    results: "Results",
+    trainer: "Trainer",
+    task: "ClassificationTask",
+    data: "ImageDataModule",
+) -> None:
+    """Test the best checkpoint on this rank, and write what the report shows."""
+    from fovea import collect
+    from fovea.distributed.gather import gather
+    from fovea.loggers import hyperparameters
+    from fovea.runs import run_folder
+
+    saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)
+    best = Path(saver.best_model_path) if saver else folder / "checkpoints" / "best.ckpt"
+    tested = str(best) if best.exists() else None
+    trainer.test(task, datamodule=data, ckpt_path=tested, weights_only=True, verbose=False)
+    unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
+    tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
+    results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
+    predicted = collect.gathered(data, "test", task.tested)
+    hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
+    if is_first():
+        collect.write_predictions(folder, predicted)
+        run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
+        log.info(summary.tested_text(results.content, best if tested else None, len(predicted), tested_on, "test"))
+        summary.log_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
+    if not cfg.report:
+        return
+    validation = collect.validate(trainer, task, data)
+    if is_first():
+        if validation is not None:
+            collect.fit(folder, validation)
+        results.update(**collect.compare(task, predicted, cfg.class_counts))
+        collect.keep_images(folder, task, data, predicted, trained=True)
 
 
 if __name__ == "__main__":

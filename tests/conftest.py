@@ -95,7 +95,7 @@ def trained_once(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     data = three_splits(place / "mes données")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNS_DIR", str(place / "runs"))
-        assert in_this_process("train", "data=folder", f"data.root={data}", *SMALL) == 0
+        assert in_this_process("train", "data=folder", f"data.root={data}", *SMALL, "report=true") == 0
     (log,) = (place / "runs").rglob("train.log")
     return log.parent, data
 

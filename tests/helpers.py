@@ -15,6 +15,7 @@ SMALL = (
     "data.batch_size=8",
     "data.num_workers=0",
     "trainer.max_epochs=1",
+    "report=false",
 )
 
 

@@ -11,7 +11,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
-    *("train.py", "evaluate.py", "predict.py", "export.py"),
+    *("train.py", "evaluate.py", "predict.py", "report.py", "export.py"),
     *("fovea/build.py", "fovea/trainer_parts.py", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
@@ -37,7 +37,11 @@ MAY_IMPORT = {
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
-    "collect.py": ("data/loading", "distributed", "report"),
+    "collect.py": (
+        *("task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
+        *("report", "report/run", "report/statistics"),
+    ),
+    "run_report.py": ("config", "runs", "report", "report/run"),
     "load_run.py": (
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("runs", "callbacks", "data/loading", "data/pixels"),
@@ -45,6 +49,7 @@ MAY_IMPORT = {
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers"), ()),
     "report": ("report/statistics",),
     "report/statistics": ("report",),
+    "report/run": ("report", "report/statistics"),
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()
     ),

@@ -86,11 +86,11 @@ def test_the_best_checkpoint_is_the_monitors_whatever_other_callbacks_there_are(
     same = ModelCheckpoint(tmp_path / "three", monitor="val/accuracy", mode="max", save_top_k=3)
     trainer = make_trainer(*[*others, same, mine][::order], max_epochs=2, enable_checkpointing=True)
     trainer.fit(make_task(), datamodule=Data(make_batches(3), make_batches(2, seed=9)))
-    found = run_folder.fit_results(trainer, "val/accuracy")["best"]
+    found = run_folder.fit_results(trainer, "val/accuracy", {})["best"]
     assert found["checkpoint"] == "checkpoints/best.ckpt"
     assert mine.best_model_score is not None
     assert found["value"] == mine.best_model_score.item()
-    assert run_folder.fit_results(trainer, "val/f1")["best"] is None
+    assert run_folder.fit_results(trainer, "val/f1", {})["best"] is None
 
 
 @pytest.mark.parametrize(

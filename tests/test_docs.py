@@ -31,6 +31,7 @@ PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml i
     "src/train.py": ("train", ("resume", "rerun")),
     "src/evaluate.py": ("evaluate", ("run",)),
     "src/predict.py": ("predict", ("run",)),
+    "src/report.py": ("report", ("run",)),
     "scripts/pack.py": ("pack", ()),
     "scripts/browse.py": ("browse", ()),
 }

@@ -263,7 +263,7 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
     trainer.test(module, datamodule=Data([], share(task, n, batch_size, rank, ranks)), verbose=False)
     figures = {name: value.item() for name, value in trainer.callback_metrics.items()}
     index = Index([f"{i}.png" for i in range(n)], targets(task, n))
-    data = SimpleNamespace(splits={"test": index}, task=task, class_names=[str(k) for k in range(CLASSES)])
+    data = SimpleNamespace(root=None, splits={"test": index}, task=task, class_names=[str(k) for k in range(CLASSES)])
     kept = gathered(data, "test", module.tested)  # type: ignore[arg-type]
     assert kept.paths == list(index.paths)
     assert torch.equal(kept.labels, index.targets)

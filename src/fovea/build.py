@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import Metric
 
 from fovea import trainer_parts
 from fovea.callbacks.progress import Progress
@@ -117,9 +118,9 @@ def task(cfg: DictConfig) -> ClassificationTask:
     loss = _loss(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
         raise ValueError("loss=cross_entropy is for one label per image, but the data has several: use loss=bce")
-    metrics = {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
-    check_monitor(cfg.monitor, [*metrics, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
-    cfg.mode = mode_of(cfg.monitor, cfg.mode, metrics)
+    built = metrics(cfg)
+    check_monitor(cfg.monitor, [*built, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
+    cfg.mode = mode_of(cfg.monitor, cfg.mode, built)
     network = _network(cfg)
     return ClassificationTask(
         task=cfg.task,
@@ -127,12 +128,17 @@ def task(cfg: DictConfig) -> ClassificationTask:
         preprocess=instantiate(cfg.preprocess),
         mixing=instantiate(cfg.mixing, _convert_="all"),
         loss=loss,
-        metrics=metrics,
+        metrics=built,
         per_class_metrics=instantiate(cfg.per_class_metrics),
         optimization=_optimization(cfg, network),
         seed=cfg.seed,
         config=saved.plain(cfg),
     )
+
+
+def metrics(cfg: DictConfig) -> dict[str, Metric]:
+    """Build the metrics, by name; those that are null in the config are left out."""
+    return {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
 
 
 def check_network(cfg: DictConfig, task: ClassificationTask) -> None:

@@ -1,18 +1,39 @@
-"""Collects what a report shows, while the network and the data are at hand, and writes it into a run's folder."""
+"""Collects what a report shows, while the network and the data are at hand, and writes it into a run's folder.
 
-from collections.abc import Iterable, Sequence
+Each function that predicts must be called on all ranks at the same point; rank 0 writes.
+"""
+
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from torch import Tensor
+import torch
+from lightning import Trainer
+from torch import Tensor, nn
 
 from fovea.data.loading.datamodule import ImageDataModule
+from fovea.data.loading.dataset import ImageDataset
+from fovea.data.pixels.decode import UnreadableImage
+from fovea.data.pixels.normalize import Normalize
 from fovea.distributed.gather import gather
-from fovea.report import errors, prediction_file, predictions
+from fovea.report import errors, grad_cam, prediction_file, predictions, thumbnail_file
 from fovea.report.prediction_file import Predictions
+from fovea.report.run import gallery
+from fovea.report.statistics import baseline, calibration, rejection, thresholds
+from fovea.report.statistics.intervals import confidence_intervals
+from fovea.runs.run_folder import write_json
+from fovea.task import ClassificationTask
+from fovea.training.step_seed import seed_step
+
+log = logging.getLogger(__name__)
+SHOWN_INPUT = 16  # training images
 
 
 def gathered(data: ImageDataModule, split: str, batches: Iterable[Sequence[Tensor]]) -> Predictions:
-    """Return the predictions of all ranks for a split. All ranks must call this at the same point.
+    """Return the predictions of all ranks for a split.
 
     Args:
         data: the data.
@@ -24,13 +45,153 @@ def gathered(data: ImageDataModule, split: str, batches: Iterable[Sequence[Tenso
     )
     index = data.splits[split]
     labels = index.targets[indices]
-    paths = [index.paths[i] for i in indices.tolist()]
-    return Predictions(
-        data.task, data.class_names, paths, labels.long() if data.task == "multiclass" else labels, probabilities
-    )
+    labels = labels.long() if data.task == "multiclass" else labels
+    paths = [short_path(index.paths[i], data.root) for i in indices.tolist()]
+    return Predictions(data.task, data.class_names, paths, labels, probabilities)
+
+
+def short_path(path: str, root: str | None) -> str:
+    """Return the path below the data's root, which is the same on other machines; other paths are not changed."""
+    return path.removeprefix(os.path.join(os.path.expanduser(root), "")) if root else path
 
 
 def write_predictions(folder: Path, tested: Predictions) -> None:
     """Write the predictions of the test split, and those that are wrong."""
     prediction_file.write(folder, "predictions", tested)
     predictions.write(folder / "errors.csv", errors.error_rows(tested))
+
+
+def validate(trainer: Trainer, task: ClassificationTask, data: ImageDataModule) -> Predictions | None:
+    """Predict the validation split with the weights that were tested; None if these images were the test."""
+    if data.splits["val"] is data.splits["test"]:
+        return None
+    return gathered(data, "val", trainer.predict(task, data.eval_dataloader("val"), weights_only=True) or [])
+
+
+def fit(folder: Path, validation: Predictions) -> None:
+    """Write the validation predictions, and what follows from them into calibration.json, for predict.py."""
+    prediction_file.write(folder, "val_predictions", validation)
+    if (validation.labels != -1).any():
+        write_json(folder / "calibration.json", fitted(validation))
+
+
+def fitted(validation: Predictions) -> dict[str, Any]:
+    """Return what follows from the validation split.
+
+    Returns:
+        temperature: of the logits; with several labels, of all classes.
+        reject: for one label an image: the threshold of the calibrated confidence, what it keeps and its accuracy.
+        thresholds: for several labels: of each class's probability as it is, before any temperature.
+    """
+    temperature = calibration.fit_temperature(validation)
+    if validation.task == "multilabel":
+        return {"temperature": temperature, "thresholds": thresholds.best_thresholds(validation).tolist()}
+    cooled = calibration.apply_temperature(validation.probabilities, temperature, validation.task)
+    kept = rejection.reject_threshold(replace(validation, probabilities=cooled))
+    return {"temperature": temperature, "reject": kept._asdict()}
+
+
+def compare(
+    task: ClassificationTask, tested: Predictions, counts: Mapping[str, Sequence[int]] | None
+) -> dict[str, Any]:
+    """Return the intervals of the test metrics, and the metrics of always giving the training split's class shares.
+
+    Args:
+        task: its metrics are computed.
+        tested: the test predictions, of the network that the monitor measures.
+        counts: the training split's known labels of each class, as the config's `class_counts`; None: not known.
+    """
+    prefix = task.evaluation.prefix_of(task.monitor) if task.evaluation else ""
+    found = confidence_intervals(task.metrics, tested.probabilities, tested.labels)
+    values: dict[str, Any] = {
+        "intervals": {f"{prefix}{name}": i and [i.low, i.high] for name, i in found.items()},
+    }
+    if counts:
+        constant = baseline.majority(tested, baseline.class_shares(counts))
+        values["majority"] = {}
+        for name, metric in task.metrics.items():
+            metric = metric.clone()
+            metric.update(constant.probabilities, constant.labels)
+            values["majority"][f"{prefix}{name}"] = metric.compute().item()
+    return values
+
+
+@torch.no_grad()
+def keep_images(
+    folder: Path, task: ClassificationTask, data: ImageDataModule, tested: Predictions, trained: bool
+) -> None:
+    """Write thumbnails of the images that the report shows, heat maps of some, and the first input if it `trained`."""
+    task.eval()
+    shown, index = gallery.choose(tested), data.splits["test"]
+    numbers = {short_path(path, data.root): n for n, path in enumerate(index.paths)}
+    dataset = ImageDataset(index, data.augment["eval"], data.seed, "skip", data.background)
+    small = {}
+    for row in shown.rows():
+        try:
+            small[f"test/{row}"] = thumbnail_file.thumbnail(dataset.pixels(numbers[tested.paths[row]]))
+        except UnreadableImage as error:
+            log.warning("the report does not show an image: %s", error)
+    if grad_cam.available():
+        small |= _heat(task, dataset, tested, {row: numbers[tested.paths[row]] for row in shown.mistakes})
+    if trained:
+        small |= _entered(folder, task, data)
+    thumbnail_file.write(folder, small)
+
+
+def _heat(
+    task: ClassificationTask, dataset: ImageDataset, tested: Predictions, rows: Mapping[int, int]
+) -> dict[str, bytes]:
+    """Return the heat maps of wrong images, for the class that was predicted.
+
+    Args:
+        task: its network is in evaluation mode.
+        dataset: of the test split.
+        tested: the predictions.
+        rows: {row: number in the dataset}.
+    """
+    if not rows:
+        return {}
+    images = dataset.__getitems__([(0, number, 0) for number in rows.values()]).images
+    if len(images) < len(rows):  # one can't be read any more
+        return {}
+    if tested.task == "multiclass":
+        classes = tested.probabilities[list(rows)].argmax(1).tolist()
+    else:
+        sure = (tested.probabilities - 0.5).abs().masked_fill(~errors.wrong_labels(tested), -1)
+        classes = sure[list(rows)].argmax(1).tolist()
+    maps = grad_cam.heat_maps(task.network, task.preprocess(images.to(task.device)), classes)
+    if maps is None:
+        return {}
+    pictures = [grad_cam.overlay(image, heat) for image, heat in zip(images, maps, strict=True)]
+    return {f"heat/{row}": thumbnail_file.thumbnail(picture) for row, picture in zip(rows, pictures, strict=True)}
+
+
+def _entered(folder: Path, task: ClassificationTask, data: ImageDataModule) -> dict[str, bytes]:
+    """Return the first training images as they entered the network, and write their labels into input.json."""
+    batches = data.train_batches(0, 1)
+    batches.start_at(0, 0)
+    dataset = ImageDataset(data.splits["train"], data.augment["train"], data.seed, "skip", data.background)
+    batch = dataset.__getitems__(next(iter(batches))[:SHOWN_INPUT])
+    if not len(batch.images):
+        return {}
+    seed_step(task.seed, 0, 0, task.device)
+    images, target = task.mix(task.preprocess(batch.images.to(task.device)), batch.targets.to(task.device))
+    write_json(folder / "input.json", {"labels": [_label_text(row, data) for row in target.cpu()]})
+    return {f"input/{n}": thumbnail_file.thumbnail(image) for n, image in enumerate(_visible(images, task.preprocess))}
+
+
+def _visible(images: Tensor, preprocess: nn.Module) -> Tensor:
+    """Return (B, 3, H, W) uint8 of the network's input: the inverse of Normalize, or the range of other inputs."""
+    if isinstance(preprocess, Normalize):
+        images = images * preprocess.std + preprocess.mean
+    else:
+        images = 255 * (images - images.amin()) / (images.amax() - images.amin()).clamp(min=1e-6)
+    return images.round().clamp(0, 255).to(torch.uint8).cpu()
+
+
+def _label_text(target: Tensor, data: ImageDataModule) -> str:
+    """Return the class name, or the names with their shares if they are mixed, or those of several labels."""
+    if target.ndim == 0:
+        return data.class_names[int(target)]
+    present = [(float(share), name) for share, name in zip(target, data.class_names, strict=True) if share > 0]
+    return ", ".join(name if share == 1 else f"{name} {share:.2f}" for share, name in sorted(present, reverse=True))

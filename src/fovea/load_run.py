@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, overload
 
 import hydra
 import torch
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins import Precision
@@ -26,7 +25,8 @@ from fovea.cli.errors import composition_errors
 from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import expanded, with_value
 from fovea.config.check import check
-from fovea.config.resolvers import CONF, resolvers
+from fovea.config.defaults import own_hydra
+from fovea.config.resolvers import resolvers
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.given_images import GivenImages, OneImage, is_single_image
 from fovea.data.pixels.augment import Augment
@@ -192,23 +192,11 @@ def _config(run: str | PathLike[str], device: torch.device) -> DictConfig:
     accelerator = "gpu" if device.type == "cuda" else device.type
     alone = (f"++trainer.accelerator={accelerator}", "++trainer.devices=1", "++trainer.num_nodes=1")
     words = with_run_folders([with_value("run", expanded("run", str(run)))], ("run",))
-    with _own_hydra():
+    with own_hydra():
         command = read_command("predict", ("run",), [*words, *alone, "++trainer.strategy=auto", "output_dir=null"])
         cfg = hydra.compose(command.config_name, command.words)
         check(cfg, "predict", command.source)
     return cfg
-
-
-@contextmanager
-def _own_hydra() -> Iterator[None]:
-    """Initialize Hydra for conf/; afterwards restore its state, as a notebook may use Hydra itself."""
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with hydra.initialize_config_dir(str(CONF), job_name="load_run", version_base="1.3"):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
 
 
 def _load_weights(task: ClassificationTask, file: Path) -> None:

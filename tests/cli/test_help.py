@@ -91,7 +91,10 @@ def test_help_about_a_saved_run_shows_the_programs_own_keys_alone(
     code, out, _ = invoke(name, "--help", *[f"run={run}"] * typed)
     assert code == 0
     shown = rows(out)
-    own = {"evaluate": {"split"}, "predict": {"source", "output", "top_k", "threshold", "probabilities"}}[name]
+    own = {
+        "evaluate": {"split", "report", "baseline"},
+        "predict": {"source", "output", "top_k", "threshold", "calibrated", "reject", "probabilities"},
+    }[name]
     roots = {key for key in shown if "." not in key and key not in GROUPS}
     assert roots == {"run", "ckpt_path", "output_dir", *own}
     assert {key.partition(".")[0] for key in shown if "." in key} == {"data", "hydra"}

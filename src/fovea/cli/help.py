@@ -25,12 +25,14 @@ DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
 GROUPS = {  # train lists all groups
     "evaluate": ("data", "trainer"),
     "predict": ("trainer",),
+    "report": (),
     "pack": ("data",),
     "browse": ("data", "augment"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
+    "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }

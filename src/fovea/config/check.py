@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_origin
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -20,7 +20,7 @@ from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
 
-Program = Literal["train", "resume", "rerun", "evaluate", "predict", "pack", "browse"]
+Program = Literal["train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse"]
 TRAINS = ("train", "resume", "rerun")
 FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
 
@@ -44,7 +44,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
     check_targets(cfg)
     if source:
         untrusted.check_places(source, cfg)
-    if source and program != "evaluate" and program != "predict":  # these two use no logger, so need no secret
+    if source and program not in ("evaluate", "predict", "report"):  # these use no logger, so need no secret
         refuse_masked_values(cfg)
     _check_data_root(cfg)
     check_types(config)
@@ -204,4 +204,5 @@ def _new_texts(cfg: DictConfig, overrides: Sequence[Override]) -> dict[str, str]
 
 def _takes_text(key: str) -> bool:
     """Whether the type in the table allows text besides numbers, such as trainer.devices: `auto` and `0,1`."""
-    return key in KEYS and str in getattr(KEYS[key].type, "__args__", ())
+    kinds = getattr(KEYS[key].type, "__args__", ()) if key in KEYS else ()
+    return any(kind is str or get_origin(kind) is Literal for kind in kinds)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 SUFFIXES = (".csv", ".json", ".parquet")
+UNKNOWN = "unknown"  # the label of a rejected image
 
 
 def check_output(file: Path) -> None:
@@ -53,14 +54,25 @@ def top_k_rows(paths: Sequence[str], probabilities: Tensor, class_names: Sequenc
 
 
 def multilabel_rows(
-    paths: Sequence[str], probabilities: Tensor, class_names: Sequence[str], threshold: float
+    paths: Sequence[str], probabilities: Tensor, class_names: Sequence[str], threshold: float | Tensor
 ) -> list[dict[str, Any]]:
-    """Return rows `path, labels`: the names of classes with a probability of at least `threshold`, joined by `;`."""
+    """Return rows `path, labels`: the names of classes with a probability of at least their threshold, joined by `;`.
+
+    `threshold` is a number or (K,).
+    """
     rows = []
-    for path, row in zip(paths, probabilities.tolist(), strict=True):
-        labels = [name for name, value in zip(class_names, row, strict=True) if value >= threshold]
+    for path, chosen in zip(paths, probabilities >= threshold, strict=True):
+        labels = [class_names[k] for k in chosen.nonzero().flatten().tolist()]
         rows.append({"path": path, "labels": ";".join(labels)})
     return rows
+
+
+def reject(rows: Iterable[dict[str, Any]], threshold: float) -> int:
+    """Replace the label by UNKNOWN where its probability is below the threshold; return how many there are."""
+    below = [row for row in rows if row["probability"] < threshold]
+    for row in below:
+        row["label"] = UNKNOWN
+    return len(below)
 
 
 def most_frequent(rows: Iterable[dict[str, Any]], most: int = 5) -> str:

@@ -93,13 +93,23 @@ class Results:
         self.update(status="finished")
 
 
-def fit_results(trainer: Trainer, monitor: str) -> dict[str, Any]:
-    """Return the values of results.json about the training: its length, its speed, its best checkpoint."""
+def fit_results(trainer: Trainer, monitor: str, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of results.json about the training: its length, its speed, its best checkpoint.
+
+    Args:
+        trainer: after the training.
+        monitor: chooses the best checkpoint.
+        before: the results of the run before it was resumed, whose time is added.
+    """
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    phases: dict[str, float] = next((callback.phases for callback in callbacks if hasattr(callback, "phases")), {})
+    earlier = before.get("phases") or {}
     speed = trainer.callback_metrics.get("train/images_per_second")
     return {
         "best": _best(trainer, monitor),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
+        "phases": {name: round(seconds + earlier.get(name, 0.0), 2) for name, seconds in phases.items()},
         "train_images_per_second": round(speed.item(), 1) if speed is not None else None,
     }
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from fovea.report.prediction_file import Predictions
-from fovea.report.statistics.significance import align, correct, disagreements, mcnemar
+from fovea.report.statistics.significance import align, disagreements, mcnemar
 
 NAMES = ["ant", "bee", "cat"]
 PATHS = ["/data/a/test/ant/1.png", "/data/a/test/bee/1.png", "/data/a/test/cat/1.png", "/data/a/test/cat/2.png"]
@@ -83,12 +83,3 @@ def test_the_p_value_is_the_sum_of_binomial_probabilities(counts: tuple[int, int
     assert found[:2] == counts
     assert found.p_value == pytest.approx(min(1, 2 * tail))
     assert disagreements(one, other) == (list(range(first)), list(range(first, first + second)))
-
-
-def test_an_image_with_several_labels_is_correct_if_each_known_label_is() -> None:
-    probabilities = torch.tensor([[0.9, 0.2, 0.6], [0.9, 0.2, 0.6], [0.9, 0.2, 0.6], [0.5, 0.1, 0.1]])
-    labels = torch.tensor([[1, 0, 1], [1, 0, 0], [1, 0, -1], [0, 0, 0]], dtype=torch.int8)
-    several = Predictions("multilabel", NAMES, PATHS, labels, probabilities)
-    assert correct(several).tolist() == [True, False, True, True]
-    assert correct(several, torch.tensor([0.4, 0.5, 0.7])).tolist() == [False, True, True, False]
-    assert correct(predictions()).tolist() == (predictions().probabilities.argmax(1) == predictions().labels).tolist()

@@ -1,23 +1,22 @@
 """The majority-class baseline: predictions that ignore the image."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from fovea.report.prediction_file import Predictions
 
 
-def class_frequencies(labels: Tensor, num_classes: int) -> Tensor:
-    """Return the share of images of each class, (K,) float32.
+def class_shares(counts: Mapping[str, Sequence[int]]) -> Tensor:
+    """Return the share of each class among its known labels, (K,) float32; 0 for a class without a known label.
 
     Args:
-        labels: of the training split: (M,) class indices; or (M, K) 1 present, 0 absent, -1 unknown, of which each
-            class's known labels are counted. A class without a known label has a share of 0.
-        num_classes: K.
+        counts: of the training split: {"present": [...], "absent": [...]}, K numbers each.
     """
-    if labels.ndim == 1:
-        return (labels.long().bincount(minlength=num_classes) / max(1, len(labels))).float()
-    return (labels == 1).sum(0) / (labels != -1).sum(0).clamp(min=1)
+    present, absent = (torch.tensor(counts[name]) for name in ("present", "absent"))
+    return present / (present + absent).clamp(min=1)
 
 
 def majority(predictions: Predictions, frequencies: Tensor) -> Predictions:
@@ -28,6 +27,6 @@ def majority(predictions: Predictions, frequencies: Tensor) -> Predictions:
 
     Args:
         predictions: those whose images and labels are taken.
-        frequencies: (K,) from `class_frequencies` of the training split.
+        frequencies: (K,) from `class_shares`.
     """
     return replace(predictions, probabilities=frequencies.expand(len(predictions), -1))

@@ -33,21 +33,8 @@ def align(one: Predictions, other: Predictions) -> tuple[Predictions, Prediction
     return one, aligned
 
 
-def correct(predictions: Predictions, thresholds: float | Tensor = 0.5) -> Tensor:
-    """Return (N,) bool: the most probable class is the label; or all known labels are predicted.
-
-    Args:
-        predictions: of N images.
-        thresholds: multi-label: a class is predicted if its probability is above this, a number or (K,).
-    """
-    if predictions.task == "multiclass":
-        return predictions.probabilities.argmax(1) == predictions.labels
-    predicted = predictions.probabilities > thresholds  # (N, K)
-    return ((predicted == (predictions.labels == 1)) | (predictions.labels == -1)).all(1)
-
-
 def disagreements(one: Tensor, other: Tensor) -> tuple[list[int], list[int]]:
-    """Return the rows that only `one`, and those that only `other` has right; both are (N,) bool, from `correct`."""
+    """Return the rows that only `one`, and those that only `other` has right; both are (N,) bool."""
     return (one & ~other).nonzero().flatten().tolist(), (other & ~one).nonzero().flatten().tolist()
 
 
