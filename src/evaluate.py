@@ -64,11 +64,12 @@ def evaluate(cfg: DictConfig) -> None:
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
-        summary.log_figures(tested, figures, data.class_names, task.per_class, cfg.monitor)
         if cfg.report:
             content |= collect.compare(task, predicted, cfg.class_counts)
             run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
             collect.keep_images(folder, task, data, predicted, trained=False)
+        summary.log_figures(tested, content, data.class_names, task.per_class, cfg.monitor)
+        if cfg.report:
             run_report.write_or_warn(folder, lambda: run_report.compared(folder, cfg.baseline, lambda: task.metrics))
         log.info("figures of each class: %s", summary.short_path(folder / "per_class.csv"))
 

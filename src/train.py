@@ -141,15 +141,14 @@ def test(
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results.content, best if tested else None, len(predicted), tested_on, "test"))
-        summary.log_figures("test", results.content["test"], data.class_names, task.per_class, cfg.monitor)
-    if not cfg.report:
-        return
-    validation = collect.validate(trainer, task, data)
-    if is_first():
+    validation = collect.validate(trainer, task, data) if cfg.report else None
+    if is_first() and cfg.report:
         if validation is not None:
             collect.fit(folder, validation)
         results.update(**collect.compare(task, predicted, cfg.class_counts))
         collect.keep_images(folder, task, data, predicted, trained=True)
+    if is_first():
+        summary.log_figures("test", results.content, data.class_names, task.per_class, cfg.monitor)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from fovea.report import prediction_file
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import comparison, run_page
 from fovea.report.run.comparison import Comparison
+from fovea.runs import summary
 from fovea.runs.results_file import results_of
 
 log = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def write_or_warn(folder: Path, compare: Callable[[], Comparison | None]) -> Non
         log.warning("the report compares with no other run: %s", error)
         against = None
     try:
-        write(folder, against)
+        log.info("report: %s", summary.short_path(write(folder, against)))
     except (ValueError, OSError) as error:
         log.warning("the report can't be written: %s", error)
 

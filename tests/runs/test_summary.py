@@ -60,7 +60,14 @@ def test_the_lowest_classes_are_named_without_undefined_and_perfect_ones() -> No
 
 
 def test_figures_are_in_the_order_of_their_names() -> None:
-    assert summary.figures_text({"loss": 1.25, "accuracy": math.nan}) == "accuracy undefined  loss 1.2500"
+    table = summary.figures_table("test", {"loss": 1.25, "accuracy": math.nan, "f1": 0.5}, {"f1": [0.4, 0.6]})
+    assert table.splitlines() == [
+        "test       value  95 % interval",
+        "accuracy  undefined",
+        "f1        0.5000  0.4000 to 0.6000",
+        "loss      1.2500",
+    ]
+    assert summary.figures_table("val", {"f1": 0.5}, {}) == "val   value\nf1   0.5000"
 
 
 def test_the_next_commands_can_be_pasted_where_the_program_was_typed() -> None:

@@ -35,9 +35,26 @@ def tested_text(results: Mapping[str, Any], checkpoint: Path | None, images: int
     return f"tested {weights}{about} on {images:,} {unit}{reason}"
 
 
-def figures_text(figures: Mapping[str, float]) -> str:
-    """Return `accuracy 0.9526  f1 0.9522  loss 0.1754`."""
-    return "  ".join(f"{name} {_figure(value)}" for name, value in sorted(figures.items()))
+def figures_table(split: str, figures: Mapping[str, float], intervals: Mapping[str, Sequence[float] | None]) -> str:
+    """Return a line for each figure, below a header.
+
+    test       value  95 % interval
+    accuracy  0.9944  0.9861 to 1.0000
+    loss      0.0276
+
+    Args:
+        split: the split that was tested.
+        figures: its figures, by name.
+        intervals: (low, high) of some of them; if there are none, the table has no column for them.
+    """
+    width = max(map(len, [split, *figures]))
+    column = "  95 % interval" if any(intervals.values()) else ""
+    lines = [f"{split:{width}}  {'value':>6}{column}"]
+    for name, value in sorted(figures.items()):
+        interval = intervals.get(name)
+        text = f"  {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        lines.append(f"{name:{width}}  {_figure(value):>6}{text}")
+    return "\n".join(lines)
 
 
 def _figure(value: float | None) -> str:
@@ -96,10 +113,11 @@ def next_commands(folder: Path, prolonging: str) -> list[str]:
 
 
 def log_figures(
-    split: str, figures: Mapping[str, float], class_names: Sequence[str], per_class: Mapping[str, Any], monitor: str
+    split: str, results: Mapping[str, Any], class_names: Sequence[str], per_class: Mapping[str, Any], monitor: str
 ) -> None:
-    """Log the figures of a test, and the classes with the lowest figures."""
-    log.info("%s: %s", split, figures_text(figures))
+    """Log the figures of a test, `test` and `intervals` of results.json, and the classes with the lowest figures."""
+    table = figures_table(split, results["test"], results.get("intervals") or {})
+    log.info(table, extra={"screen": table})
     worst = lowest_text(class_names, per_class, averaged="/ema_" in monitor)
     if worst:
         log.info(worst)
