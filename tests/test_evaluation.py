@@ -21,7 +21,7 @@ from torchmetrics.classification import MultilabelRecall
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
-from fovea.collect import gathered
+from fovea.collect import compare, gathered
 from fovea.config.resolvers import CONF
 from fovea.data.index import Index
 from fovea.data.loading.batch_samplers import EvalBatchSampler
@@ -267,6 +267,9 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
     kept = gathered(data, "test", module.tested)  # type: ignore[arg-type]
     assert kept.paths == list(index.paths)
     assert torch.equal(kept.labels, index.targets)
+    if rank == 0 and n == 3:  # rank 0 alone does this
+        counts = {"present": [1] * CLASSES, "absent": [1] * CLASSES}
+        assert set(compare(module, kept, counts)["majority"]) == set(parts["metrics"])
     per_class = {name: value.tolist() for name, value in module.per_class.items()}
     return figures | per_class | {"probabilities": kept.probabilities.tolist()}
 

@@ -23,7 +23,7 @@ from fovea.report import errors, grad_cam, prediction_file, predictions, thumbna
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import gallery
 from fovea.report.statistics import baseline, calibration, rejection, thresholds
-from fovea.report.statistics.intervals import confidence_intervals
+from fovea.report.statistics.intervals import computed, confidence_intervals
 from fovea.runs.run_folder import write_json
 from fovea.task import ClassificationTask
 from fovea.training.step_seed import seed_step
@@ -108,11 +108,7 @@ def compare(
     }
     if counts:
         constant = baseline.majority(tested, baseline.class_shares(counts))
-        values["majority"] = {}
-        for name, metric in task.metrics.items():
-            metric = metric.clone()
-            metric.update(constant.probabilities, constant.labels)
-            values["majority"][f"{prefix}{name}"] = metric.compute().item()
+        values["majority"] = {f"{prefix}{name}": computed(metric, constant) for name, metric in task.metrics.items()}
     return values
 
 

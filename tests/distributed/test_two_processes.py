@@ -15,7 +15,7 @@ Program = Callable[..., subprocess.CompletedProcess[str]]
 def test_two_processes_train_in_one_folder_and_measure_as_one_does(
     program: Program, invoke: Callable[..., tuple[int, str, str]], runs: Callable[[], list[Path]], folder: Path
 ) -> None:
-    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.accelerator=cpu")
+    data = ("data=folder", f"data.root={folder}", *SMALL, "trainer.accelerator=cpu", "report=true")
     done = program("train", *data, "trainer.devices=2")
     assert done.returncode == 0, done.stderr
     (run,) = runs()
@@ -27,6 +27,8 @@ def test_two_processes_train_in_one_folder_and_measure_as_one_does(
     (alone,) = run.glob("evaluate/*/results.json")
     # 15 images over two ranks: eight and seven
     assert json.loads(alone.read_text())["test"] == pytest.approx(results["test"], abs=1e-6)
+    assert (run / "report.html").exists()
+    assert set(results["intervals"]) == set(results["majority"]) == set(results["test"]) - {"loss"}
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ def _memorized(name: str, train: Value, val: Value) -> str:
 
 
 def _too_short(name: str, train: Value, val: Value, epochs: int) -> str:
-    if train is None or val is None or train - val >= GAP or train > LEARNT:
+    if train is None or val is None or train - val >= GAP or train > LEARNT or not epochs:
         return ""
     return (
         f"train/{name} is {train:.3f}: the network has not even learnt its training images. A longer run may be better "

@@ -8,7 +8,7 @@ from torchmetrics import Metric
 from fovea.report.errors import wrong
 from fovea.report.prediction_file import Predictions
 from fovea.report.statistics import significance
-from fovea.report.statistics.intervals import Difference, paired_differences
+from fovea.report.statistics.intervals import Difference, computed, paired_differences
 
 
 class Comparison(NamedTuple):
@@ -44,11 +44,7 @@ def compare(name: str, one: Predictions, other: Predictions, metrics: Mapping[st
         ValueError: the images, their labels or the classes differ.
     """
     one, other = significance.align(one, other)
-    values = {}
-    for key, metric in metrics.items():
-        metric = metric.clone()
-        metric.update(other.probabilities, other.labels)
-        values[key] = metric.compute().item()
+    values = {key: computed(metric, other) for key, metric in metrics.items()}
     differences = paired_differences(metrics, other.probabilities, one.probabilities, one.labels)
     test = significance.mcnemar(~wrong(one), ~wrong(other))
     return Comparison(name, values, differences, test.only_one, test.only_other, test.p_value)

@@ -26,6 +26,8 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities.data import dim_zero_cat, dim_zero_sum
 
+from fovea.report.prediction_file import Predictions
+
 log = logging.getLogger(__name__)
 MOST_GROUPS, FEWEST_GROUPS = 500, 50
 RESAMPLES, FEWEST_RESAMPLES = 500, 100
@@ -88,6 +90,13 @@ def confidence_intervals(
         values = _values_or_warning(name, metric, [probabilities], labels, seed)
         found[name] = None if values is None else _interval(values[0])
     return found
+
+
+def computed(metric: Metric, predictions: Predictions) -> float:
+    """Return a metric of predictions. It is computed by this process alone, which may be the only rank to do so."""
+    metric = _of_one_process(metric)
+    metric.update(predictions.probabilities, predictions.labels)
+    return float(metric.compute())
 
 
 def paired_differences(
