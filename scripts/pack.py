@@ -7,8 +7,8 @@ from typing import Any
 
 from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from omegaconf import DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-from rich.text import Text
+
+from fovea.cli.stage_bar import StageBar
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ def main(cfg: DictConfig) -> None:
     background = None if cfg.format == "files" else list(cfg.data.background)
     options = Format(cfg.format, cfg.short_side, cfg.long_side, cfg.quality, background)
     log.info("packing %d images into %s", len(source), output)
-    with Bar() as bar:
+    with StageBar() as bar:
         about = pack(source, options, output, cfg.num_workers, bar.update)
     log.info(describe(about, output))
 
@@ -42,40 +42,11 @@ def read_back(store: Path, processes: int) -> None:
     from fovea.data.store.verify import verify
 
     about = read_metadata(store)
-    with Bar() as bar:
+    with StageBar() as bar:
         damaged = verify(store, about, processes, lambda done: bar.update("verifying", done, about["images"]))
     if damaged is not None:
         raise ValueError(f"{damaged} is damaged: copy it again, or pack again into another folder")
     log.info("%d images, all as they were packed, in %s", about["images"], store)
-
-
-class Bar:
-    """A progress bar for each stage; shown on terminals only."""
-
-    def __init__(self) -> None:
-        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), Speed(), TimeRemainingColumn())
-        self.progress = Progress(*columns, disable=not sys.stdout.isatty())
-        self.stages: dict[str, Any] = {}
-
-    def __enter__(self) -> "Bar":
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def update(self, stage: str, done: int, total: int) -> None:
-        if stage not in self.stages:
-            self.stages[stage] = self.progress.add_task(stage, total=total)
-        self.progress.update(self.stages[stage], completed=done)
-
-
-class Speed(ProgressColumn):
-    """A column with the images a second of the last half minute."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:,.0f} images/s" if speed else "")
 
 
 def describe(about: dict[str, Any], output: Path) -> str:

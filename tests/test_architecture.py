@@ -60,6 +60,7 @@ MAY_IMPORT = {
     "data/sources": ("data", "data/scan", "data/pixels"),
     "data/store": ("data", "data/pixels"),
     "data/loading": ("data", "data/pixels", "data/store"),
+    "data/check": ("data", "data/pixels", "data/store", "data/loading"),
 }
 
 

@@ -12,7 +12,7 @@ from fovea.config import saved
 from fovea.config.resolvers import CONF
 
 Invoke = Callable[..., tuple[int, str, str]]
-PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack", "../scripts/browse")
+PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack", "../scripts/browse", "../scripts/verify")
 TRAINER: tuple[str, ...] = (
     "accelerator",
     "devices",

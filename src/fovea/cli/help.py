@@ -22,18 +22,21 @@ from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
 DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
+VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")
 GROUPS = {  # train lists all groups
     "evaluate": ("data", "trainer"),
     "predict": ("trainer",),
     "report": (),
     "pack": ("data",),
     "browse": ("data", "augment"),
+    "verify": ("data",),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
     "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
+    "verify": (*DATA[:1], *DATA[2:], *VERIFY),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }
 FIRST = (

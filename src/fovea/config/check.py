@@ -20,7 +20,7 @@ from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
 
-Program = Literal["train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse"]
+Program = Literal["train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify"]
 TRAINS = ("train", "resume", "rerun")
 FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
 

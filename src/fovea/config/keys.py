@@ -125,6 +125,11 @@ KEYS = {  # `*` stands for any part of a key
     "quality": Key(Annotated[int, Ge(1), Le(100)] | None),
     "num_workers": Key(NonNegative),
     "verify": Key(bool),
+    # verifying images
+    "strict": Key(bool),
+    "near_distance": Key(Annotated[int, Ge(0), Le(8)] | None),
+    "near_correlation": Key(Share),
+    "least_images": Key(NonNegative),
     # browsing
     "samples": Key(Annotated[int, Ge(0), Le(100)]),
     "augmented": Key(Annotated[int, Ge(0), Le(20)]),

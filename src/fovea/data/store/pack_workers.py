@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ Result = TypeVar("Result")
 INTERVAL = 0.2  # seconds between two progress reports
 
 _counter: Any = None  # images done, shared by all processes
+_shared: Any = None  # what all jobs use
 
 
 def count_image() -> None:
@@ -25,27 +27,39 @@ def count_image() -> None:
         _counter.value += 1
 
 
+def shared_object() -> Any:
+    """Return the `shared` argument of `run_jobs`; called by a job."""
+    return _shared
+
+
 def run_jobs(
-    work: Callable[[Job], Result], jobs: Iterable[Job], processes: int, report: Callable[[int], None]
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    processes: int,
+    report: Callable[[int], None],
+    shared: Any = None,
 ) -> Iterator[Result]:
     """Yield `work(job)` of each job as soon as it is done; with 0 processes, run the jobs in this process.
 
     Args:
         jobs: read a few at a time, so there may be many.
         report: called with the number of images that all jobs together have done so far.
+        shared: what all jobs use, see `shared_object`; each process gets it once.
 
     Raises:
         ValueError: a process was killed.
     """
-    global _counter
+    global _counter, _shared
     counter = _counter = multiprocessing.Value("q")
     if not processes:
+        _shared = shared
         for job in jobs:
             yield work(job)
             report(counter.value)
+        _shared = None
         return
     others = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(processes, initializer=_initialize, initargs=(counter,))
+    pool = ProcessPoolExecutor(processes, initializer=_initialize, initargs=(counter, shared))
     try:
         yield from _run_in_pool(pool, work, iter(jobs), 2 * processes, lambda: report(counter.get_obj().value))
     except BrokenProcessPool as error:
@@ -68,7 +82,8 @@ def _run_in_pool(
     running: set[Future[Result]] = set()
     while True:
         for job in jobs:
-            running.add(pool.submit(work, job))
+            with _interrupts_blocked():
+                running.add(pool.submit(work, job))
             if len(running) >= max_running:
                 break
         if not running:
@@ -79,10 +94,23 @@ def _run_in_pool(
             yield future.result()
 
 
-def _initialize(counter: Any) -> None:
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Block Ctrl-C for processes that start in this context; they inherit this until they ignore it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _initialize(counter: Any, shared: Any) -> None:
     """Set up a new process: it ignores Ctrl-C, which its parent handles, and exits when its parent does."""
-    global _counter
-    _counter = counter
+    global _counter, _shared
+    _counter, _shared = counter, shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
     parent = multiprocessing.parent_process()
