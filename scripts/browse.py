@@ -1,6 +1,7 @@
 """Show a dataset on one HTML page: `python scripts/browse.py data=folder data.root=<folder>`."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,4 +109,8 @@ def augmented_views(cfg: DictConfig, data: "ImageDataModule") -> list["Augmented
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("stopped: no page was written", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -53,5 +53,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("stopped before all images were read: nothing was written", file=sys.stderr)
+        print("stopped before the check was complete: nothing was written", file=sys.stderr)
         raise SystemExit(130) from None

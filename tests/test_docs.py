@@ -33,6 +33,7 @@ PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml i
     "src/predict.py": ("predict", ("run",)),
     "src/report.py": ("report", ("run",)),
     "scripts/pack.py": ("pack", ()),
+    "scripts/plot_schedule.py": ("plot_schedule", ()),
     "scripts/verify.py": ("verify", ()),
     "scripts/browse.py": ("browse", ()),
 }

@@ -197,7 +197,7 @@ def test_ctrl_c_ends_at_once_and_writes_nothing(tmp_path: Path) -> None:
     _, err = started.communicate(timeout=60)
     assert time.monotonic() - stopped < 5
     assert started.returncode == 130
-    assert err.splitlines()[-1] == "stopped before all images were read: nothing was written"
+    assert err.splitlines()[-1] == "stopped before the check was complete: nothing was written"
     assert "Traceback" not in err
     assert not (tmp_path / "found").exists()
     with pytest.raises(ProcessLookupError):

@@ -12,7 +12,15 @@ from fovea.config import saved
 from fovea.config.resolvers import CONF
 
 Invoke = Callable[..., tuple[int, str, str]]
-PROGRAMS = ("train", "evaluate", "predict", "../scripts/pack", "../scripts/browse", "../scripts/verify")
+PROGRAMS = (
+    "train",
+    "evaluate",
+    "predict",
+    "../scripts/pack",
+    "../scripts/browse",
+    "../scripts/verify",
+    "../scripts/plot_schedule",
+)
 TRAINER: tuple[str, ...] = (
     "accelerator",
     "devices",

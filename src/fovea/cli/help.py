@@ -21,7 +21,9 @@ from fovea.config.resolvers import CONF
 from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
-DATA = ("data.root", "data.on_error", "data.val_fraction", "data.test_fraction")
+SPLITS = ("data.root", "data.val_fraction", "data.test_fraction")
+DATA = (*SPLITS, "data.on_error")
+LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")
 GROUPS = {  # train lists all groups
     "evaluate": ("data", "trainer"),
@@ -30,13 +32,15 @@ GROUPS = {  # train lists all groups
     "pack": ("data",),
     "browse": ("data", "augment"),
     "verify": ("data",),
+    "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
     "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
-    "verify": (*DATA[:1], *DATA[2:], *VERIFY),
+    "plot_schedule": (*SPLITS, "data.batch_size", "data.sampler", "freeze", "optimizer", "scheduler", *LENGTH),
+    "verify": (*SPLITS, *VERIFY),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }
 FIRST = (

@@ -20,7 +20,9 @@ from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
 
-Program = Literal["train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify"]
+Program = Literal[
+    "train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify", "plot_schedule"
+]
 TRAINS = ("train", "resume", "rerun")
 FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
 
@@ -50,7 +52,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
     check_types(config)
     if program == "pack":
         _check_packing(cfg)
-    if program in TRAINS:
+    if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
     _check_files(cfg)
     _check_combinations(cfg)

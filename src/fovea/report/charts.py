@@ -44,6 +44,23 @@ def _edges(values: np.ndarray, bins: int) -> np.ndarray:
     return np.linspace(low, high, bins + 1)
 
 
+def curve(values: np.ndarray, highest: float) -> str:
+    """Return the SVG path of a line through values over WIDTH units; `highest` is HEIGHT units above 0.
+
+    Args:
+        values: (N,) numbers in [0, highest]. Of more than 2 * MOST_BARS, the least and greatest of each of MOST_BARS
+            groups of neighbours are kept.
+        highest: > 0.
+    """
+    places = np.arange(len(values))
+    if len(values) > 2 * MOST_BARS:
+        groups = np.array_split(places, MOST_BARS)
+        ends = {int(end) for g in groups for end in (g[values[g].argmin()], g[values[g].argmax()])}
+        places = np.array(sorted(ends | {0, len(values) - 1}))
+    x, y = WIDTH * places / max(1, len(values) - 1), HEIGHT * (1 - values[places] / highest)
+    return "M" + " ".join(f"{a:.5g} {b:.5g}" for a, b in zip(x, y, strict=True))
+
+
 def outline(heights: np.ndarray) -> str:
     """Return the SVG path of adjacent bars, WIDTH units wide in all; the highest has HEIGHT units.
 

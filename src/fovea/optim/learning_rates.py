@@ -1,0 +1,33 @@
+"""Computes the learning rates of a run before it: the schedule is stepped as in a training, without training."""
+
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+
+def learning_rates(schedule: Any, interval: Literal["epoch", "step"], steps: int, steps_per_epoch: int) -> np.ndarray:
+    """Return the learning rate of each optimizer step and parameter group, (S, G) float64; changes the schedule.
+
+    A plateau schedule depends on the validations and is not stepped.
+
+    Args:
+        schedule: one of torch's, new, with its optimizer.
+        interval: when the schedule steps.
+        steps: S, the run's optimizer steps.
+        steps_per_epoch: optimizer steps of an epoch.
+    """
+    length = 1 if interval == "step" else steps_per_epoch
+    changes = -(-steps // length)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the optimizer makes no step
+        rates = np.array([_next(schedule, first=not n) for n in range(changes)])  # (changes, G)
+    return np.repeat(rates, length, axis=0)[:steps]
+
+
+def _next(schedule: Any, first: bool) -> list[float]:
+    """Step the schedule, unless this is the first rate, and return the rate of each group."""
+    if not first and not isinstance(schedule, ReduceLROnPlateau):
+        schedule.step()
+    return [float(group["lr"]) for group in schedule.optimizer.param_groups]
