@@ -58,6 +58,7 @@ TRAIN = {
     "monitor=train/accuracy trainer.val_check_interval=0.5": "monitor=train/accuracy",
     "resume=a rerun=b": "keep one of them",
     "sampler=weighted data.sampler.file=/nope": "there is no such file",
+    "data.corrections=/nope": "data.corrections=/nope: there is no such file",
     "data.store=/nope data.root=x": "data.store=null",
     "resume=": "resume",
 }

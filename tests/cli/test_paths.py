@@ -21,7 +21,18 @@ NAMES = [
 ]
 KEYS = [
     *("data.root", "data.store", "data.store_cache", "data.read.csv", "data.read.train_annotations", "weights"),
-    *("data.sampler.file", "model.weights", "ckpt_path", "resume", "rerun", "run", "source", "output", "task_name"),
+    *(
+        "data.sampler.file",
+        "data.corrections",
+        "model.weights",
+        "ckpt_path",
+        "resume",
+        "rerun",
+        "run",
+        "source",
+        "output",
+        "task_name",
+    ),
     *("data.read.label_column", "data.read.year", "data.read.train_list", "hydra.run.dir", "hydra.sweep.dir"),
     *("model.name", "+data.read.cache", "callbacks.last.dirpath", "logger.tensorboard.save_dir"),
 ]

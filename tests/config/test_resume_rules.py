@@ -65,6 +65,7 @@ FREE = [
     *("trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.num_nodes=2", "trainer=cpu"),
     *("data.num_workers=3", "data.on_error=skip", "data.root=/elsewhere", "data.store=/x", "data.store_cache=/y"),
     *("data.read.cache=null", "data=folder", "data.val_fraction=0.5", "on_nan=skip", "logger=csv"),
+    "data.corrections=/x.csv",
     *(
         "checkpoint.every_n_steps=3",
         "callbacks.best.folder=/x",
@@ -159,33 +160,36 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
     read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": None}
     data = {"root": str(tmp_path / "data"), "store": None, "read": read, "image_size": 16}
-    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7}
+    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7, "corrections": "/x.csv"}
     sections: dict[str, object] = {section: {} for section in names("parts")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections | {"data": data}))
     return tmp_path
 
 
-def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int]:
-    """The division if `data` replaces the run's own and `words` were typed."""
+def divided(run: Path, *words: str, **data: object) -> tuple[float, float, int, str | None]:
+    """The division and the corrections if `data` replaces the run's own and `words` were typed."""
     cfg = DictConfig(saved.load("", run))
     cfg.data.update(data)
     resume_rules.divide_as_trained(cfg, run, words)
-    return cfg.data.val_fraction, cfg.data.test_fraction, cfg.data.split_seed
+    return cfg.data.val_fraction, cfg.data.test_fraction, cfg.data.split_seed, cfg.data.corrections
 
 
-def test_a_runs_own_data_are_divided_as_trained_by_whatever_way_they_are_named(run: Path) -> None:
-    assert divided(run) == (0.2, 0.3, 7)
-    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0}  # data=folder has its own values
-    assert divided(run, "data=folder", root=str(run / "link"), image_size=32, **again) == (0.2, 0.3, 7)
+def test_a_runs_own_data_are_divided_and_corrected_as_trained_by_whatever_way_they_are_named(run: Path) -> None:
+    own = (0.2, 0.3, 7, "/x.csv")
+    assert divided(run) == own
+    again = {"val_fraction": 0.1, "test_fraction": 0.0, "split_seed": 0, "corrections": None}  # as data=folder has them
+    assert divided(run, "data=folder", root=str(run / "link"), image_size=32, **again) == own
     read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": "/other", "layout": "auto"}
-    assert divided(run, read=read, **again) == (0.2, 0.3, 7)
+    assert divided(run, read=read, **again) == own
+    assert divided(run, "data.corrections=/y.csv", corrections="/y.csv") == (0.2, 0.3, 7, "/y.csv")
 
 
-def test_other_data_are_divided_only_where_a_fraction_is_typed(run: Path) -> None:
-    assert divided(run, root="/elsewhere") == (0.0, 0.0, 0)
-    assert divided(run, store="/packed") == (0.0, 0.0, 0)
-    typed = ("data.test_fraction=0.5", "data.split_seed=2")
-    assert divided(run, *typed, root="/elsewhere", test_fraction=0.5, split_seed=2) == (0.0, 0.5, 2)
+def test_other_data_are_divided_and_corrected_only_where_it_is_typed(run: Path) -> None:
+    assert divided(run, root="/elsewhere") == (0.0, 0.0, 0, None)
+    assert divided(run, store="/packed") == (0.0, 0.0, 0, None)
+    typed = ("data.test_fraction=0.5", "data.split_seed=2", "data.corrections=/y.csv")
+    values = {"test_fraction": 0.5, "split_seed": 2, "corrections": "/y.csv"}
+    assert divided(run, *typed, root="/elsewhere", **values) == (0.0, 0.5, 2, "/y.csv")
 
 
 def test_resuming_a_sweeps_job_types_its_added_places_again(trained: Path) -> None:

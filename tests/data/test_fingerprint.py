@@ -139,3 +139,12 @@ def test_keys_that_an_old_record_lacks_are_not_compared(images: Path) -> None:
     new = read(images)
     assert difference({"images": new["images"]}, new) == "nothing"
     assert difference({"images": "0" * 16}, new) == "other images, labels or classes, but the same number of images"
+
+
+def test_corrections_are_the_reason_of_a_difference_and_none_by_themselves() -> None:
+    files = dict.fromkeys(("bytes", "contents", "times"), "")
+    old, new = (files | {"counts": {}, "images": str(n), "corrections": {"digest": str(n)}} for n in (1, 2))
+    assert difference(old, new).endswith("the same number of images; data.corrections has changed")
+    assert difference(old, old | {"corrections": None}) == "nothing"
+    assert difference(old | {"corrections": None}, new).endswith("data.corrections has changed")
+    assert difference({"images": "1"}, new).endswith("the same number of images")  # a run from before corrections

@@ -1,7 +1,7 @@
 """Checks a composed config before torch is imported and before anything is written."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -54,7 +54,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
         _check_packing(cfg)
     if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
-    _check_files(cfg)
+    _check_files(cfg, not_read=names("division") if program in ("evaluate", "predict") else ())
     _check_combinations(cfg)
 
 
@@ -80,8 +80,9 @@ def _reason(error: OmegaConfBaseException) -> str:
     return text.partition("raised while resolving interpolation: ")[2] or text
 
 
-def _check_files(cfg: DictConfig) -> None:
-    for key in names("must_exist"):
+def _check_files(cfg: DictConfig, not_read: Collection[str]) -> None:
+    """Raise ValueError if a file does not exist; files of keys in `not_read` may not be needed."""
+    for key in (key for key in names("must_exist") if key not in not_read):
         file = OmegaConf.select(cfg, key)
         if file and not Path(file).expanduser().is_file():
             raise ValueError(f"{key}={file}: there is no such file")

@@ -50,7 +50,7 @@ class Key(NamedTuple):
         parts: a section whose parts are built, and which may write files or send logs.
         group: the group of conf/ that can replace the section for a trained run.
         view: how images are read, not which; kept if a trained run gets other data.
-        division: how missing splits are taken from the training images.
+        division: which split and which label the images have; other data that a run is tested on don't keep it.
         from_data: computed from the data when they are read.
     """
 
@@ -180,6 +180,9 @@ KEYS = {  # `*` stands for any part of a key
     "data.val_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
     "data.test_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
     "data.split_seed": Key(NonNegative, resume=SAME_IMAGES, division=True),
+    "data.corrections": Key(
+        str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, resume=SAME_IMAGES, reads=True, division=True
+    ),
     "data.image_size": Key(Positive, view=True),
     "data.background": Key(Color, view=True),
     "data.batch_size": Key(Positive, view=True),

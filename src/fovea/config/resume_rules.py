@@ -157,17 +157,23 @@ def same_source(cfg: DictConfig, folder: Path) -> bool:
 def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> None:
     """Set the keys of `division`, except those typed in `words`, before data are evaluated.
 
-    If the data are those of the run in `folder`, they are divided as for its training; other data are not divided.
+    If the data are those of the run in `folder`, they are divided and corrected as for its training. Other data are
+    neither divided nor corrected.
     """
     typed = {o.key_or_group for o in OverridesParser.create().parse_overrides(list(words))}
     then, is_same = division_of(folder), same_place(cfg, folder)
     for key in division():
         if key in cfg.data and f"data.{key}" not in typed:
-            cfg.data[key] = then.get(key, cfg.data[key]) if is_same else type(cfg.data[key])(0)
+            cfg.data[key] = then.get(key, cfg.data[key]) if is_same else _none_of(cfg.data[key])
+
+
+def _none_of(value: Any) -> Any:
+    """Return 0 for a number, and None for a path."""
+    return type(value)(0) if isinstance(value, int | float) else None
 
 
 def division() -> list[str]:
-    """Return the keys of `data` that set how missing splits are taken from the training images."""
+    """Return the keys of `data` that set which split and which label the images have."""
     return [key.removeprefix("data.") for key in names("division")]
 
 
@@ -178,7 +184,7 @@ def division_of(folder: Path) -> dict[str, Any]:
 
 
 def same_place(cfg: DictConfig, folder: Path) -> bool:
-    """Whether the data are the same files as the run's in `folder`, even if they are divided or viewed differently.
+    """Whether the data are the same files as the run's in `folder`, even if their division or view differ.
 
     Keys that only one of the configs has are not compared, as options change between versions.
     """

@@ -57,7 +57,7 @@ def _is_alias(split: str, splits: dict[str, Index]) -> bool:
 
 def _find_duplicates(indices: dict[str, Index]) -> dict[str, list[Entry]]:
     """Return the entries of each image that has more than one, by absolute path."""
-    hashes = np.concatenate([_path_hashes(index.paths) for index in indices.values()])
+    hashes = np.concatenate([path_hashes(index.paths) for index in indices.values()])
     ordered = np.sort(hashes)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     entries: dict[str, list[Entry]] = {}
@@ -71,7 +71,7 @@ def _find_duplicates(indices: dict[str, Index]) -> dict[str, list[Entry]]:
     return {path: found for path, found in entries.items() if len(found) > 1}  # drops hash collisions
 
 
-def _path_hashes(paths: StringArray) -> np.ndarray:
+def path_hashes(paths: StringArray) -> np.ndarray:
     """Return Python's hash of each absolute path, (N,) int64.
 
     If no path contains `/.` or `//`, only the common prefix is made absolute, which takes a third of the time.

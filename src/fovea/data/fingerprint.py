@@ -50,8 +50,18 @@ def record(class_names: Sequence[str], splits: Mapping[str, Index], root: str | 
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> Difference | None:
-    """Return the first difference between two records, or None; keys that `old` lacks are not compared."""
-    old = new | old
+    """Return the first difference between two records, or None; keys that `old` lacks are not compared.
+
+    A record may have `corrections`, what data.corrections changed. They are the data's own labels once they are
+    applied, so they are named as the reason of a difference and are none by themselves.
+    """
+    found = _first_difference(new | old, new)
+    if found and found.certain and (new | old).get("corrections") != new.get("corrections"):
+        return Difference(f"{found.text}; data.corrections has changed", certain=True)
+    return found
+
+
+def _first_difference(old: dict[str, Any], new: dict[str, Any]) -> Difference | None:
     for split, count in old["counts"].items():
         new_count = new["counts"].get(split, 0)
         if count != new_count:

@@ -1,7 +1,7 @@
 """The datamodule: reads a dataset's splits, splits off the missing ones and creates the data loaders."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +10,7 @@ import torch
 from lightning import LightningDataModule
 
 from fovea.data.class_names import check_classes
+from fovea.data.corrections import correct
 from fovea.data.duplicates import drop_duplicates
 from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
@@ -35,6 +36,7 @@ class ImageDataModule(LightningDataModule):
         class_names: in the order of the class indices.
         splits: "train", "val" and "test" -> Index. Without a test split and a test_fraction, test is val; for
             evaluation of data without val too, test is all images. Only for evaluation, train and val may be missing.
+        corrected: what the corrections changed; None without corrections.
         unreadable: the files skipped so far on this rank (on_error="skip").
     """
 
@@ -52,6 +54,7 @@ class ImageDataModule(LightningDataModule):
         val_fraction: float = 0.0,
         test_fraction: float = 0.0,
         split_seed: int = 0,
+        corrections: str | None = None,
         class_names: Sequence[str] | None = None,
         sampler: MakeSampler = Shuffled,
         store: str | None = None,
@@ -68,6 +71,7 @@ class ImageDataModule(LightningDataModule):
             image_size: for the summary; each crop has its own size.
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction: of all training images, split off if the source has no such split.
+            corrections: a table of labels that a person corrected, see `corrections.correct`.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
             store: a folder or URL written by scripts/pack.py; it is read instead of the source.
@@ -78,7 +82,7 @@ class ImageDataModule(LightningDataModule):
 
         Raises:
             ValueError: the data has classes that `class_names` lacks, or lacks what training needs; two classes have
-                the same name; an image is in two splits or has different labels.
+                the same name; an image is in two splits or has different labels; the corrections are invalid.
         """
         super().__init__()
         data = self._read(read, root, store, store_cache, decode)
@@ -90,6 +94,9 @@ class ImageDataModule(LightningDataModule):
                 f"data.root={root} has only one class, {self.class_names[0]!r}: training needs two or more"
             )
         self.splits = carve(data, val_fraction, test_fraction, split_seed, to_train)
+        self.corrected: dict[str, Any] | None = None
+        if corrections:
+            self._correct(corrections, root, to_train)
         self.root, self.augment, self.make_sampler = root, augment, sampler
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
@@ -110,6 +117,17 @@ class ImageDataModule(LightningDataModule):
             )
         check_classes(data)
         return drop_duplicates(data)
+
+    def _correct(self, corrections: str, root: str | None, to_train: bool) -> None:
+        """Correct labels and leave images out, and log how many."""
+        self.splits, self.corrected, text, warnings = correct(
+            self.splits, self.task, self.class_names, corrections, root
+        )
+        log.info(text)
+        for warning in warnings:
+            log.warning(warning)
+        if to_train:
+            check_trainable(self.splits)
 
     @property
     def num_classes(self) -> int:
@@ -196,7 +214,7 @@ class ImageDataModule(LightningDataModule):
 
     def fingerprint(self) -> dict[str, Any]:
         """Return the digests of the data, see `fingerprint.record`."""
-        return record(self.class_names, self.splits, self.root)
+        return record(self.class_names, self.splits, self.root) | {"corrections": self.corrected}
 
     def _position(self) -> tuple[int, int]:
         assert self.trainer is not None
@@ -222,20 +240,23 @@ def carve(
         train, val = split_off(train, val_fraction * total / len(train), seed + 1)
     splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
     if to_train:
-        _check_trainable(splits, total)
+        check_trainable(splits)
     if to_train and test is None and val is not None:
         log.info("the data has no test split: the %d validation images are used for the test too", len(val))
     return splits | {"test": next(i for i in (test, val, train) if i is not None)}
 
 
-def _check_trainable(splits: dict[str, Index], total: int) -> None:
+def check_trainable(splits: Mapping[str, Index]) -> None:
+    """Raise ValueError if a split that training needs is missing or empty."""
     if "train" not in splits:
         raise ValueError(f"the data has no training images, only {', '.join(splits)}: add a train split")
     if "val" not in splits:
         raise ValueError("the data has no validation split: set data.val_fraction=0.1, for example, to split off train")
     for name, index in splits.items():
         if not len(index):
-            raise ValueError(f"the {name} split of the data is empty ({total} images in train): add images to it")
+            raise ValueError(
+                f"the {name} split of the data is empty ({len(splits['train'])} images in train): add images to it"
+            )
 
 
 def with_class_order(data: Splits, class_names: list[str]) -> Splits:

@@ -1,14 +1,14 @@
 """Reads a CSV file with a header that lists images: the path, split and label of each row."""
 
-import csv
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
 
+from fovea.data.csv_rows import read_rows
 from fovea.data.index import Index
 from fovea.data.sources.image_paths import leaves_folder, locate_below, missing_files
 from fovea.data.sources.split_column import SplitColumns
@@ -59,7 +59,7 @@ class Table:
         self.root, self.file, self.options = root, root / csv, options
         if not self.file.is_file():
             raise ValueError(f"{self.file} does not exist. Set data.root=<folder> and data.read.csv=<file in it>.")
-        self._lines = _read_lines(self.file, options.path_column)
+        self._lines = read_rows(self.file, options.path_column)
         self.header = [name.strip() for name in next(self._lines)[1]]
         self.path = self.column("path_column", options.path_column)
         if options.split_column is True:
@@ -142,28 +142,3 @@ def _ending_remedy(missing: str) -> str:
     entries = os.listdir(folder) if name and os.path.isdir(folder) else []
     found = sorted(entry for entry in entries if os.path.splitext(entry)[0] == name)
     return f"\n{found[0]} exists: set data.read.ending={os.path.splitext(found[0])[1]}" if found else ""
-
-
-def _read_lines(file: Path, path_column: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the header, then each row that is not blank, with its line in the file."""
-    with open(file, newline="", encoding="utf-8-sig") as stream:
-        try:
-            delimiter = _find_delimiter(stream.readline(), path_column)
-            stream.seek(0)
-            reader = csv.reader(stream, delimiter=delimiter, skipinitialspace=True, strict=True)
-            width = 0
-            for row in filter(None, reader):
-                width = width or len(row)
-                if len(row) != width:
-                    raise ValueError(f"{file}, line {reader.line_num}: {len(row)} fields; the header has {width}.")
-                yield reader.line_num, row
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{file} is not CSV in UTF-8: {error}.") from error
-    if not width:
-        raise ValueError(f"{file} is empty.")
-
-
-def _find_delimiter(header: str, path_column: str) -> str:
-    """Return the delimiter that gives a column named `path_column`, else the one that gives the most columns."""
-    columns = {mark: next(csv.reader([header], delimiter=mark, skipinitialspace=True), []) for mark in ",;\t"}
-    return max(columns, key=lambda mark: (path_column in columns[mark], len(columns[mark])))
