@@ -68,7 +68,7 @@ def evaluate(cfg: DictConfig) -> None:
         if cfg.report:
             content |= collect.compare(task, predicted, cfg.class_counts)
             run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
-            collect.keep_images(folder, task, data, predicted, trained=False)
+            collect.keep_images(folder, task, data, predicted, None)
         summary.log_figures(tested, content, data.class_names, task.per_class, cfg.monitor)
         if cfg.report:
             run_report.write_or_warn(folder, lambda: run_report.compared(folder, cfg.baseline, lambda: task.metrics))

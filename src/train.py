@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lightning import Trainer
 
     from fovea.data.loading.datamodule import ImageDataModule
+    from fovea.report.prediction_file import Predictions
     from fovea.report.run.comparison import Comparison
     from fovea.runs.run_folder import Results
     from fovea.task import ClassificationTask
@@ -141,14 +142,34 @@ def test(
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results.content, best if tested else None, len(predicted), tested_on, "test"))
-    validation = collect.validate(trainer, task, data) if cfg.report else None
-    if is_first() and cfg.report:
-        if validation is not None:
-            collect.fit(folder, validation)
-        results.update(**collect.compare(task, predicted, cfg.class_counts))
-        collect.keep_images(folder, task, data, predicted, trained=True)
+    if cfg.report:
+        collect_for_report(cfg, folder, results, trainer, task, data, predicted)
     if is_first():
         summary.log_figures("test", results.content, data.class_names, task.per_class, cfg.monitor)
+
+
+def collect_for_report(
+    cfg: DictConfig,
+    folder: Path,
+    results: "Results",
+    trainer: "Trainer",
+    task: "ClassificationTask",
+    data: "ImageDataModule",
+    tested: "Predictions",
+) -> None:
+    """Write what the report shows besides the figures; on all ranks, as they share the predictions."""
+    from fovea import collect, suspect_labels
+
+    validation = collect.validate(trainer, task, data)
+    splits = {"test": tested} if validation is None else {"val": validation, "test": tested}
+    suspects = suspect_labels.find(trainer, task, data, splits, cfg.suspects) if cfg.suspects != 0 else []
+    if not is_first():
+        return
+    if validation is not None:
+        collect.fit(folder, validation)
+    results.update(**collect.compare(task, tested, cfg.class_counts))
+    small = suspect_labels.write(folder, data, suspects)
+    collect.keep_images(folder, task, data, tested, small)
 
 
 if __name__ == "__main__":

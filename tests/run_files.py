@@ -10,6 +10,7 @@ import torch
 from fovea.report import prediction_file, thumbnail_file
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import gallery
+from fovea.report.suspects import Row, write_suspects
 
 SCRIPT = "<script>alert(1)</script>"
 METRICS = """step,epoch,lr-SGD/pg1,train/loss_step,train/loss,val/loss,train/accuracy,val/accuracy,val/ema_accuracy
@@ -58,7 +59,9 @@ def make_run(folder: Path, tested: Predictions | None, **results: Any) -> Path:
     shown, pixels = gallery.choose(tested), np.random.default_rng(0)
     small = {f"test/{row}": _picture(pixels) for row in shown.rows()}
     small |= {f"heat/{row}": _picture(pixels) for row in shown.mistakes}
-    thumbnail_file.write(folder, small | {"input/0": _picture(pixels)})
+    thumbnail_file.write(folder, small | {name: _picture(pixels) for name in ("input/0", "suspect/0")})
+    suspect = Row(f"{SCRIPT}/1.jpg", "train", SCRIPT, "class 0", 0.9)
+    write_suspects(folder / "suspects.csv", [suspect, suspect._replace(split="val", score=0.8)])
     (folder / "input.json").write_text(json.dumps({"labels": [SCRIPT]}))
     return folder
 

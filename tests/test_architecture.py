@@ -41,6 +41,10 @@ MAY_IMPORT = {
         *("task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
         *("report", "report/run", "report/statistics"),
     ),
+    "suspect_labels.py": (
+        *("collect.py", "task.py", "distributed", "data", "data/loading", "data/pixels", "models"),
+        *("report", "report/run", "report/statistics"),
+    ),
     "run_report.py": ("config", "runs", "report", "report/run"),
     "load_run.py": (
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),

@@ -114,9 +114,12 @@ def compare(
 
 @torch.no_grad()
 def keep_images(
-    folder: Path, task: ClassificationTask, data: ImageDataModule, tested: Predictions, trained: bool
+    folder: Path, task: ClassificationTask, data: ImageDataModule, tested: Predictions, more: Mapping[str, bytes] | None
 ) -> None:
-    """Write thumbnails of the images that the report shows, heat maps of some, and the first input if it `trained`."""
+    """Write thumbnails of the images that the report shows, heat maps of some, and for a training its first input.
+
+    `more` are other thumbnails of a training; None after an evaluation.
+    """
     task.eval()
     shown, index = gallery.choose(tested), data.splits["test"]
     numbers = {short_path(path, data.root): n for n, path in enumerate(index.paths)}
@@ -129,8 +132,8 @@ def keep_images(
             log.warning("the report does not show an image: %s", error)
     if grad_cam.available():
         small |= _heat(task, dataset, tested, {row: numbers[tested.paths[row]] for row in shown.mistakes})
-    if trained:
-        small |= _entered(folder, task, data)
+    if more is not None:
+        small |= {**more, **_entered(folder, task, data)}
     thumbnail_file.write(folder, small)
 
 

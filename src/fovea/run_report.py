@@ -41,6 +41,8 @@ def write_or_warn(folder: Path, compare: Callable[[], Comparison | None]) -> Non
         log.info("report: %s", summary.short_path(write(folder, against)))
     except (ValueError, OSError) as error:
         log.warning("the report can't be written: %s", error)
+    except Exception:  # a fault of ours: a run that went well must not end as failed because of its page
+        log.exception("the report can't be written")
 
 
 def write(folder: Path, against: Comparison | None = None) -> Path:

@@ -102,6 +102,7 @@ KEYS = {  # `*` stands for any part of a key
     "run": INPUT,
     "baseline": INPUT,
     "report": Key(bool, resume=LOOKS_ON),
+    "suspects": Key(NonNegative | None, resume=LOOKS_ON),
     "force": OWN,
     "forced": OWN,
     "started_from": OWN,

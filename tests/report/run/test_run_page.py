@@ -27,6 +27,7 @@ FACTS = """(page, window) => ({
   charts: page.querySelectorAll(".uplot canvas").length,
   broken: [...page.images].filter(image => !image.naturalWidth).length,
   images: page.images.length,
+  suspects: page.querySelectorAll('[data-rows*="suspect/0"] figure').length,
   background: window.getComputedStyle(page.body).backgroundColor,
 })"""
 SECTIONS = {
@@ -61,11 +62,12 @@ def test_the_page_shows_everything_without_a_fault_or_a_request(
     assert not facts["overflow"]
     assert facts["headings"] == [
         *("What to try next", "Training", SECTIONS[task], "Classes", "Images", "Can the probabilities be believed?"),
-        *("What the network saw", "How it was made"),
+        *("Labels that look wrong", "What the network saw", "How it was made"),
     ]
     assert facts["charts"] == 5
     assert facts["images"] > 20
     assert facts["broken"] == 0
+    assert facts["suspects"] == 2
     assert (facts["background"] == "rgb(255, 255, 255)") != dark
 
 

@@ -156,9 +156,13 @@ class ImageDataModule(LightningDataModule):
 
     def eval_dataloader(self, split: str) -> Iterable[Batch]:
         """Return a loader that yields each image of the split once over all ranks."""
+        return self.loader_of(self.splits[split])
+
+    def loader_of(self, index: Index) -> Iterable[Batch]:
+        """Return a loader that yields each image of the index once over all ranks, without random augmentation."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = EvalBatchSampler(len(self.splits[split]), self.batch_size, rank, world_size)
-        return self._loader(self.splits[split], self.augment["eval"], batches, persistent=False)
+        batches = EvalBatchSampler(len(index), self.batch_size, rank, world_size)
+        return self._loader(index, self.augment["eval"], batches, persistent=False)
 
     def _loader(
         self, index: Index, augment: Augment, batches: TrainBatchSampler | EvalBatchSampler, persistent: bool

@@ -13,7 +13,7 @@ MOST_LABELS = 12  # of an image, in its caption
 
 def described(
     predictions: Predictions, rows: Sequence[int], thumbnails: Mapping[str, bytes]
-) -> dict[int, dict[str, Any]]:
+) -> dict[str, dict[str, Any]]:
     """Return what run.js needs to show the images at `rows`.
 
     Each has a short `path`, `lines` of (text, style) for its caption, and the names of its `thumbnail` and of its
@@ -24,7 +24,7 @@ def described(
     found = {}
     for row in rows:
         thumbnail, heat = f"test/{row}", f"heat/{row}"
-        found[row] = {
+        found[str(row)] = {
             "path": paths[row],
             "lines": single_label_lines(predictions, row) if single else multilabel_lines(predictions, row),
             "thumbnail": thumbnail if thumbnail in thumbnails else None,

@@ -14,6 +14,7 @@ from fovea.report.run.class_table import class_table
 from fovea.report.run.comparison import Comparison
 from fovea.report.run.confusion_section import confusion
 from fovea.report.run.gallery import Gallery
+from fovea.report.run.suspect_section import suspect_section
 
 FILE = "report.html"
 LISTS = (
@@ -47,12 +48,17 @@ def write(folder: Path, run: Path, changed: Sequence[tuple[str, str, str]], agai
         sections["curves"], data["charts"] = overview.curves(charts, results)
     if tested is not None and len(tested):
         data |= _add_test(sections, tested, fitted, small, data["charts"])
+    suspected = suspect_section(folder / "suspects.csv", small)
+    if suspected:
+        sections["suspects"] = suspected[0]
+        data["images"] |= suspected[1]
     entered = _entered(folder, small)
     if entered:
         sections["input"] = entered
     sections["config"] = overview.config(changed, provenance)
     data["thumbnails"] = _used(data["images"], small)
-    tips = advice.suggestions({**results, "temperature": fitted.get("temperature")}, charts, tested)
+    about = {**results, "temperature": fitted.get("temperature")}
+    tips = advice.suggestions(about, charts, tested, suspected[0]["count"] if suspected else 0)
     title = run.name if folder == run else f"{run.name}, evaluation {folder.name}"
     page.save(folder / FILE, page.render("run.html", title=title, data=data, advice=tips, sections=sections))
     return folder / FILE
@@ -99,6 +105,6 @@ def _entered(folder: Path, small: Mapping[str, bytes]) -> list[dict[str, str]]:
     ]
 
 
-def _used(shown: Mapping[int, Mapping[str, Any]], small: Mapping[str, bytes]) -> dict[str, str]:
+def _used(shown: Mapping[str, Mapping[str, Any]], small: Mapping[str, bytes]) -> dict[str, str]:
     names = [name for image in shown.values() for name in (image["thumbnail"], image["heat"]) if name]
     return {name: base64.b64encode(small[name]).decode() for name in names}
