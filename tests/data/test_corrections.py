@@ -307,6 +307,7 @@ def test_a_run_with_corrections_is_resumed_with_the_same_ones_only(
     Path(file).unlink()
     code, out, err = invoke("evaluate", f"run={run}", "data=folder", f"data.root={other}")
     assert code == 0, err
+    assert invoke("report", f"run={run}").code == 0
     code, _, err = invoke("evaluate", f"run={run}")
     assert code == 2
     assert f"data.corrections={file}: there is no such file" in err

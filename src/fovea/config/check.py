@@ -24,6 +24,7 @@ Program = Literal[
     "train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify", "plot_schedule"
 ]
 TRAINS = ("train", "resume", "rerun")
+OF_A_RUN = ("evaluate", "predict", "report")  # these use no logger, and perhaps not the run's own data
 FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
 
 
@@ -46,7 +47,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
     check_targets(cfg)
     if source:
         untrusted.check_places(source, cfg)
-    if source and program not in ("evaluate", "predict", "report"):  # these use no logger, so need no secret
+    if source and program not in OF_A_RUN:
         refuse_masked_values(cfg)
     _check_data_root(cfg)
     check_types(config)
@@ -54,7 +55,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
         _check_packing(cfg)
     if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
-    _check_files(cfg, not_read=names("division") if program in ("evaluate", "predict") else ())
+    _check_files(cfg, not_read=names("division") if program in OF_A_RUN else ())
     _check_combinations(cfg)
 
 
