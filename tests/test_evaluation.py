@@ -41,7 +41,7 @@ def rows_of(file: Path) -> list[dict[str, str]]:
 def evaluated(invoke: Invoke, run: Path, *words: str) -> tuple[dict[str, float], list[dict[str, str]]]:
     """The figures, and the table of classes."""
     shutil.rmtree(run / "evaluate", ignore_errors=True)
-    assert invoke("evaluate", f"run={run}", *words).code == 0
+    assert invoke("evaluate", f"run={run}", "report=false", *words).code == 0
     (file,) = run.glob("evaluate/*/results.json")
     return json.loads(file.read_text())["test"], rows_of(file.parent / "per_class.csv")
 
@@ -89,7 +89,7 @@ def test_all_figures_of_a_run_are_scikit_learns(invoke: Invoke, trained: Path, f
 
 def test_two_evaluations_of_a_run_have_a_folder_each(invoke: Invoke, trained: Path) -> None:
     for _ in range(2):
-        assert invoke("evaluate", f"run={trained}").code == 0
+        assert invoke("evaluate", f"run={trained}", "report=false").code == 0
     assert len([*trained.glob("evaluate/*")]) == 2
 
 
@@ -99,7 +99,7 @@ def test_all_images_of_another_folder_are_tested_even_of_one_class(
     for root in (make_folder(tmp_path / "flat", ("dog",), 4), make_folder(tmp_path / "split" / "Testing", ("dog",), 4)):
         shutil.rmtree(trained / "evaluate", ignore_errors=True)
         data = root.parent if root.name == "Testing" else root
-        code, out, err = invoke("evaluate", f"run={trained}", "data=folder", f"data.root={data}")
+        code, out, err = invoke("evaluate", f"run={trained}", "data=folder", f"data.root={data}", "report=false")
         assert code == 0, err
         (file,) = trained.glob("evaluate/*/results.json")
         content = json.loads(file.read_text())

@@ -61,6 +61,7 @@ def test_a_planted_wrong_label_is_first_and_its_correction_is_applied(
     assert prints[0] != prints[1]
 
 
+@pytest.mark.slow
 def test_none_are_looked_for_if_not_wanted_and_some_images_can_be_checked(
     invoke: Invoke, runs: Runs, planted: Path
 ) -> None:

@@ -282,6 +282,7 @@ def test_a_name_that_is_no_text_is_found(tmp_path: Path) -> None:
     assert correct(index("x\udcff.png"), "multiclass", NAMES, file, None).splits["train"].targets.tolist() == [1]
 
 
+@pytest.mark.slow
 def test_a_run_with_corrections_is_resumed_with_the_same_ones_only(
     invoke: Invoke, root: Path, tmp_path: Path, runs: Callable[[], list[Path]]
 ) -> None:

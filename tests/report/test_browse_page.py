@@ -62,6 +62,7 @@ def test_many_classes_are_ordered_and_the_rarest_ones_are_shown() -> None:
     assert len(shown) == 15 + 15 + len(names)
 
 
+@pytest.mark.slow
 def test_many_images_fit_into_the_pages_limit() -> None:
     many = [Picture("p", "a", pixels(128, 128)) for _ in range(600)]
     text = browse_page("x", "multiclass", [], ["a"], [SplitView("train", 600, many, [], torch.ones(1, 2), [600])], [])
