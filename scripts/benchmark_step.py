@@ -59,9 +59,7 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "se_resnet": Case(
-        f"SE-ResNet-18 with 16 channels (model=se_resnet_small), {PIXELS}x{PIXELS}, batch 128", 128, 8, None
-    ),
+    "se_resnet": Case(f"SE-ResNet-18 (model=se_resnet_small: 16 channels), {PIXELS}x{PIXELS}, batch 128", 128, 8, None),
     "linear": Case("linear network, batch 32", 32, 300, LINEAR),
 }
 
@@ -249,6 +247,8 @@ def main() -> None:
     register_resolvers()
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, Lightning {lightning.__version__}"
     print(f"{platform.machine()}, {given.accelerator}, {given.threads} threads, {versions}; medians of {given.rounds}")
+    if given.overrides:
+        print("with", *given.overrides)
     clock = time.process_time if given.cpu_time else time.perf_counter
     for name, case in CASES.items():
         if given.only in (None, name):
