@@ -65,7 +65,7 @@ def evaluate(cfg: DictConfig) -> None:
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
-        if cfg.report:
+        if cfg.report and len(predicted):
             content |= collect.compare(task, predicted, cfg.class_counts)
             run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
             collect.keep_images(folder, task, data, predicted, None)

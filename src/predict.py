@@ -36,9 +36,9 @@ def predict(cfg: DictConfig) -> None:
     predictions.check_output(output)
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     check_decisions(cfg)
-    fitted = None
-    if cfg.calibrated or cfg.reject == "auto" or cfg.threshold == "tuned":
-        fitted = calibration_file.read(Path(cfg.run), "calibrated=true, reject=auto and threshold=tuned")
+    typed = {"calibrated=true": cfg.calibrated, "reject=auto": cfg.reject == "auto"}
+    wanted = [text for text, is_typed in (typed | {"threshold=tuned": cfg.threshold == "tuned"}).items() if is_typed]
+    fitted = calibration_file.read(Path(cfg.run), wanted[0]) if wanted else None
     index = read_files(Path(cfg.source).expanduser())
     task, trainer = build.task(cfg), build.trainer(cfg, alone=True)
     if trainer.is_global_zero:

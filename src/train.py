@@ -136,13 +136,15 @@ def test(
     unreadable = sorted(set(results.content.get("unreadable", [])).union(*gather(data.unreadable)))
     tested_on = "val" if data.splits["test"] is data.splits["val"] else "test"
     results.update(test=run_folder.figures(trainer, "test"), tested_on=tested_on, unreadable=unreadable)
+    results.update(intervals={}, majority={})  # of the test before a run was prolonged
     predicted = collect.gathered(data, "test", task.tested)
     hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
     if is_first():
+        collect.remove_earlier(folder)
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results.content, best if tested else None, len(predicted), tested_on, "test"))
-    if cfg.report:
+    if cfg.report and len(predicted):
         collect_for_report(cfg, folder, results, trainer, task, data, predicted)
     if is_first():
         summary.log_figures("test", results.content, data.class_names, task.per_class, cfg.monitor)

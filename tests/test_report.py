@@ -85,6 +85,27 @@ def test_runs_that_fail_or_are_not_to_have_one(invoke: Invoke, runs: Runs, folde
     assert "failed" in (failed / "report.html").read_text("utf-8")
 
 
+def test_validation_is_predicted_with_the_averaged_weights_if_the_monitor_is_of_them(
+    invoke: Invoke, runs: Runs, folder: Path
+) -> None:
+    words = ("data=folder", f"data.root={folder}", *SMALL, "report=true", "callbacks=[default,ema]")
+    assert invoke("train", *words, "monitor=val/ema_loss", "trainer.max_epochs=2").code == 0
+    (run,) = runs()
+    validated = prediction_file.read(run, "val_predictions")
+    assert validated is not None
+    loss = sk.log_loss(validated.labels, validated.probabilities, labels=range(3))
+    assert loss == pytest.approx(results(run)["best"]["value"], abs=1e-5)
+
+
+def test_what_an_earlier_test_left_is_not_taken_for_that_of_a_prolonged_run(invoke: Invoke, trained: Path) -> None:
+    words = (f"resume={trained}", "trainer.max_epochs=2", "report=false", "trainer.limit_test_batches=0")
+    code, out, err = invoke("train", *words, "force=true")
+    assert code == 0, err
+    assert not (trained / "calibration.json").exists()
+    assert results(trained)["intervals"] == {}
+    assert "95 % interval" not in out
+
+
 def test_a_baseline_of_other_images_is_a_warning_and_the_run_ends_well(
     invoke: Invoke, runs: Runs, trained: Path, tmp_path: Path
 ) -> None:

@@ -30,6 +30,10 @@ from fovea.training.step_seed import seed_step
 
 log = logging.getLogger(__name__)
 SHOWN_INPUT = 16  # training images
+EARLIER = (  # files that a test does not always write
+    *("val_predictions.csv", "val_predictions.parquet", "calibration.json", "suspects.csv"),
+    *("thumbnails.zip", "input.json"),
+)
 
 
 def gathered(data: ImageDataModule, split: str, batches: Iterable[Sequence[Tensor]]) -> Predictions:
@@ -40,9 +44,9 @@ def gathered(data: ImageDataModule, split: str, batches: Iterable[Sequence[Tenso
         split: the split that was predicted.
         batches: this rank's, as the task's `predict_step` returns them.
     """
-    probabilities, indices, _ = predictions.sort_by_index(
-        batch for of_rank in gather(list(batches)) for batch in of_rank
-    )
+    all_batches = [batch for of_rank in gather(list(batches)) for batch in of_rank]
+    all_batches = all_batches or [(torch.empty(0, data.num_classes), *torch.empty(2, 0, dtype=torch.long))]
+    probabilities, indices, _ = predictions.sort_by_index(all_batches)  # none with trainer.limit_test_batches=0
     index = data.splits[split]
     labels = index.targets[indices]
     labels = labels.long() if data.task == "multiclass" else labels
@@ -53,6 +57,12 @@ def gathered(data: ImageDataModule, split: str, batches: Iterable[Sequence[Tenso
 def short_path(path: str, root: str | None) -> str:
     """Return the path below the data's root, which is the same on other machines; other paths are not changed."""
     return path.removeprefix(os.path.join(os.path.expanduser(root), "")) if root else path
+
+
+def remove_earlier(folder: Path) -> None:
+    """Remove what an earlier test left, which would be of other weights if the run was prolonged."""
+    for name in EARLIER:
+        (folder / name).unlink(missing_ok=True)
 
 
 def write_predictions(folder: Path, tested: Predictions) -> None:

@@ -106,10 +106,11 @@ class EMA(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: Any) -> None:
         """Load the average into the network. This is safe here because nothing is saved after predictions."""
-        averaged = monitors_average(pl_module.monitor) and self.loaded is not None
+        weights = self.loaded if self.average is None else self.average.state_dict()  # a test has taken what was loaded
+        averaged = monitors_average(pl_module.monitor) and weights is not None
         log.info("predicting with the %s weights (monitor %s)", "averaged" if averaged else "raw", pl_module.monitor)
         if averaged:
-            pl_module.network.load_state_dict(self.loaded)
+            pl_module.network.load_state_dict(weights)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         assert self.average is not None

@@ -9,7 +9,9 @@ from fovea.report.run.texts import figure_text, rounded
 from fovea.report.statistics import calibration, rejection
 
 
-def calibrated(tested: Predictions, fitted: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def calibrated(
+    tested: Predictions, split: str, fitted: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """How far the probabilities can be believed, before and after temperature scaling; and the charts for run.js."""
     temperature = fitted["temperature"]
     cooled = calibration.apply_temperature(tested.probabilities, temperature, tested.task)
@@ -44,9 +46,9 @@ def calibrated(tested: Predictions, fitted: Mapping[str, Any]) -> tuple[dict[str
             }
         )
         titles.append("Accuracy when the least confident images are rejected")
-        sentences.append(_rejection(both["with temperature"], fitted["reject"]))
+        sentences.append(_rejection(both["with temperature"], split, fitted["reject"]))
     rows = [{"name": n, "before": figure_text(b), "after": figure_text(a)} for n, (b, a) in measures.items()]
-    section = {"temperature": f"{temperature:.2f}", "rows": rows, "sentences": sentences, "split": "test"}
+    section = {"temperature": f"{temperature:.2f}", "rows": rows, "sentences": sentences, "split": split}
     return section | {"charts": titles}, charts
 
 
@@ -60,9 +62,10 @@ def _belief(temperature: float) -> str:
     )
 
 
-def _rejection(cooled: Predictions, reject: Mapping[str, float]) -> str:
+def _rejection(cooled: Predictions, split: str, reject: Mapping[str, float]) -> str:
     kept = rejection.at_threshold(cooled, reject["threshold"])
+    outcome = f"keeps {100 * kept.coverage:.1f} % of the images, of which {100 * kept.accuracy:.2f} % are right"
     return (
         f"With predict.py reject=auto, images below {reject['threshold']:.3f} (calibrated) are predicted as unknown. "
-        f"On test this keeps {100 * kept.coverage:.1f} % of the images, of which {100 * kept.accuracy:.2f} % are right."
+        f"On {split} this {outcome if kept.coverage else 'keeps no image'}."
     )

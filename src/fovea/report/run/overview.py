@@ -64,8 +64,10 @@ def _tested(results: Mapping[str, Any], tested: Predictions | None) -> list[str]
         which = f"The best checkpoint (epoch {best['epoch'] + 1}, {results['monitor']} {figure_text(best['value'])})"
     elif results.get("checkpoint"):
         which = Path(results["checkpoint"]).name
+    unknown = int((tested.labels == -1).all(1).sum()) if tested.task == "multilabel" else 0
     verb = "is wrong" if tested.task == "multiclass" else "has a wrong label"
     outcome = f"{verb} on {bad:,} of them" if bad else "is right on all of them"
+    outcome = f"{outcome} ({unknown:,} have no known label)" if unknown else outcome
     return [f"{which} was tested on {len(tested):,} images of {len(tested.class_names):,} classes, and {outcome}."]
 
 

@@ -20,7 +20,7 @@ FILE = "report.html"
 LISTS = (
     ("mistakes", "The most certain mistakes", "Wrong labels in the data are often among these."),
     ("uncertain", "Right, but uncertain", ""),
-    ("random", "Random test images", ""),
+    ("random", "Random images", ""),
 )
 
 
@@ -47,7 +47,8 @@ def write(folder: Path, run: Path, changed: Sequence[tuple[str, str, str]], agai
     if charts:
         sections["curves"], data["charts"] = overview.curves(charts, results)
     if tested is not None and len(tested):
-        data |= _add_test(sections, tested, fitted, small, data["charts"])
+        split = sections["summary"]["split"]
+        data |= _add_test(sections, tested, split, fitted, small, data["charts"])
     suspected = suspect_section(folder / "suspects.csv", small)
     if suspected:
         sections["suspects"] = suspected[0]
@@ -73,6 +74,7 @@ def _json(file: Path) -> dict[str, Any]:
 def _add_test(
     sections: dict[str, Any],
     tested: Predictions,
+    split: str,
     fitted: Mapping[str, Any],
     small: Mapping[str, bytes],
     charts: list[dict[str, Any]],
@@ -83,7 +85,7 @@ def _add_test(
     sections["classes"], data["curves"] = class_table(tested, fitted.get("thresholds"))
     sections["images"] = _lists(shown)
     if fitted:
-        section, more = calibrated(tested, fitted)
+        section, more = calibrated(tested, split, fitted)
         section["charts"] = list(enumerate(section["charts"], start=len(charts)))
         charts += more
         sections["calibration"] = section

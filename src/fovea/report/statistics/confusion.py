@@ -46,20 +46,6 @@ def most_confused(matrix: Tensor, most: int = 20) -> list[Confused]:
     return [Confused(*pair) for pair in _largest(matrix - matrix.diag().diag(), matrix.sum(1), most)]
 
 
-def class_errors(predictions: Predictions, thresholds: float | Tensor = 0.5) -> tuple[Tensor, Tensor]:
-    """Return how often each class is missed, and how often it is falsely predicted, over the known labels.
-
-    Args:
-        predictions: multi-label.
-        thresholds: a class is predicted if its probability is above this, a number or (K,).
-
-    Returns:
-        Two (K,) int64.
-    """
-    missed, false = _errors(predictions, thresholds)
-    return missed.sum(0), false.sum(0)
-
-
 def error_pairs(predictions: Predictions, thresholds: float | Tensor = 0.5, most: int = 20) -> list[ErrorPair]:
     """Return the pairs of classes for which, on most images, the first is missed and the second falsely predicted.
 

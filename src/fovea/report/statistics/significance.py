@@ -33,11 +33,6 @@ def align(one: Predictions, other: Predictions) -> tuple[Predictions, Prediction
     return one, aligned
 
 
-def disagreements(one: Tensor, other: Tensor) -> tuple[list[int], list[int]]:
-    """Return the rows that only `one`, and those that only `other` has right; both are (N,) bool."""
-    return (one & ~other).nonzero().flatten().tolist(), (other & ~one).nonzero().flatten().tolist()
-
-
 class McNemar(NamedTuple):
     """How many images only one of two classifiers has right, and the p-value of the hypothesis of equal error rates."""
 
