@@ -27,7 +27,7 @@ from pathlib import Path
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from fovea.runs.compare import differences, is_timed
+from fovea.runs.bit_differences import differences, is_timed
 
 TRAIN = Path(__file__).resolve().parents[1] / "src" / "train.py"
 COMMON = (

@@ -18,7 +18,7 @@ from helpers import make_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fovea.config.resolvers import PROJECT
-from fovea.runs.compare import differences
+from fovea.runs.bit_differences import differences
 from fovea.task import ClassificationTask
 from fovea.training.save_last import SaveLast
 

@@ -10,7 +10,7 @@ import torch
 from helpers import SMALL
 
 from fovea.cli.command import with_rerun_override
-from fovea.runs.compare import differences
+from fovea.runs.bit_differences import differences
 
 Invoke = Callable[..., tuple[int, str, str]]
 Runs = Callable[[], list[Path]]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.runs import provenance
-from fovea.runs.compare import differences
+from fovea.runs.bit_differences import differences
 from fovea.runs.run_folder import write_json
 
 log = logging.getLogger(__name__)
