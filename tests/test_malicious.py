@@ -511,7 +511,7 @@ def unsafe_calls(source: str) -> list[str]:
         if (
             name in UNSAFE
             or (loads and options.get("weights_only") != "True")
-            or (name == "yaml.load" and "_Loader" not in ast.unparse(node))
+            or (name == "yaml.load" and "SafeLoader" not in ast.unparse(node))
             or options.get("shell") == "True"
             or options.get("allow_pickle") == "True"
             or name.endswith((".extractall", ".extract"))

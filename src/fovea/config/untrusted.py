@@ -23,6 +23,7 @@ from fovea.config.resolvers import PROJECT
 HYDRAS = ("hydra", "defaults")  # keys that could choose Hydra's launchers, sweepers and log handlers
 FOLDER = re.compile(r"(?<!sub_)(cache|folder|root|dir|dirpath|uri)$")  # keys of places, which may be relative paths
 ABSOLUTE = re.compile(r"(?:^|[\s,:'\"\[({])[/~]")  # a path, alone or in a list
+SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 MADE = "fovea.data.sources.digits."  # readers that generate the data if they don't exist
 
 
@@ -44,15 +45,6 @@ class Source(NamedTuple):
     def is_typed(self, place: str) -> bool:
         keys = place.split(".")
         return any(".".join(keys[:n]) in self.typed for n in range(1, len(keys) + 1))
-
-
-class _Loader(yaml.SafeLoader):
-    """Loads YAML without aliases, as a few lines of aliases can stand for a billion nodes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias (*name), which no run writes")
-        return super().compose_node(parent, index)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -77,10 +69,12 @@ def read(file: Path) -> dict[str, Any]:
     return content
 
 
-@functools.lru_cache(maxsize=2)  # a resume reads one file several times, and parsing it takes 20 milliseconds
+@functools.lru_cache(maxsize=2)  # a resume reads one file several times
 def _parsed(text: str) -> Any:
-    """Parse a config.yaml."""
-    return yaml.load(text, _Loader)  # a SafeLoader
+    """Parse a config.yaml without aliases, as a few lines of aliases can stand for a billion nodes."""
+    if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=SafeLoader)):
+        raise yaml.YAMLError("it has an alias (*name), which no run writes")
+    return yaml.load(text, SafeLoader)
 
 
 def check_places(source: Source, cfg: DictConfig) -> None:
