@@ -60,14 +60,15 @@ def evaluate(cfg: DictConfig) -> None:
         folder, figures = Path(cfg.output_dir), run_folder.figures(trainer, "test")
         saved.save(cfg, folder)
         measured = len(data.splits["test"]) - len(unreadable)
-        content = {"checkpoint": str(checkpoint), "split": tested, "images": measured, "test": figures}
-        run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
+        content = {"status": "finished", "checkpoint": str(checkpoint), "split": tested, "images": measured}
+        content |= {"test": figures, "unreadable": unreadable}
+        run_folder.write_json(folder / "results.json", content)
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results_of(Path(cfg.run)), checkpoint, measured, tested, cfg.split))
         if cfg.report and len(predicted):
             content |= collect.compare(task, predicted, cfg.class_counts)
-            run_folder.write_json(folder / "results.json", content | {"unreadable": unreadable})
+            run_folder.write_json(folder / "results.json", content)
             collect.keep_images(folder, task, data, predicted, None)
         summary.log_figures(tested, content, data.class_names, task.per_class, cfg.monitor)
         if cfg.report:

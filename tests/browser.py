@@ -26,6 +26,14 @@ frame.srcdoc = {page};
 document.body.append(frame);
 </script>"""
 
+# Errors and requests are counted from the first line of the page on.
+COUNTED = """<head><script>
+window.faults = [];
+addEventListener("error", event => faults.push(String(event.message || event.target.outerHTML)), true);
+for (const name of ["error", "warn"]) console[name] = text => faults.push(String(text));
+window.alert = text => faults.push("alert " + text);
+</script>"""
+
 
 def look(page: str, script: str, folder: Path, width: int = 1200, dark: bool = False) -> Any:
     """Show the page in a frame of this width and return what `script`, a JavaScript function, returns.

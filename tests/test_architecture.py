@@ -11,7 +11,7 @@ SRC = Path(__file__).resolve().parents[1] / "src"
 FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
-    *("train.py", "evaluate.py", "predict.py", "report.py", "export.py"),
+    *("train.py", "evaluate.py", "predict.py", "report.py", "compare.py", "export.py"),
     *("fovea/build.py", "fovea/trainer_parts.py", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
@@ -19,6 +19,7 @@ TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
 TORCH_FREE = (
     *("cli/", "config/", "files.py", "error_text.py", "distributed/rank.py", "distributed/threads.py"),
     *("runs/results_file.py", "runs/checkpoint_names.py"),
+    *("leaderboard/", "report/page.py", "report/run/history.py", "report/run/texts.py"),
 )
 # What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
 # replaces its folder's. build.py may import all.
@@ -27,6 +28,7 @@ MAY_IMPORT = {
         "cli/errors",
         "config",
         "error_text.py",
+        "leaderboard",
         *("distributed/rank.py", "distributed/threads.py"),
         *("runs/results_file.py", "runs/checkpoint_names.py"),
     ),
@@ -51,6 +53,10 @@ MAY_IMPORT = {
         *("runs", "callbacks", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers"), ()),
+    "leaderboard": (
+        *("config", "runs/results_file.py"),
+        *("report/page.py", "report/run/history.py", "report/run/texts.py"),
+    ),
     "report": ("report/statistics",),
     "report/statistics": ("report",),
     "report/run": ("report", "report/statistics"),

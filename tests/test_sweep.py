@@ -1,5 +1,6 @@
 """`train -m`: a failed job doesn't stop the others, and a sweep that is started again runs only missing jobs."""
 
+import csv
 import json
 import os
 import shutil
@@ -48,13 +49,22 @@ def test_a_failed_job_is_reported_the_others_run_and_a_second_start_runs_only_mi
     assert "data.batch_size=64 is more than the 36 training images" in err
     assert "Traceback" not in err
     assert "2 of 3 jobs are finished" in out
-    rows = [line.split() for line in out.splitlines() if line[:1] in ("0", "1", "2") and "batch_size" in line]
-    assert [(row[1], row[2]) for row in rows[-3:]] == [
-        ("data.batch_size=8", "finished"),
-        ("data.batch_size=64", "failed"),
-        ("data.batch_size=12", "finished"),
-    ]
-    assert float(rows[-1][3]) == pytest.approx(results(sweep / "2")["best"]["value"], abs=1e-4)
+    rows = [line.split() for line in out.splitlines() if line[:3] in ("0  ", "1  ", "2  ")]
+    assert {row[1]: (row[0], row[2]) for row in rows} == {
+        "data.batch_size=8": ("0", "finished"),
+        "data.batch_size=64": ("1", "failed"),
+        "data.batch_size=12": ("2", "finished"),
+    }
+    assert rows[-1][2] == "failed"  # the best is first
+    assert "job 1 failed: ValueError: data.batch_size=64 is more" in out
+    best = next(float(row[3]) for row in rows if row[0] == "2")
+    assert best == pytest.approx(results(sweep / "2")["best"]["value"], abs=1e-4)
+    with (sweep / "leaderboard.csv").open(newline="") as lines:
+        board = {row["run"]: row for row in csv.DictReader(lines)}
+    tested = results(sweep / "2")["test"]
+    assert {name: float(board["2"][f"test/{name}"]) for name in tested} == tested
+    assert board["1"]["status"] == "failed"
+    assert "data.batch_size=64 is more" in (sweep / "leaderboard.html").read_text("utf-8")
     assert results(sweep / "1")["status"] == "failed"
 
     content = results(sweep / "2") | {"status": "interrupted"}  # as if it had been stopped

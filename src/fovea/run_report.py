@@ -1,7 +1,7 @@
 """Writes the report of a run or an evaluation, and compares it with another one."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,16 @@ import yaml
 from torchmetrics import Metric
 
 from fovea.config.defaults import changed_keys
-from fovea.report import prediction_file
+from fovea.report import prediction_file, thumbnail_file
 from fovea.report.prediction_file import Predictions
-from fovea.report.run import comparison, run_page
+from fovea.report.run import comparison, pair_section, run_page
 from fovea.report.run.comparison import Comparison
+from fovea.report.run.pair_section import Tested
 from fovea.runs import summary
 from fovea.runs.results_file import results_of
 
 log = logging.getLogger(__name__)
+Section = dict[str, Any]
 
 
 @contextmanager
@@ -80,3 +82,20 @@ def _predictions(folder: Path) -> Predictions:
     if found is None:
         raise ValueError(f"{folder} has no predictions of a test: python src/evaluate.py run={folder} makes some")
     return found
+
+
+def pair(names: Sequence[str], folders: Sequence[Path], metrics: Mapping[str, Metric]) -> tuple[Section, Section]:
+    """Return the section about two runs that were tested on the same images, and its images.
+
+    Args:
+        names: of the two runs.
+        folders: of the two runs.
+        metrics: to compare.
+
+    Raises:
+        ValueError: one of them has no predictions, or they are of other images.
+    """
+    runs = [Tested(n, _predictions(f), thumbnail_file.read(f)) for n, f in zip(names, folders, strict=True)]
+    one, other = runs
+    against = comparison.compare(other.name, one.predictions, other.predictions, metrics)
+    return pair_section.pair_section(runs, against)

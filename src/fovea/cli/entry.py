@@ -18,7 +18,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fovea.cli.command import read_command, with_rerun_override
@@ -51,14 +52,21 @@ def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def main() -> None:
-            _prepare_process()
-            with short_errors(wants_tracebacks()):
-                load_environment()
+            with prepared():
                 _run(job, config_name, saved_run)
 
         return main
 
     return decorate
+
+
+@contextmanager
+def prepared() -> Iterator[None]:
+    """Prepare the process of a program and load .env; errors within the context are printed briefly."""
+    _prepare_process()
+    with short_errors(wants_tracebacks()):
+        load_environment()
+        yield
 
 
 def _prepare_process() -> None:

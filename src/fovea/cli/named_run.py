@@ -40,7 +40,7 @@ def _with_run_folder(word: str, words: Sequence[str], keys: Sequence[str]) -> li
     if key not in keys or not text or (path / "config.yaml").is_file():
         return [word]
     if text == LAST:
-        return [with_value(key, _last(key))]
+        return [with_value(key, last_run(key))]
     inner = path if path.name == "checkpoints" else path.parent
     folder = inner.parent if inner.name == "checkpoints" else inner
     if path.suffix == ".ckpt":
@@ -66,7 +66,7 @@ def _of_checkpoint(key: str, file: Path, folder: Path, words: Sequence[str]) -> 
     return [with_value(key, folder), with_value("ckpt_path", file)]
 
 
-def _last(key: str) -> Path:
+def last_run(key: str) -> Path:
     """Return the run that was started or resumed last, among those that the key can use."""
     runs = Path(os.environ.get("RUNS_DIR") or PROJECT / "runs")
     newest_first = sorted(_runs_below(runs), key=lambda run: (run / "config.yaml").stat().st_mtime_ns, reverse=True)

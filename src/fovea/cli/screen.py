@@ -4,6 +4,7 @@ Rich is imported when the first line is printed, so that errors in the command l
 """
 
 import logging
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -74,6 +75,11 @@ def wrapped(line: str, width: int) -> list[str]:
         parts.append(line[:cut])
         line, indent = "  " + line[cut:].strip(), 2
     return [*parts, line]
+
+
+def terminal_width() -> int | None:
+    """Return the width of the terminal that is printed to, in characters; None if it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 sweep.json         the command; multirun.yaml beside it is Hydra's
 0/ 1/ ...          a run folder for each job; job.json holds its overrides
+leaderboard.*      the jobs' figures side by side, as CSV and as a page
 """
 
 import json
@@ -22,18 +23,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from fovea.cli.errors.messages import screen_text
 from fovea.cli.paths import value_of, with_value
+from fovea.cli.screen import terminal_width
 from fovea.cli.sweep_direction import direction
 from fovea.config.allowed_targets import allowed
 from fovea.config.resolvers import CONF
 from fovea.config.secrets import HIDDEN, secret_values, without_secrets, without_values
 from fovea.config.untrusted import is_unsafe_override
+from fovea.distributed.rank import is_first
 from fovea.error_text import line
 from fovea.files import read_json, write_safely
+from fovea.leaderboard import leaderboard
+from fovea.leaderboard.entries import JOB, Entry, jobs_of, read_job
 from fovea.runs.checkpoint_names import TO_RESUME, existing
 from fovea.runs.results_file import results_of
 
 SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
-COMMAND, JOB = "sweep.json", "job.json"
+COMMAND = "sweep.json"
 SEED = "hydra.sweeper.sampler.seed"
 Run = Callable[[DictConfig], None]
 
@@ -80,15 +85,32 @@ class Sweep:
             yield
             completed = True
         finally:
-            rows = jobs_of(self.folder)
-            if new and not rows and not completed:
+            jobs = jobs_of(self.folder)
+            if new and not jobs and not completed:
                 self._remove()  # no job could be composed, for example because of an unknown key
             else:
-                print(table(self.folder, rows, "" if completed else " that were begun"), flush=True)
+                self._report(jobs, "" if completed else " that were begun")
         if not self.refused:
             self._save_command()
-        if self.failed or any(row["status"] != "finished" for row in rows):
+        if self.failed or any(job.status != "finished" for job in jobs):
             raise SystemExit(1)
+
+    def _report(self, jobs: Sequence[Entry], restriction: str) -> None:
+        """Print a table of the jobs and write the leaderboard. `restriction` follows the word jobs."""
+        finished = sum(job.status == "finished" for job in jobs)
+        count = f"{finished} of {len(jobs)} jobs{restriction} are finished"
+        lines = [f"sweep {self.folder}: {count}"]
+        if jobs:
+            lines.append(leaderboard.text(jobs, terminal_width()))
+        if finished < len(jobs) or restriction:
+            lines.append(f"to run the missing jobs: resume={self.folder}")
+        print("\n".join(lines), flush=True)
+        if jobs and is_first():
+            try:
+                page = leaderboard.write(self.folder, f"sweep {self.folder.name}", [f"{count}."], jobs, None)
+                print(f"leaderboard: {page}", flush=True)
+            except OSError as error:
+                print(f"warning: the leaderboard can't be written: {error}", file=sys.stderr, flush=True)
 
     def _remove(self) -> None:
         for name in (COMMAND, "multirun.yaml"):
@@ -153,7 +175,7 @@ class Sweep:
         _mask_file(self.folder / "multirun.yaml")
         file = folder / JOB
         job: dict[str, Any] = {"number": number, "overrides": [masked(word) for word in overrides]}
-        previous = _job(file) if file.exists() else job
+        previous = read_job(file) if file.exists() else job
         if previous != job or (not file.exists() and (folder / "config.yaml").exists()):
             self.refused = True
             other = " ".join(previous["overrides"]) if file.exists() else "a run that is not a job of a sweep"
@@ -251,36 +273,3 @@ def _can_go_on(folder: Path) -> bool:
 def outcome_of(folder: Path) -> dict[str, Any]:
     """Read a run's results.json; values that it lacks get defaults."""
     return {"status": "not begun", "best": None, "monitor": ""} | results_of(folder)
-
-
-def _job(file: Path) -> dict[str, Any]:
-    remedy = f"remove {file.parent} to run the job again"
-    return read_json(file, {"number": int, "overrides": list}, remedy)
-
-
-def jobs_of(folder: Path) -> list[dict[str, Any]]:
-    """Return {"number", "overrides", "status", "monitor", "value"} of each job in a sweep's folder, by number."""
-    rows = []
-    for file in folder.glob(f"**/{JOB}"):
-        results = outcome_of(file.parent)
-        value = results["best"]["value"] if results["best"] else None
-        about = {key: results[key] for key in ("status", "monitor")} | {"value": value}
-        rows.append(_job(file) | about)
-    return sorted(rows, key=lambda row: row["number"])
-
-
-def table(folder: Path, rows: Sequence[dict[str, Any]], restriction: str = "") -> str:
-    """Return a line for each job, with the overrides that differ between jobs.
-
-    `restriction` stands behind "jobs" in the heading; it is needed if `rows` are not all jobs of the sweep.
-    """
-    common = set.intersection(*(set(row["overrides"]) for row in rows)) if len(rows) > 1 else set()
-    finished = sum(row["status"] == "finished" for row in rows)
-    cells = [["job", "overrides", "status", rows[0]["monitor"] if rows else ""]]
-    for row in rows:
-        own = " ".join(word for word in row["overrides"] if word not in common)
-        cells.append([str(row["number"]), own, row["status"], "" if row["value"] is None else f"{row['value']:.4f}"])
-    widths = [max(len(line[k]) for line in cells) for k in range(4)]
-    lines = ["  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
-    hint = "" if finished == len(rows) and not restriction else f"\nto run the missing jobs: resume={folder}"
-    return "\n".join([f"sweep {folder}: {finished} of {len(rows)} jobs{restriction} are finished", *lines]) + hint

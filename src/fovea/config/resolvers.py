@@ -26,7 +26,7 @@ LEAST_BATCHES, LEAST_BATCH = (
 )  # batches an epoch, and images a batch: the default batch size is halved down to these
 
 
-def _stamp() -> str:
+def stamp() -> str:
     """Return a unique name such as `2026-11-22_14-03-59_1f3a9c`.
 
     Ranks that torchrun starts together get the same name, so that they share a run folder.
@@ -127,7 +127,7 @@ def register_resolvers() -> None:
         OmegaConf.clear_resolver(name)
     for name, function in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, function, replace=True)
-    OmegaConf.register_new_resolver("stamp", _stamp, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("stamp", stamp, use_cache=True, replace=True)
 
 
 @contextmanager

@@ -5,20 +5,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from browser import look
+from browser import COUNTED, look
 from run_files import SCRIPT, make_run, predictions
 
 from fovea.report.run import run_page
 from fovea.report.run.comparison import compare
 
 Task = Literal["multiclass", "multilabel"]
-# Errors and requests are counted from the first line of the page on.
-COUNTED = """<head><script>
-window.faults = [];
-addEventListener("error", event => faults.push(String(event.message || event.target.outerHTML)), true);
-for (const name of ["error", "warn"]) console[name] = text => faults.push(String(text));
-window.alert = text => faults.push("alert " + text);
-</script>"""
 FACTS = """(page, window) => ({
   faults: window.faults,
   requests: window.performance.getEntriesByType("resource").map(e => e.name).filter(name => !name.startsWith("data:")),

@@ -16,6 +16,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         name: of the other run.
+        own: this run's metrics.
         values: the other run's metrics.
         differences: this run's metrics minus the other's; None where no interval can be computed.
         only_one: the number of images that only this run gets right.
@@ -24,6 +25,7 @@ class Comparison(NamedTuple):
     """
 
     name: str
+    own: dict[str, float]
     values: dict[str, float]
     differences: dict[str, Difference | None]
     only_one: int
@@ -44,7 +46,7 @@ def compare(name: str, one: Predictions, other: Predictions, metrics: Mapping[st
         ValueError: the images, their labels or the classes differ.
     """
     one, other = significance.align(one, other)
-    values = {key: computed(metric, other) for key, metric in metrics.items()}
+    own, values = ({key: computed(metric, run) for key, metric in metrics.items()} for run in (one, other))
     differences = paired_differences(metrics, other.probabilities, one.probabilities, one.labels)
     test = significance.mcnemar(~wrong(one), ~wrong(other))
-    return Comparison(name, values, differences, test.only_one, test.only_other, test.p_value)
+    return Comparison(name, own, values, differences, test.only_one, test.only_other, test.p_value)

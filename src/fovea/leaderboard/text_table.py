@@ -1,0 +1,111 @@
+"""The leaderboard as text for a terminal or a log."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from fovea.leaderboard.entries import Entry
+from fovea.leaderboard.groups import Figure, Group, shared_overrides
+from fovea.report.run.texts import duration, figure_text
+
+SHORT_NAME, NARROWEST = 6, 24  # characters: of a name that fits into a column, and of the column of overrides
+MOST_NAMES = 4  # in a cell
+GAP = "  "
+
+
+class Column(NamedTuple):
+    """A column of the table: its title, its cells and whether they are aligned to the right."""
+
+    title: str
+    cells: list[str]
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(map(len, [self.title, *self.cells]))
+
+
+def figure_cell(figure: Figure | None) -> str:
+    """Return `0.9936`, or `0.9936 ± 0.0032` of several runs; empty if there is none."""
+    if figure is None:
+        return ""
+    spread = "" if figure.deviation is None else f" ± {figure.deviation:.4f}"
+    return figure_text(figure.mean) + spread
+
+
+def test_names(groups: Sequence[Group]) -> list[str]:
+    """Return the names of the test figures: the monitored one first, then by name."""
+    names = {name for group in groups for entry in group.entries for name in entry.test}
+    monitored = {entry.monitor.partition("/")[2] for group in groups for entry in group.entries}
+    return sorted(names, key=lambda name: (name not in monitored, name))
+
+
+def monitor_title(groups: Sequence[Group]) -> str:
+    """Return the monitor's name, or `monitor` if the runs have different ones."""
+    names = {entry.monitor for group in groups for entry in group.entries if entry.monitor}
+    return names.pop() if len(names) == 1 else "monitor"
+
+
+def table(groups: Sequence[Group], width: int | None) -> str:
+    """Return the groups as a table, with the names and errors that don't fit into it below.
+
+    Args:
+        groups: the best first.
+        width: of the terminal: test figures that don't fit are left out, and overrides are wrapped; None: no limit.
+    """
+    entries = [entry for group in groups for entry in group.entries]
+    named = all(len(entry.name) <= SHORT_NAME for entry in entries)
+    left, right = _columns(groups, named)
+    figures = [Column(f"test/{name}", [figure_cell(g.test(name)) for g in groups], True) for name in test_names(groups)]
+    used = sum(column.width + len(GAP) for column in [left[0], *right]) + NARROWEST
+    shown = figures[:1]
+    for column in figures[1:]:
+        if width is None or used + sum(c.width + len(GAP) for c in [*shown, column]) <= width:
+            shown.append(column)
+    columns = [*left, *right[:-1], *shown, right[-1]]
+    lines = _lines(columns, width)
+    shared = shared_overrides(entries)
+    lines += [f"all with {' '.join(shared)}"] if shared else []
+    lines += [] if named else [f"{n}  {e.folder}" for n, group in enumerate(groups, 1) for e in group.entries]
+    lines += [f"{'job ' * named}{e.name} {e.status}: {e.error}" for e in entries if e.error]
+    return "\n".join(lines)
+
+
+def _columns(groups: Sequence[Group], named: bool) -> tuple[list[Column], list[Column]]:
+    """Return the columns up to the overrides, and those behind them; the last is the time."""
+    names = [_names(group.entries) if named else str(n) for n, group in enumerate(groups, 1)]
+    left = [Column("job" if named else "run", names), Column("overrides", [group.label for group in groups])]
+    several = any(len(group.entries) > 1 for group in groups)
+    return left, [
+        Column("status", [group.status for group in groups]),
+        *([Column("n", [str(len(group.counted)) for group in groups], True)] if several else []),
+        Column(monitor_title(groups), [figure_cell(group.best) for group in groups], True),
+        Column("time", [duration(group.seconds.mean) if group.seconds else "" for group in groups], True),
+    ]
+
+
+def _names(entries: Sequence[Entry]) -> str:
+    names = [entry.name for entry in entries]
+    return " ".join(names if len(names) <= MOST_NAMES else [*names[: MOST_NAMES - 2], "...", names[-1]])
+
+
+def _lines(columns: Sequence[Column], width: int | None) -> list[str]:
+    """Return the lines of the table; the second column is wrapped to fit."""
+    others = sum(column.width + len(GAP) for n, column in enumerate(columns) if n != 1)
+    longest = max(len(word) for cell in columns[1].cells for word in cell.split())
+    room = columns[1].width if width is None else min(columns[1].width, max(NARROWEST, longest, width - others))
+    widths = [room if n == 1 else column.width for n, column in enumerate(columns)]
+    lines = [_line([column.title for column in columns], widths, columns)]
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        first, *rest = textwrap.wrap(cells[1], room, break_long_words=False, break_on_hyphens=False)
+        lines.append(_line([cells[0], first, *cells[2:]], widths, columns))
+        lines += [" " * (widths[0] + len(GAP)) + part for part in rest]
+    return lines
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], columns: Sequence[Column]) -> str:
+    padded = [
+        cell.rjust(width) if column.right else cell.ljust(width)
+        for cell, width, column in zip(cells, widths, columns, strict=True)
+    ]
+    return GAP.join(padded).rstrip()

@@ -1,0 +1,89 @@
+"""leaderboard.html in a real browser, and leaderboard.csv beside it."""
+
+import csv
+from pathlib import Path
+
+from board_files import write_run
+from browser import COUNTED, look
+from run_files import METRICS, SCRIPT
+
+from fovea.leaderboard import leaderboard
+from fovea.leaderboard.entries import find
+
+FACTS = """(page, window) => {
+  const cells = id => [...page.querySelectorAll(`#${id} tbody tr`)].map(row => [...row.cells].map(c => c.textContent));
+  const first = [...page.querySelectorAll("#groups th button")].find(button => button.textContent === "test/loss");
+  const before = cells("groups");
+  first.click(); first.click();
+  return {
+    faults: window.faults,
+    requests: window.performance.getEntriesByType("resource").filter(e => !e.name.startsWith("data:")).length,
+    overflow: page.documentElement.scrollWidth > window.innerWidth,
+    groups: before, sorted: cells("groups").map(row => row[0]), runs: cells("runs"),
+    links: [...page.querySelectorAll("#runs a")].map(a => a.getAttribute("href")),
+    charts: page.querySelectorAll(".uplot canvas").length,
+    errors: [...page.querySelectorAll("td.bad")].map(c => c.textContent),
+    swatches: page.querySelectorAll(".swatch").length,
+  };
+}"""
+
+
+def made(folder: Path) -> Path:
+    """Write a sweep of three settings, one of which fails, with two seeds of the first."""
+    settings = ((0, 0, "a", 0.9, 0.3), (1, 1, "a", 0.8, 0.5), (2, 0, SCRIPT, 0.7, 0.1))
+    for number, seed, model, best, loss in settings:
+        job = {"number": number, "overrides": [f"seed={seed}", f"model={model}"]}
+        run = write_run(folder / str(number), best, {"accuracy": best, "loss": loss}, {"model": {"n": model}}, job=job)
+        (run / "metrics.csv").write_text(METRICS)
+        (run / "report.html").write_text("a report")
+    job = {"number": 3, "overrides": ["seed=0", "model=c"]}
+    write_run(folder / "3", None, {}, {"model": {"n": "c"}}, job=job, status="failed", error=f"ValueError: {SCRIPT}")
+    return leaderboard.write(folder, f"sweep {SCRIPT}", [SCRIPT], find([folder]), None)
+
+
+def test_the_page_shows_groups_runs_curves_and_errors_without_a_fault(tmp_path: Path) -> None:
+    page = made(tmp_path / "sw é").read_text("utf-8").replace("<head>", COUNTED)
+    facts = look(page, FACTS, tmp_path, width=390, dark=True)
+    assert (facts["faults"], facts["requests"], facts["overflow"]) == ([], 0, False)
+    assert facts["groups"] == [
+        ["1", "model=a", "2 finished", "2", "0.8500 ± 0.0707", "0.8500 ± 0.0707", "0.4000 ± 0.1414", "10 s"],
+        ["2", f"model={SCRIPT}", "finished", "1", "0.7000", "0.7000", "0.1000", "10 s"],
+        ["3", "model=c", "failed", "1", "", "", "", "10 s"],
+    ]
+    assert facts["sorted"] == ["2", "1", "3"]  # by test/loss, rising; without a value last
+    assert [row[:4] for row in facts["runs"]] == [
+        ["1", "0", "seed=0 model=a", "finished"],
+        ["1", "1", "seed=1 model=a", "finished"],
+        ["2", "2", f"seed=0 model={SCRIPT}", "finished"],
+        ["3", "3", "seed=0 model=c", "failed"],
+    ]
+    assert facts["links"] == ["0/report.html", "1/report.html", "2/report.html"]
+    assert facts["errors"] == [f"ValueError: {SCRIPT}"]
+    assert (facts["charts"], facts["swatches"]) == (5, 3)  # loss and accuracy of train and val, and val ema accuracy
+
+
+def test_the_csv_has_a_row_for_each_run_with_the_figures_of_its_group(tmp_path: Path) -> None:
+    made(tmp_path)
+    with (tmp_path / "leaderboard.csv").open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    assert [(row["group"], row["run"], row["n"], row["report"]) for row in rows] == [
+        ("1", "0", "2", "0/report.html"),
+        ("1", "1", "2", "1/report.html"),
+        ("2", "2", "1", "2/report.html"),
+        ("3", "3", "1", ""),
+    ]
+    assert [row["test/loss"] for row in rows] == ["0.3", "0.5", "0.1", ""]
+    assert [float(row["test/loss mean"]) for row in rows[:2]] == [0.4, 0.4]
+    assert rows[2]["test/loss deviation"] == ""
+    assert rows[2]["overrides"] == f"seed=0 model={SCRIPT}"
+    assert rows[3]["error"] == f"ValueError: {SCRIPT}"
+
+
+def test_runs_of_different_data_or_monitors_are_said_to_be_incomparable(tmp_path: Path) -> None:
+    write_run(tmp_path / "a")
+    write_run(tmp_path / "b", data="d2", monitor="val/loss")
+    said = leaderboard.text(find([tmp_path]), None)
+    assert "2 different sets of images or labels: don't compare" in said
+    assert "different monitors (val/accuracy, val/loss), so they are not sorted" in said
+    page = leaderboard.write(tmp_path, "", [], find([tmp_path]), None).read_text("utf-8")
+    assert "2 different sets of images or labels" in page

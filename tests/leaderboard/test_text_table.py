@@ -1,0 +1,54 @@
+"""The leaderboard on a terminal."""
+
+from pathlib import Path
+from typing import Any
+
+from board_files import write_run
+
+from fovea.leaderboard.entries import find
+from fovea.leaderboard.groups import grouped
+from fovea.leaderboard.text_table import table
+
+MANY = {"accuracy": 0.8, "f1": 0.7, "loss": 0.5, "recall": None}
+
+
+def job(folder: Path, number: int, *overrides: str, **results: Any) -> None:
+    config = {"optimizer": {word.partition("=")[0]: word for word in overrides if not word.startswith("seed")}}
+    about = {"number": number, "overrides": list(overrides)}
+    write_run(folder / str(number), config=config, job=about, **{"test": MANY, **results})
+
+
+def test_jobs_are_rows_with_what_they_share_and_their_errors_below(tmp_path: Path) -> None:
+    job(tmp_path, 0, "model=a", "x=1", seconds=200.0)
+    job(tmp_path, 1, "model=b", "x=1", best=0.95)
+    job(tmp_path, 2, "model=c", "x=1", best=None, test={}, status="failed", error="ValueError: no such model")
+    assert table(grouped(find([tmp_path])), None).splitlines() == [
+        "job  overrides  status    val/accuracy  test/accuracy  test/f1  test/loss  test/recall        time",
+        "1    model=b    finished        0.9500         0.8000   0.7000     0.5000                     10 s",
+        "0    model=a    finished        0.9000         0.8000   0.7000     0.5000               3 min 20 s",
+        "2    model=c    failed                                                                        10 s",
+        "all with x=1",
+        "job 2 failed: ValueError: no such model",
+    ]
+
+
+def test_a_narrow_terminal_gets_the_monitored_figure_and_wrapped_overrides(tmp_path: Path) -> None:
+    long = [f"optimizer.weight_decay_of_part_{n}=0.0001" for n in (1, 2)]
+    job(tmp_path, 0, "seed=0", *long, "model=a")
+    job(tmp_path, 1, "seed=1", *long, "model=a")
+    job(tmp_path, 2, "seed=0", "model=b", "trainer.max_epochs=3", "data.batch_size=128", "optimizer.lr=0.1")
+    lines = table(grouped(find([tmp_path])), 80).splitlines()
+    assert lines[0].split() == ["job", "overrides", "status", "n", "val/accuracy", "test/accuracy", "time"]
+    start = next(n for n, line in enumerate(lines) if line.startswith("0 1 "))
+    row, (second, third) = lines[start].split(), lines[start + 1 : start + 3]
+    assert row[2:4] == [long[0], "2"]
+    assert row[-8:] == ["0.9000", "±", "0.0000", "0.8000", "±", "0.0000", "10", "s"]
+    assert (second.split(), third.split()) == ([long[1]], ["model=a"])
+
+
+def test_runs_with_long_names_are_numbered_and_listed_below(tmp_path: Path) -> None:
+    for name in ("2026-11-22_14-03-59_1f3a9c", "2026-11-22_15-03-59_1f3a9d"):
+        write_run(tmp_path / name)
+    lines = table(grouped(find([tmp_path])), None).splitlines()
+    assert lines[0].startswith("run  overrides")
+    assert lines[-2:] == [f"1  {entry.folder}" for entry in find([tmp_path])]
