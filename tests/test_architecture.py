@@ -39,8 +39,9 @@ MAY_IMPORT = {
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
+    "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "collect.py": (
-        *("task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
+        *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
         *("report", "report/run", "report/statistics"),
     ),
     "suspect_labels.py": (

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 from lightning import Trainer
-from torch import Tensor, nn
+from torch import Tensor
 
+from fovea import first_batch
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.pixels.decode import UnreadableImage
-from fovea.data.pixels.normalize import Normalize
 from fovea.distributed.gather import gather
 from fovea.report import errors, grad_cam, prediction_file, predictions, thumbnail_file
 from fovea.report.prediction_file import Predictions
@@ -26,10 +26,8 @@ from fovea.report.statistics import baseline, calibration, rejection, thresholds
 from fovea.report.statistics.intervals import computed, confidence_intervals
 from fovea.runs.run_folder import write_json
 from fovea.task import ClassificationTask
-from fovea.training.step_seed import seed_step
 
 log = logging.getLogger(__name__)
-SHOWN_INPUT = 16  # training images
 EARLIER = (  # files that a test does not always write
     *("val_predictions.csv", "val_predictions.parquet", "calibration.json", "suspects.csv"),
     *("thumbnails.zip", "input.json"),
@@ -143,7 +141,7 @@ def keep_images(
     if grad_cam.available():
         small |= _heat(task, dataset, tested, {row: numbers[tested.paths[row]] for row in shown.mistakes})
     if more is not None:
-        small |= {**more, **_entered(folder, task, data)}
+        small |= {**more, **_write_first_batch(folder, task, data)}
     thumbnail_file.write(folder, small)
 
 
@@ -175,32 +173,9 @@ def _heat(
     return {f"heat/{row}": thumbnail_file.thumbnail(picture) for row, picture in zip(rows, pictures, strict=True)}
 
 
-def _entered(folder: Path, task: ClassificationTask, data: ImageDataModule) -> dict[str, bytes]:
+def _write_first_batch(folder: Path, task: ClassificationTask, data: ImageDataModule) -> dict[str, bytes]:
     """Return the first training images as they entered the network, and write their labels into input.json."""
-    batches = data.train_batches(0, 1)
-    batches.start_at(0, 0)
-    dataset = ImageDataset(data.splits["train"], data.augment["train"], data.seed, "skip", data.background)
-    batch = dataset.__getitems__(next(iter(batches))[:SHOWN_INPUT])
-    if not len(batch.images):
-        return {}
-    seed_step(task.seed, 0, 0, task.device)
-    images, target = task.mix(task.preprocess(batch.images.to(task.device)), batch.targets.to(task.device))
-    write_json(folder / "input.json", {"labels": [_label_text(row, data) for row in target.cpu()]})
-    return {f"input/{n}": thumbnail_file.thumbnail(image) for n, image in enumerate(_visible(images, task.preprocess))}
-
-
-def _visible(images: Tensor, preprocess: nn.Module) -> Tensor:
-    """Return (B, 3, H, W) uint8 of the network's input: the inverse of Normalize, or the range of other inputs."""
-    if isinstance(preprocess, Normalize):
-        images = images * preprocess.std + preprocess.mean
-    else:
-        images = 255 * (images - images.amin()) / (images.amax() - images.amin()).clamp(min=1e-6)
-    return images.round().clamp(0, 255).to(torch.uint8).cpu()
-
-
-def _label_text(target: Tensor, data: ImageDataModule) -> str:
-    """Return the class name, or the names with their shares if they are mixed, or those of several labels."""
-    if target.ndim == 0:
-        return data.class_names[int(target)]
-    present = [(float(share), name) for share, name in zip(target, data.class_names, strict=True) if share > 0]
-    return ", ".join(name if share == 1 else f"{name} {share:.2f}" for share, name in sorted(present, reverse=True))
+    images, labels = first_batch.entered(task, data)
+    if labels:
+        write_json(folder / "input.json", {"labels": labels})
+    return {f"input/{n}": thumbnail_file.thumbnail(image) for n, image in enumerate(images)}

@@ -16,8 +16,15 @@ QUALITY = 72
 FILE = "thumbnails.zip"
 
 
-def thumbnail(pixels: Tensor, side: int = SIDE) -> bytes:
-    """Return a JPEG of an image (3, H, W) uint8, with its longer side of at most `side` pixels.
+def thumbnail(pixels: Tensor) -> bytes:
+    """Return a JPEG of an image (3, H, W) uint8, resized by `resized`."""
+    data = io.BytesIO()
+    resized(pixels).save(data, "JPEG", quality=QUALITY)
+    return data.getvalue()
+
+
+def resized(pixels: Tensor, side: int = SIDE) -> Image.Image:
+    """Return an image (3, H, W) uint8 with its longer side of at most `side` pixels.
 
     An image that is smaller is enlarged by a whole number, so that its pixels stay sharp.
     """
@@ -26,9 +33,7 @@ def thumbnail(pixels: Tensor, side: int = SIDE) -> bytes:
     if times > 1:
         image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=QUALITY)
-    return data.getvalue()
+    return image
 
 
 def write(folder: Path, images: Mapping[str, bytes]) -> None:
