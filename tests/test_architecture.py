@@ -60,6 +60,7 @@ MAY_IMPORT = {
     ),
     "report": ("report/statistics",),
     "report/statistics": ("report",),
+    "report/pictures": ("report", "report/statistics"),
     "report/run": ("report", "report/statistics"),
     **dict.fromkeys(
         ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()

@@ -32,6 +32,15 @@ def test_the_matrix_equals_scikit_learns() -> None:
     assert confusion_matrix(tested.take([])).tolist() == [[0] * 5] * 5
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 5, 7])
+def test_neighbouring_classes_are_counted_together(group: int) -> None:
+    tested, rows = single_label(), -(-5 // group)
+    expected = [[0] * rows for _ in range(rows)]
+    for label, predicted in zip(tested.labels.tolist(), tested.probabilities.argmax(1).tolist(), strict=True):
+        expected[label // group][predicted // group] += 1
+    assert confusion_matrix(tested, group).tolist() == expected
+
+
 def test_the_most_confused_pairs_come_first_without_what_is_right_or_never_happens() -> None:
     matrix = torch.tensor([[9, 3, 0], [3, 1, 2], [0, 0, 5]])
     expected = [Confused(1, 0, 3, 3 / 6), Confused(0, 1, 3, 3 / 12), Confused(1, 2, 2, 2 / 6)]

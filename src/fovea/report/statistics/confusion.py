@@ -31,10 +31,14 @@ class ErrorPair(NamedTuple):
     share: float
 
 
-def confusion_matrix(predictions: Predictions) -> Tensor:
-    """Return (K, K) int64: entry [i, j] counts the images of class i whose most probable class is j."""
-    classes = len(predictions.class_names)
-    pairs = predictions.labels * classes + predictions.probabilities.argmax(1)  # (N,)
+def confusion_matrix(predictions: Predictions, group: int = 1) -> Tensor:
+    """Return (C, C) int64: entry [i, j] counts the images of class i whose most probable class is j.
+
+    With `group` > 1, rows and columns are sums over `group` neighbouring classes, C = ceil(K / group), as K * K counts
+    of very many classes would not fit into memory.
+    """
+    classes = -(-len(predictions.class_names) // group)
+    pairs = predictions.labels // group * classes + predictions.probabilities.argmax(1) // group  # (N,)
     return pairs.bincount(minlength=classes**2).reshape(classes, classes)
 
 
