@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     """Build, fit and test on this rank."""
-    from fovea import build
+    from fovea import build, tensorboard_images
     from fovea.loggers import hyperparameters
     from fovea.models.weights import load_weights
     from fovea.runs import run_folder
@@ -87,6 +87,7 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     parameters = sum(parameter.numel() for parameter in task.network.parameters())
     results.update(network=type(task.network).__name__, parameters=parameters)
     hyperparameters.log_start(trainer.loggers, task.config)
+    tensorboard_images.log_first_batch(trainer, data)
     with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     results.update(**run_folder.fit_results(trainer, cfg.monitor, results.content))
@@ -124,7 +125,7 @@ def test(
     data: "ImageDataModule",
 ) -> None:
     """Test the best checkpoint on this rank, and write what the report shows."""
-    from fovea import collect
+    from fovea import collect, tensorboard_images
     from fovea.distributed.gather import gather
     from fovea.loggers import hyperparameters
     from fovea.runs import run_folder
@@ -139,6 +140,7 @@ def test(
     results.update(intervals={}, majority={})  # of the test before a run was prolonged
     predicted = collect.gathered(data, "test", task.tested)
     hyperparameters.log_end(trainer.loggers, task.config, results.content, trainer.global_step)
+    tensorboard_images.log_confusion(trainer, predicted)
     if is_first():
         collect.remove_earlier(folder)
         collect.write_predictions(folder, predicted)

@@ -40,6 +40,10 @@ MAY_IMPORT = {
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
+    "tensorboard_images.py": (
+        *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
+        *("report", "report/pictures", "report/statistics"),
+    ),
     "collect.py": (
         *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
         *("report", "report/run", "report/statistics"),

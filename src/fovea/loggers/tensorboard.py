@@ -1,10 +1,11 @@
-"""Logs curves and hyperparameters for TensorBoard in the run folder. A resumed run continues its curves."""
+"""Logs curves, pictures and hyperparameters for TensorBoard in the run folder. A resumed run continues its curves."""
 
 import re
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
@@ -14,15 +15,28 @@ SUFFIX = ".hparams"  # of the event file with the data of the HParams tab
 
 
 class TensorBoard(TensorBoardLogger):
-    """Lightning's logger, but a resumed run replaces what the interrupted run logged after the resumed step."""
+    """Lightning's logger, but a resumed run replaces what the interrupted run logged after the resumed step.
+
+    Attributes:
+        continues: True after `resume_after` if what the interrupted run logged at step 0 is kept.
+    """
+
+    continues = False
 
     @rank_zero_only
     def resume_after(self, step: int) -> None:
         """Start an event file that makes TensorBoard discard later steps from the earlier files."""
+        self.continues = step >= 0
         self._experiment = None
         self._kwargs["purge_step"] = step + 1
         self.experiment.flush()
         del self._kwargs["purge_step"]  # the test's event file must not discard anything
+
+    @rank_zero_only
+    def log_picture(self, name: str, pixels: np.ndarray, step: int) -> None:
+        """Log a picture (H, W, 3) uint8, and write the event file at once."""
+        self.experiment.add_image(name, pixels, step, dataformats="HWC")
+        self.experiment.flush()
 
     @rank_zero_only
     def log_hyperparams(
