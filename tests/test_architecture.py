@@ -53,9 +53,10 @@ MAY_IMPORT = {
         *("report", "report/run", "report/statistics"),
     ),
     "run_report.py": ("config", "runs", "report", "report/run"),
+    "run_tables.py": ("report", "report/run", "report/statistics"),
     "load_run.py": (
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
-        *("runs", "callbacks", "data/loading", "data/pixels"),
+        *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers"), ()),
     "leaderboard": (
@@ -148,6 +149,7 @@ def test_no_file_imports_what_its_place_forbids(file: str) -> None:
         ("fovea/config/x.py", "from fovea.error_text import line"),
         ("fovea/config/x.py", "from fovea import build"),
         ("fovea/config/x.py", "from fovea.runs.run_folder import Results"),
+        ("fovea/run_tables.py", "from fovea.load_run import LoadedRun"),
         ("fovea/runs/results_file.py", "from fovea.runs.run_folder import Results"),
         ("fovea/runs/checkpoint_names.py", "import torch"),
         ("fovea/files.py", "from fovea.config import secrets"),

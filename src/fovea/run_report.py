@@ -11,7 +11,6 @@ from torchmetrics import Metric
 
 from fovea.config.defaults import changed_keys
 from fovea.report import prediction_file, thumbnail_file
-from fovea.report.prediction_file import Predictions
 from fovea.report.run import comparison, pair_section, run_page
 from fovea.report.run.comparison import Comparison
 from fovea.report.run.pair_section import Tested
@@ -73,15 +72,8 @@ def compared(folder: Path, baseline: str | None, metrics: Callable[[], Mapping[s
     """
     if not baseline:
         return None
-    one, other = (_predictions(place) for place in (folder, Path(baseline)))
+    one, other = (prediction_file.of_test(place) for place in (folder, Path(baseline)))
     return comparison.compare(Path(baseline).name, one, other, metrics())
-
-
-def _predictions(folder: Path) -> Predictions:
-    found = prediction_file.read(folder, "predictions")
-    if found is None:
-        raise ValueError(f"{folder} has no predictions of a test: python src/evaluate.py run={folder} makes some")
-    return found
 
 
 def pair(names: Sequence[str], folders: Sequence[Path], metrics: Mapping[str, Metric]) -> tuple[Section, Section]:
@@ -95,7 +87,7 @@ def pair(names: Sequence[str], folders: Sequence[Path], metrics: Mapping[str, Me
     Raises:
         ValueError: one of them has no predictions, or they are of other images.
     """
-    runs = [Tested(n, _predictions(f), thumbnail_file.read(f)) for n, f in zip(names, folders, strict=True)]
+    runs = [Tested(n, prediction_file.of_test(f), thumbnail_file.read(f)) for n, f in zip(names, folders, strict=True)]
     one, other = runs
     against = comparison.compare(other.name, one.predictions, other.predictions, metrics)
     return pair_section.pair_section(runs, against)

@@ -78,6 +78,18 @@ def read(folder: Path, name: str) -> Predictions | None:
     return None
 
 
+def of_test(folder: Path) -> Predictions:
+    """Read the test predictions of a run or of an evaluation.
+
+    Raises:
+        ValueError: there are none, or the file is damaged.
+    """
+    found = read(folder, "predictions")
+    if found is None:
+        raise ValueError(f"{folder} has no predictions of a test: python src/evaluate.py run={folder} makes some")
+    return found
+
+
 def _header(predictions: Predictions) -> list[str]:
     names = predictions.class_names
     labels = ["label"] if predictions.task == "multiclass" else [f"label({name})" for name in names]
