@@ -5,6 +5,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from fovea.load_run import LoadedRun, load_run
 from fovea.runs.run_folder import write_json
 
 METRICS = {"loss": 1.5, "accuracy": 0.25}
+TEMPERATURE = 1.7
 CLASSES = list("abcdefg")  # as `composed` has them
 
 
@@ -42,6 +44,7 @@ def make_run(folder: Path, *overrides: str, task: str = "multiclass", ema_weight
         content[ema.KEY] = {name: value * 0.5 for name, value in network.network.state_dict().items()}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     write_json(folder / "results.json", {"status": "finished", "test": METRICS})
+    write_json(folder / "calibration.json", {"temperature": TEMPERATURE})
     return folder
 
 
@@ -75,8 +78,10 @@ def changed(run: Path, folder: Path, section: str, values: dict[str, Any]) -> Pa
     return folder
 
 
-def predicted(invoke: Callable[..., Any], run: Path, photos: list[Path], output: Path) -> list[dict[str, Any]]:
-    outcome = invoke("predict", f"run={run}", f"source={photos[0].parent}", f"output={output}")
+def predicted(
+    invoke: Callable[..., Any], run: Path, photos: list[Path], output: Path, *words: str
+) -> list[dict[str, Any]]:
+    outcome = invoke("predict", f"run={run}", f"source={photos[0].parent}", f"output={output}", *words)
     assert outcome.code == 0, outcome.err
     with output.open() as lines:
         return list(csv.DictReader(lines))
@@ -112,9 +117,43 @@ def test_of_several_labels_all_above_the_threshold_are_named_by_the_averaged_wei
     assert loaded(photos[0], threshold=1.1).labels == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "multilabel"])
+def test_calibrated_predictions_are_exactly_those_of_predict(
+    invoke: Callable[..., Any], kind: str, photos: list[Path], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    folder = request.getfixturevalue(kind)
+    loaded, words = load_run(folder), ["threshold=0.45"] if kind == "multilabel" else []
+    raw, found = loaded(photos), loaded(photos, threshold=0.45, calibrated=True)
+    for row, prediction in zip(
+        predicted(invoke, folder, photos, tmp_path / "p.csv", "calibrated=true", *words), found, strict=True
+    ):
+        assert prediction.probabilities == probabilities_in(row)
+        assert set(prediction.labels) == set(filter(None, (row.get("labels") or row["label"]).split(";")))
+    assert all(p.probability != before.probability for p, before in zip(found, raw, strict=True))
+
+
 @pytest.fixture(scope="module")
 def loaded(run: Path) -> LoadedRun:
     return load_run(run, device="cpu")
+
+
+def test_calibrated_probabilities_are_those_of_the_logits_divided_by_the_temperature(
+    loaded: LoadedRun, photos: list[Path]
+) -> None:
+    for before, after in zip(loaded(photos), loaded(photos, calibrated=True), strict=True):
+        powers = {name: value ** (1 / TEMPERATURE) for name, value in before.probabilities.items()}
+        expected = {name: value / sum(powers.values()) for name, value in powers.items()}
+        assert after.probabilities == pytest.approx(expected, abs=1e-6)
+        assert before.probabilities != pytest.approx(expected, abs=1e-3)
+        assert (after.labels, list(after.probabilities)) == (before.labels, list(before.probabilities))
+    assert loaded(photos[0], calibrated=True).label == loaded(photos[0]).label
+    assert loaded([], calibrated=True) == []
+
+
+def test_calibrated_predictions_of_a_run_without_a_calibration_are_refused(loaded: LoadedRun, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^calibrated=True: .* has no calibration.json"):
+        replace(loaded, folder=tmp_path)([], calibrated=True)
 
 
 def test_an_image_is_a_path_a_pil_image_an_array_or_a_tensor(loaded: LoadedRun, photos: list[Path]) -> None:
@@ -220,4 +259,4 @@ def test_the_guides_snippet_runs(run: Path, photos: list[Path], monkeypatch: pyt
     for snippet in snippets:
         code = snippet.partition("```")[0].replace("<run folder>", str(run)).replace("photo.jpg", "1.jpg")
         exec(code, names)
-    assert names["prediction"] == names["run"]("1.jpg")
+    assert names["prediction"] == names["run"]("1.jpg", calibrated=True)

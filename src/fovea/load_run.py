@@ -30,6 +30,7 @@ from fovea.config.resolvers import resolvers
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.given_images import GivenImages, OneImage, is_single_image
 from fovea.data.pixels.augment import Augment
+from fovea.report import calibration_file
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
 from fovea.task import ClassificationTask
@@ -102,23 +103,31 @@ class LoadedRun:
         return next(self.network.parameters()).device
 
     @overload
-    def __call__(self, images: OneImage, threshold: float = ...) -> Prediction: ...  # type: ignore[overload-overlap]
+    def __call__(  # type: ignore[overload-overlap]
+        self, images: OneImage, threshold: float = ..., calibrated: bool = ...
+    ) -> Prediction: ...
     @overload
-    def __call__(self, images: Iterable[OneImage], threshold: float = ...) -> list[Prediction]: ...
-    def __call__(self, images: Any, threshold: float = 0.5) -> Prediction | list[Prediction]:
+    def __call__(
+        self, images: Iterable[OneImage], threshold: float = ..., calibrated: bool = ...
+    ) -> list[Prediction]: ...
+    def __call__(self, images: Any, threshold: float = 0.5, calibrated: bool = False) -> Prediction | list[Prediction]:
         """Predict one image, or several in batches of data.batch_size.
 
         Args:
             images: one image or an iterable of images. An image is a path, a PIL image, a uint8 array (H, W, 3) or a
                 uint8 tensor (3, H, W), both RGB. A batch (N, ...) of arrays or tensors counts as N images.
             threshold: the smallest probability of a label, for multi-label runs.
+            calibrated: divide the logits by the temperature that was fitted on the validation split, as predict.py's
+                calibrated=true does.
 
         Raises:
-            ValueError: an image can't be read, or has another type.
+            ValueError: an image can't be read, or has another type; `calibrated`, and the run has no calibration.json.
         """
         if is_single_image(images):
-            return self([images], threshold)[0]
-        rows = [row for batch in self.batches(images) for row in self._probabilities(batch)]
+            return self([images], threshold, calibrated)[0]
+        fitted = calibration_file.read(self.folder, "calibrated=True") if calibrated else None
+        rows = torch.cat([torch.empty(0, len(self.class_names)), *map(self._probabilities, self.batches(images))])
+        rows = calibration_file.calibrated(fitted, rows, self.task.task) if fitted else rows
         return [self._prediction(row, threshold) for row in rows]
 
     def batches(self, images: Iterable[OneImage]) -> Iterator[Tensor]:
