@@ -3,6 +3,7 @@
 import csv
 import os
 import random
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -25,6 +26,9 @@ from fovea.callbacks import ema
 from fovea.config import saved
 from fovea.config.resolvers import PROJECT
 from fovea.load_run import LoadedRun, load_run
+from fovea.report import prediction_file
+from fovea.report.prediction_file import Predictions
+from fovea.report.statistics import intervals
 from fovea.runs.run_folder import write_json
 
 METRICS = {"loss": 1.5, "accuracy": 0.25}
@@ -44,8 +48,21 @@ def make_run(folder: Path, *overrides: str, task: str = "multiclass", ema_weight
         content[ema.KEY] = {name: value * 0.5 for name, value in network.network.state_dict().items()}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     write_json(folder / "results.json", {"status": "finished", "test": METRICS})
+    (folder / "metrics.csv").write_text("step,epoch,train/loss,val/loss\n9,0,1.5,1.4\n19,1,1.0,1.2\n")
     write_json(folder / "calibration.json", {"temperature": TEMPERATURE})
+    prediction_file.write(folder, "predictions", of_a_test(task))
     return folder
+
+
+def of_a_test(task: Any, seed: int = 0) -> Predictions:
+    """Predictions of a test of 20 images."""
+    generator = torch.Generator().manual_seed(seed)
+    labels, logits = torch.arange(20) % 7, torch.randn(20, 7, generator=generator)
+    if task == "multilabel":
+        labels, probabilities = (torch.arange(140) % 3 - 1).reshape(20, 7).char(), logits.sigmoid()
+    else:
+        probabilities = logits.softmax(1)
+    return Predictions(task, CLASSES, [f"{n}.png" for n in range(20)], labels, probabilities)
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +173,28 @@ def test_calibrated_predictions_of_a_run_without_a_calibration_are_refused(loade
         replace(loaded, folder=tmp_path)([], calibrated=True)
 
 
+@pytest.fixture
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 20)
+
+
+def test_a_loaded_run_has_the_tables_of_its_folder_and_compares_itself_with_another(
+    loaded: LoadedRun, tmp_path: Path, few_resamples: None
+) -> None:
+    assert dict(loaded.tables.metrics()["value"]) == METRICS
+    assert list(loaded.tables.history()["val/loss"]) == [1.4, 1.2]
+    assert list(loaded.tables.predictions()["path"]) == [f"{n}.png" for n in range(20)]
+    prediction_file.write(tmp_path, "predictions", of_a_test("multiclass", seed=1))
+    found = loaded.compare(tmp_path)
+    assert set(found.metrics.index) == set(loaded.task.metrics)
+    for p, column in ((of_a_test("multiclass"), "value"), (of_a_test("multiclass", seed=1), "other")):
+        right = (p.probabilities.argmax(1) == p.labels).double().mean().item()
+        assert found.metrics.loc["accuracy", column] == pytest.approx(right)
+    swapped = replace(loaded, folder=tmp_path).compare(loaded)
+    assert list(swapped.metrics["difference"]) == [-value for value in found.metrics["difference"]]
+    assert (swapped.only_one, swapped.only_other) == (found.only_other, found.only_one)
+
+
 def test_an_image_is_a_path_a_pil_image_an_array_or_a_tensor(loaded: LoadedRun, photos: list[Path]) -> None:
     file = next(photo for photo in photos if photo.suffix == ".png")
     with Image.open(file) as image:
@@ -251,12 +290,36 @@ def test_a_folder_without_a_run_or_with_another_networks_weights_is_refused(run:
         load_run(other)
 
 
-def test_the_guides_snippet_runs(run: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def guide(run: Path, other: Path) -> str:
+    """The code of the guide, for these two runs."""
+    snippets = (PROJECT / "docs" / "python.md").read_text("utf-8").split("```python\n")[1:]
+    code = "".join(snippet.partition("```")[0] for snippet in snippets)
+    for said, path in (("<run folder>", run), ("<other run folder>", other), ("photo.jpg", "1.jpg")):
+        assert said in code
+        code = code.replace(said, str(path))
+    return code
+
+
+def test_the_guides_code_runs(
+    run: Path, photos: list[Path], monkeypatch: pytest.MonkeyPatch, few_resamples: None
+) -> None:
     monkeypatch.chdir(photos[0].parent)
-    text = (PROJECT / "docs" / "python.md").read_text("utf-8")
-    snippets = text.split("```python\n")[1:]
     names: dict[str, Any] = {}
-    for snippet in snippets:
-        code = snippet.partition("```")[0].replace("<run folder>", str(run)).replace("photo.jpg", "1.jpg")
-        exec(code, names)
+    exec(guide(run, run), names)
     assert names["prediction"] == names["run"]("1.jpg", calibrated=True)
+    assert names["confusion"].to_numpy().sum() == 20
+
+
+@pytest.mark.slow
+def test_the_guides_code_runs_as_a_program_outside_of_the_repository(run: Path, photos: list[Path]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", guide(run, run)],
+        cwd=photos[0].parent,
+        env=os.environ | {"PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    for column in ("majority", "p_value", "other_predicted"):
+        assert column in done.stdout

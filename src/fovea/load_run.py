@@ -31,6 +31,7 @@ from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.given_images import GivenImages, OneImage, is_single_image
 from fovea.data.pixels.augment import Augment
 from fovea.report import calibration_file
+from fovea.run_tables import RunComparison, RunTables
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
 from fovea.task import ClassificationTask
@@ -101,6 +102,22 @@ class LoadedRun:
     def device(self) -> torch.device:
         """The device of the network."""
         return next(self.network.parameters()).device
+
+    @property
+    def tables(self) -> RunTables:
+        """The run's test metrics, history and test predictions as data frames."""
+        return RunTables(self.folder)
+
+    def compare(self, other: "LoadedRun | str | PathLike[str]") -> RunComparison:
+        """Compare the test predictions with those of another run on the same images.
+
+        Args:
+            other: a loaded run, or the folder of a run or of an evaluation.
+
+        Raises:
+            ValueError: pandas is not installed, one of them has no predictions of a test, or they are of other images.
+        """
+        return self.tables.compare(other.folder if isinstance(other, LoadedRun) else other, self.task.metrics)
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
