@@ -52,7 +52,8 @@ def accuracy(classes: int) -> dict[str, Metric]:
 
 
 def test_metrics_have_their_values_intervals_and_baseline_and_nan_where_there_is_none(tmp_path: Path) -> None:
-    content = {  # of an evaluation, which has no status
+    content = {
+        "status": "finished",
         "test": {"loss": 0.3, "accuracy": 0.9, "mAP": None},
         "intervals": {"accuracy": [0.85, 0.94], "mAP": None},
         "majority": {"accuracy": 0.1},

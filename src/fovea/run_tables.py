@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torchmetrics import Metric
 
-from fovea.files import read_json
 from fovea.report import prediction_file
 from fovea.report.errors import THRESHOLD, wrong
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import comparison
 from fovea.report.run.comparison import Comparison
 from fovea.report.statistics import significance
-from fovea.report.statistics.intervals import computed
+from fovea.runs.results_file import results_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-RESULTS = {"test": dict | None, "intervals": dict | None, "majority": dict | None}  # the types that are read
 UNKNOWN = (math.nan,) * 3
 
 
@@ -71,8 +69,7 @@ class RunTables:
         `low` and `high` are the 95 % interval's. `majority` is the figure of a classifier that gives each image the
         training split's class shares.
         """
-        pandas, file = _pandas(), Path(self.folder) / "results.json"
-        content = read_json(file, RESULTS, "test the run again with src/evaluate.py") if file.is_file() else {}
+        pandas, content = _pandas(), results_of(Path(self.folder))
         if not content.get("test"):
             raise ValueError(
                 f"{self.folder} has no figures of a test: python src/evaluate.py run={self.folder} makes some"
@@ -126,7 +123,7 @@ class RunTables:
         pandas, name = _pandas(), Path(other).name
         one, second = (prediction_file.of_test(Path(folder)) for folder in (self.folder, other))
         found = comparison.compare(name, one, second, metrics)
-        rows = {key: _compared(computed(metric, one), found, key) for key, metric in metrics.items()}
+        rows = {key: _compared(found, key) for key in metrics}
         table = _by_metric(pandas, rows, ["value", "other", "difference", "low", "high", "p_value"])
         images = _image_rows(pandas, *significance.align(one, second))
         return RunComparison(table, images, found.p_value, found.only_one, found.only_other)
@@ -154,9 +151,9 @@ def _by_metric(pandas: Any, rows: Mapping[str, Sequence[float | None]], columns:
     return frame.rename_axis("metric")
 
 
-def _compared(value: float, found: Comparison, name: str) -> tuple[float, ...]:
+def _compared(found: Comparison, name: str) -> tuple[float, ...]:
     """Return value, other, difference, low, high and p_value."""
-    other, difference = found.values[name], found.differences[name]
+    value, other, difference = found.own[name], found.values[name], found.differences[name]
     return value, other, value - other, *(difference[1:] if difference else UNKNOWN)
 
 
