@@ -73,6 +73,13 @@ def test_a_report_can_be_written_again_and_compared_with_another_run(
     assert f"{tmp_path} has no predictions of a test" in err
 
 
+def test_a_baseline_without_a_test_is_refused_before_any_work(invoke: Invoke, folder: Path, tmp_path: Path) -> None:
+    code, _, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, f"baseline={tmp_path / 'no'}")
+    assert code == 2
+    assert f"baseline={tmp_path / 'no'} has no predictions of a test" in err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_runs_that_fail_or_are_not_to_have_one(invoke: Invoke, runs: Runs, folder: Path) -> None:
     words = ("data=folder", f"data.root={folder}", *SMALL)
     assert invoke("train", *words).code == 0

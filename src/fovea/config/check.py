@@ -56,6 +56,8 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
     if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
     _check_files(cfg, not_read=names("division") if program in OF_A_RUN else ())
+    if source is None or source.is_typed("baseline"):
+        _check_baseline(OmegaConf.select(cfg, "baseline"))
     _check_combinations(cfg)
 
 
@@ -87,6 +89,16 @@ def _check_files(cfg: DictConfig, not_read: Collection[str]) -> None:
         file = OmegaConf.select(cfg, key)
         if file and not Path(file).expanduser().is_file():
             raise ValueError(f"{key}={file}: there is no such file")
+
+
+def _check_baseline(folder: str | None) -> None:
+    """Raise ValueError if there are no test predictions to compare with."""
+    files = [Path(folder).expanduser() / f"predictions{suffix}" for suffix in (".csv", ".parquet")] if folder else []
+    if files and not any(file.is_file() for file in files):
+        raise ValueError(
+            f"baseline={folder} has no predictions of a test: name the folder of a run that was tested, or of an "
+            "evaluation"
+        )
 
 
 def _check_combinations(cfg: DictConfig) -> None:
