@@ -78,9 +78,10 @@ def grouped(entries: Sequence[Entry]) -> list[Group]:
     labels = _labels(list(members.values()))
     groups = [Group(label, same) for label, same in zip(labels, members.values(), strict=True)]
     kinds = {(entry.monitor, entry.mode) for entry in entries if entry.best is not None}
-    if len(kinds) != 1:
+    modes = {mode for _, mode in kinds}
+    if len(kinds) != 1 or not modes < {"min", "max"}:
         return groups
-    sign = -1 if next(iter(kinds))[1] == "max" else 1
+    sign = -1 if modes == {"max"} else 1
     return sorted(groups, key=lambda group: (group.best is None, sign * group.best.mean if group.best else 0))
 
 
