@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.transforms import v2
 
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import Batch, ImageDataset
@@ -26,10 +27,11 @@ class Entered(NamedTuple):
 def entered(task: ClassificationTask, data: ImageDataModule) -> Entered:
     """Return the first MOST images of rank 0's first batch, after augmentation, preprocessing and mixing.
 
-    The whole batch is made, because mixing combines each image with another one. Random states are not changed.
+    With mixing the whole batch is made, because each image is combined with another one. Random states are not changed.
     Images that can't be read are left out.
     """
-    batch, device = _augmented(data), task.device
+    mixes = not isinstance(task.mixing, v2.Identity)
+    batch, device = _augmented(data, None if mixes else MOST), task.device
     if not len(batch.images):
         return Entered(batch.images, [])
     gpus = [] if device.type == "cpu" else [device]
@@ -40,11 +42,11 @@ def entered(task: ClassificationTask, data: ImageDataModule) -> Entered:
     return Entered(_visible(images[:MOST], task.preprocess), labels)
 
 
-def _augmented(data: ImageDataModule) -> Batch:
+def _augmented(data: ImageDataModule, most: int | None) -> Batch:
     batches = data.train_batches(0, data.trainer.world_size if data.trainer else 1)
     batches.start_at(0, 0)
     dataset = ImageDataset(data.splits["train"], data.augment["train"], data.seed, "skip", data.background)
-    return dataset.__getitems__(next(iter(batches)))
+    return dataset.__getitems__(next(iter(batches))[:most])
 
 
 def _visible(images: Tensor, preprocess: nn.Module) -> Tensor:
