@@ -30,18 +30,19 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     """Read the command line, print the table and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", metavar="folder", help="of a run, a sweep, an evaluation; or last")
-    parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="folder",
-        help="the folder to write to; default: the folder, or a new one in RUNS_DIR",
-    )
-    typed = parser.parse_args()
+    typed = parser().parse_args()
     with prepared():
         folders = [last_run("run") if folder == LAST else Path(folder).expanduser() for folder in typed.folders]
         compare(folders, typed.output or (folders[0] if len(folders) == 1 else new_folder()))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("folders", nargs="+", metavar="folder", help="of a run, a sweep, an evaluation; or last")
+    where = "where to write; default: the folder, or of several a new one in RUNS_DIR"
+    made.add_argument("--output", type=Path, metavar="folder", help=where)
+    return made
 
 
 def new_folder() -> Path:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,7 +49,8 @@ def commands(file: Path) -> list[str]:
 
 COMMANDS = list(dict.fromkeys(command for file in DOCS for command in commands(file)))
 NEW = [c for c in COMMANDS if c.startswith("python src/train.py") and not re.search(r" (-|resume=|rerun=)", c)]
-OTHERS = [c for c in COMMANDS if c not in NEW and not re.search(r" --|rename\.py", c)]
+OTHERS = [c for c in COMMANDS if c not in NEW and not re.search(r" --|rename\.py|compare\.py", c)]
+COMPARING = [c for c in COMMANDS if c.startswith("python src/compare.py")]
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cfg.run_dir = str(folder)
     saved.save(cfg, folder)
     (folder / "results.json").write_text(json.dumps({"status": "finished"}))
+    (folder / "predictions.csv").touch()  # for baseline=
     return folder
 
 
@@ -102,6 +105,13 @@ def test_a_command_of_the_guides_that_starts_from_a_run_sweeps_or_packs_is_accep
         cfg = hydra.compose(asked.config_name, overrides)
         check(cfg, asked.config_name, asked.source)
         check_overrides(cfg, asked.config_name, overrides)
+
+
+@pytest.mark.parametrize("command", COMPARING)
+def test_a_command_of_the_guides_that_compares_is_accepted(command: str) -> None:
+    parser = runpy.run_path(str(PROJECT / "src" / "compare.py"))["parser"]()
+    words = re.sub("<[a-z ]+>", "x", command).split()[2:]
+    assert parser.parse_args(words).folders[0] == words[0]
 
 
 @pytest.mark.parametrize("command", NEW)
