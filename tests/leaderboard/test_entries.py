@@ -64,3 +64,10 @@ def test_an_evaluation_has_its_runs_monitor_and_a_job_without_results_is_not_beg
     assert entries["evaluation"].status == "finished"
     assert entries["evaluation"].monitor == "val/accuracy"  # of its config
     assert (entries["job"].status, entries["job"].config, entries["job"].test) == ("not begun", {}, {})
+
+
+def test_an_evaluation_has_the_overrides_of_the_run_that_was_tested(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", argv=[["src/train.py", "model=a"]])
+    write_run(tmp_path / "run/evaluate/1", argv=[])
+    (entry,) = find([tmp_path / "run/evaluate/1"])
+    assert (list(entry.overrides), entry.data) == (["model"], None)

@@ -15,6 +15,7 @@ JOB = "job.json"  # of a sweep's job: its number and overrides
 FILES = ("results.json", "config.yaml", JOB)  # a folder with one of them is a run's
 REPEATED = ("seed", "data.fold")  # repetitions of one experiment differ in these keys only
 NOT_BEGUN = "not begun"
+EVALUATIONS = "evaluate"  # the folder below a run's with its evaluations
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Entry:
     Attributes:
         folder: its folder.
         name: its folder relative to the one that all runs of the leaderboard have in common.
-        overrides: {key: override as it was typed}, without those that say where and how the run is executed.
+        overrides: {key: override as it was typed for the training}, without those that only say where it runs.
         config: {dotted key: value} of the keys that a person chooses; empty if the run never began.
         status: finished, running, interrupted, failed, or not begun.
         error: the error's first line if it failed.
@@ -33,7 +34,7 @@ class Entry:
         best: the monitor's best value; None if there is none, or if it is undefined.
         test: the test figures; None where undefined.
         seconds: the time that the run took; None for an evaluation.
-        data: a digest of the images, labels and splits; None if the run never read them.
+        data: a digest of the images, labels and splits; None for an evaluation, or if the run never read them.
     """
 
     folder: Path
@@ -98,12 +99,14 @@ def read(folder: Path, name: str) -> Entry:
     """Read a run; values that its results lack get defaults. Raises ValueError if a file is damaged."""
     results, file = results_of(folder), folder / "config.yaml"
     config = untrusted.read(file) if file.is_file() else {}
-    starts = _starts(folder)
+    evaluated = folder.parent.name == EVALUATIONS
+    run = folder.parent.parent if evaluated else folder
+    starts = _starts(run)
     monitor = results.get("monitor") or config.get("monitor") or ""
     return Entry(
         folder=folder,
         name=name,
-        overrides=dict(_overrides(folder, starts)),
+        overrides=dict(_overrides(run, starts)),
         config={key: value for key, value in dotted(config) if config and _is_chosen(key)},
         status=results.get("status", NOT_BEGUN),
         error=results.get("error") or "",
@@ -112,7 +115,7 @@ def read(folder: Path, name: str) -> Entry:
         best=(results.get("best") or {}).get("value"),
         test=results.get("test") or {},
         seconds=results.get("seconds"),
-        data=_data_of(starts),
+        data=None if evaluated else _data_of(starts),
     )
 
 
