@@ -73,12 +73,13 @@ def forget_weights(cfg: DictConfig) -> None:
 
 def describe(cfg: DictConfig, length: run_length.RunLength, steps: int) -> list[tuple[str, str]]:
     """Return the facts about the run."""
+    warmup = f", after a {cfg.warmup.shape} warm-up of {cfg.warmup_length:,}" if cfg.warmup_length else ""
     run = f"{length.epochs:,} epochs, {steps:,} optimizer steps" if length.steps else "no end"
     return [
         ("run", f"{run}; {length.steps_per_epoch:,} steps an epoch"),
         ("batch", f"{cfg.data.batch_size:,} of {cfg.epoch_images:,} images"),
         ("batches of a step", str(cfg.trainer.accumulate_grad_batches)),
-        ("schedule", f"{str(cfg.scheduler._target_).rpartition('.')[2]}, each {cfg.scheduler.interval}"),
+        ("schedule", f"{str(cfg.scheduler._target_).rpartition('.')[2]}, each {cfg.scheduler.interval}{warmup}"),
         ("optimizer", str(cfg.optimizer._target_).rpartition(".")[2]),
     ]
 

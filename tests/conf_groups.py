@@ -25,6 +25,7 @@ DERIVED = {
     "class_names": list("abcdefg"),
     "total_steps": 70,
     "schedule_length": 10,
+    "warmup_length": 2,
     "schedule_epoch": 7,
 }
 

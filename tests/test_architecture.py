@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "cli/errors": ("config", "error_text.py"),
     "config": ("runs/results_file.py",),
     "runs": ("config", "training", "error_text.py", "data/fingerprint.py"),
-    "training": ("distributed", "data/index.py"),
+    "training": ("distributed", "data/index.py", "optim/warmup.py"),
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),

@@ -3,8 +3,9 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -35,6 +36,7 @@ from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
 from fovea.models import head
 from fovea.models.freeze import freeze
+from fovea.optim.warmup import with_warmup
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
@@ -242,10 +244,18 @@ def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
     return Optimization(
         instantiate(cfg.optimizer, _convert_="all"),
         _parameter_groups(cfg.parameter_groups, network),
-        instantiate(schedule, _convert_="all"),
+        _with_warmup(cfg, instantiate(schedule, _convert_="all")),
         interval,
         cfg.monitor,
     )
+
+
+def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
+    if warmup is None or not cfg.warmup_length:
+        return schedule
+    options = {key: warmup[key] for key in ("shape", "length", "start_factor")}
+    return partial(with_warmup, schedule=schedule, **options)
 
 
 def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:

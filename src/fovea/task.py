@@ -229,7 +229,7 @@ class ClassificationTask(LightningModule):
 
         If the run was prolonged, the checkpoint's schedule is replaced by the new one.
         """
-        if checkpoint["config"].get("scheduler") != self.config.get("scheduler"):
+        if any(checkpoint["config"].get(key) != self.config.get(key) for key in ("scheduler", "warmup")):
             (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
             self.optimization.replace(self.network, optimizer, schedule.scheduler)
         running = checkpoint["running"]

@@ -151,3 +151,46 @@ def test_a_trainer_without_a_step_has_a_length_that_schedules_can_be_built_with(
 def test_a_share_of_a_length_is_exact_and_rounded_up(expression: str, value: int) -> None:
     composed()  # registers the resolvers
     assert OmegaConf.create({"share": f"${{{expression}}}"}).share == value
+
+
+WARMUPS = [  # overrides, batches of an epoch -> the warm-up's and the schedule's length
+    (["warmup=linear"], 5, (1, 11)),
+    (["warmup=constant", "warmup.share=0.25"], 5, (3, 9)),
+    (["warmup=linear", "scheduler.interval=step"], 5, (3, 57)),
+    (["warmup=linear", "warmup.epochs=0.5", "scheduler.interval=step"], 5, (3, 57)),
+    (["warmup=linear", "warmup.epochs=5"], 5, (5, 7)),
+    (["warmup=linear", "warmup.epochs=2", "trainer.max_epochs=-1", "scheduler=exponential"], 5, (2, None)),
+    (["warmup=none"], 5, (0, 12)),
+    (["warmup=linear", "trainer.fast_dev_run=true"], 5, (0, 1)),
+]
+
+
+@pytest.mark.parametrize(("words", "batches", "expected"), WARMUPS, ids=str)
+def test_the_warmup_and_the_schedule_fill_the_run(words: list[str], batches: int, expected: tuple[Any, Any]) -> None:
+    cfg = composed("scheduler=cosine", *words)
+    run_length.check_schedule(cfg)
+    run_length.fill_in(cfg, batches)
+    assert (cfg.warmup_length, cfg.schedule_length) == expected
+    if cfg.warmup_length:
+        assert cfg.warmup.length == cfg.warmup_length
+
+
+@pytest.mark.parametrize("words", [["warmup.epochs=12"], ["warmup.share=0.05", "trainer.max_epochs=1"]], ids=str)
+def test_a_warmup_that_leaves_nothing_for_the_schedule_is_refused(words: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"warmup\.\w+=\S+: the warm-up has \d+ epochs, but the run has \d+"):
+        run_length.fill_in(composed("scheduler=cosine", "warmup=linear", *words), BATCHES)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["scheduler=warmup_cosine"], r"has a warm-up of its own, scheduler\.warmup=0\.05"),
+        (["scheduler=exponential", "trainer.max_epochs=-1"], r"type warmup\.epochs=<number>"),
+        (["scheduler=plateau", "scheduler.interval=step"], r"type scheduler\.interval=epoch"),
+        (["scheduler=plateau", "trainer.check_val_every_n_epoch=2"], r"trainer\.check_val_every_n_epoch=1"),
+    ],
+)
+def test_a_warmup_that_a_schedule_can_not_have_is_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        run_length.check_schedule(composed("warmup=linear", *words))
+    run_length.check_schedule(composed("warmup=none", *[w for w in words if "max_epochs" not in w]))

@@ -6,10 +6,13 @@ import pytest
 import torch
 from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
+from lightning import Callback, Trainer
 from omegaconf import OmegaConf
+from tasks import Data, make_batches, make_task, make_trainer
 from torch.optim import SGD
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
+from fovea.optim.warmup import with_warmup
 from fovea.training.optimization import replay
 
 BEFORE, SHORT, LONG = 9, 10, 24
@@ -65,3 +68,54 @@ def test_a_plateau_schedule_keeps_its_rate_and_what_it_has_seen_and_takes_the_ne
     assert (scheduler.best, scheduler.num_bad_epochs, scheduler.last_epoch) == (0.7, 1, 3)
     assert scheduler.patience == 3
     assert scheduler.optimizer.param_groups[0]["lr"] == 0.05
+
+
+def warmed(length: int, warmup: int) -> Any:
+    optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+    return with_warmup(optimizer, lambda o: CosineAnnealingLR(o, length - warmup), "linear", warmup, None)
+
+
+def test_a_prolonged_warmup_and_its_schedule_go_on_as_if_they_were_longer_from_the_start() -> None:
+    expected = go(warmed(LONG, 4), LONG - 1)[BEFORE - 1 :]
+    begun = warmed(SHORT, 2)
+    go(begun, BEFORE)
+    replay(begun.optimizer, begun, warmed(LONG, 4))
+    resumed = warmed(LONG, 4)
+    resumed.optimizer.load_state_dict(begun.optimizer.state_dict())
+    resumed.load_state_dict(begun.state_dict())
+    assert [settings(resumed), *go(resumed, LONG - 1 - BEFORE)] == expected
+
+
+def test_a_plateau_schedule_after_a_warmup_keeps_its_rate_too() -> None:
+    def build() -> Any:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+        return with_warmup(optimizer, lambda o: ReduceLROnPlateau(o, patience=0), "linear", 1, None)
+
+    scheduler = build()
+    for loss in (0.9, 0.4, 0.5):
+        scheduler.step(loss)
+    replay(scheduler.optimizer, scheduler, build())
+    assert (scheduler.last_epoch, scheduler.schedule.best) == (3, 0.4)
+    assert scheduler.get_last_lr() == pytest.approx([0.05])
+
+
+class Rates(Callback):
+    def __init__(self) -> None:
+        self.rates: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.rates.append(trainer.optimizers[0].param_groups[0]["lr"])
+
+
+def test_a_training_warms_up_before_a_plateau_schedule_that_uses_only_later_validations() -> None:
+    def schedule(optimizer: Any) -> Any:
+        return with_warmup(
+            optimizer, lambda o: ReduceLROnPlateau(o, mode="max", threshold=9.0, patience=0), "linear", 2, None
+        )
+
+    rates = Rates()
+    make_trainer(rates, max_epochs=6).fit(
+        make_task(schedule=schedule), datamodule=Data(make_batches(1), make_batches(1))
+    )
+    # the third validation is the schedule's first and sets its best; with that threshold no later one is better
+    assert rates.rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001])

@@ -25,6 +25,7 @@ SPLITS = ("data.root", "data.val_fraction", "data.test_fraction", "data.correcti
 DATA = (*SPLITS, "data.on_error")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")
+RATES = ("optimizer", "scheduler", "warmup")
 GROUPS = {  # train lists all groups
     "evaluate": ("data", "trainer"),
     "predict": ("trainer",),
@@ -32,14 +33,14 @@ GROUPS = {  # train lists all groups
     "pack": ("data",),
     "browse": ("data", "augment"),
     "verify": ("data",),
-    "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer"),
+    "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer", "warmup"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
     "predict": ("data.batch_size", "data.num_workers"),
     "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
-    "plot_schedule": (*SPLITS, "data.batch_size", "data.sampler", "freeze", "optimizer", "scheduler", *LENGTH),
+    "plot_schedule": (*SPLITS, *LENGTH, "data.batch_size", "data.sampler", "freeze", *RATES),
     "verify": (*SPLITS, *VERIFY),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }

@@ -25,7 +25,8 @@ Program = Literal[
 ]
 TRAINS = ("train", "resume", "rerun")
 OF_A_RUN = ("evaluate", "predict", "report")  # these use no logger, and perhaps not the run's own data
-FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch")  # null until the data has been read, then numbers
+# null until the data has been read, then numbers
+FILLED_IN = ("total_steps", "schedule_length", "schedule_epoch", "warmup_length")
 
 
 def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = None) -> None:

@@ -94,7 +94,7 @@ def _is_free(place: str) -> bool:
 def changed_schedule(cfg: DictConfig, folder: Path) -> list[str]:
     """Return the schedule's values that differ from the last start of the run, because its length was changed."""
     then = DictConfig(load("", folder))
-    return [text for place, text in _differences(then, cfg) if _lies_in(place, ["scheduler"])]
+    return [text for place, text in _differences(then, cfg) if _lies_in(place, ["scheduler", "warmup"])]
 
 
 def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictConfig:

@@ -58,22 +58,55 @@ def limits(cfg: DictConfig) -> tuple[int | None, int | None]:
 
 
 def fill_in(cfg: DictConfig, batches: int) -> RunLength:
-    """Set the root keys that schedules refer to."""
+    """Set the root keys that schedules refer to.
+
+    Raises:
+        ValueError: the warm-up leaves no step for the schedule.
+    """
     length = run_length(cfg, batches)
     by_epoch = cfg.scheduler.interval == "epoch"
-    cfg.total_steps = length.steps
-    cfg.schedule_length = length.epochs if by_epoch else length.steps
-    cfg.schedule_epoch = 1 if by_epoch else length.steps_per_epoch
+    whole, epoch = (length.epochs, 1) if by_epoch else (length.steps, length.steps_per_epoch)
+    warmup = _warmup_length(cfg, whole, epoch)
+    cfg.total_steps, cfg.warmup_length, cfg.schedule_epoch = length.steps, warmup, epoch
+    cfg.schedule_length = None if whole is None else whole - warmup
     return length
+
+
+def _warmup_length(cfg: DictConfig, whole: int | None, epoch: int) -> int:
+    """Return the warm-up's length in the schedule's unit; 0 if there is none.
+
+    Args:
+        cfg: the config.
+        whole: the run's length in that unit; None if it has no end.
+        epoch: an epoch's length in that unit.
+    """
+    warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
+    if warmup is None or warmup.shape is None:
+        return 0
+    part = warmup.share * whole if warmup.epochs is None else warmup.epochs * epoch
+    length = math.ceil(round(part, 6))  # without the rounding error of 0.1 * 30
+    if whole is None or length < whole:
+        return length
+    if cfg.trainer.fast_dev_run:
+        return whole - 1
+    key = "share" if warmup.epochs is None else "epochs"
+    unit = cfg.scheduler.interval
+    raise ValueError(
+        f"warmup.{key}={warmup[key]}: the warm-up has {length} {unit}s, but the run has {whole}, so the schedule has "
+        f"none\nMake the warm-up shorter or the run longer"
+        + (", or count it in steps: scheduler.interval=step" if unit == "epoch" else "")
+    )
 
 
 def check_schedule(cfg: DictConfig) -> None:
     """Check the schedule's references to the run's length, before the data is read.
 
     Raises:
-        ValueError: the run has no end, or a key counts another unit than the schedule's interval.
+        ValueError: the run has no end; a key counts another unit than the schedule's interval; or the schedule can't
+            have the warm-up.
     """
     interval, (epochs, steps) = cfg.scheduler.interval, limits(cfg)
+    _check_warmup(cfg, epochs is not None or steps is not None)
     for place, text, key in _references(OmegaConf.to_container(cfg.scheduler), "scheduler"):
         counted = UNITS.get(key, interval)
         if counted != interval:
@@ -91,6 +124,27 @@ def check_schedule(cfg: DictConfig) -> None:
             )
         if of_trainer.get(key, 0) is None:
             raise ValueError(f"{place}={text}, but {key} is not set for this run: refer to ${{schedule_length}}")
+
+
+def _check_warmup(cfg: DictConfig, ends: bool) -> None:
+    warmup, scheduler = OmegaConf.select(cfg, "warmup"), cfg.scheduler
+    if warmup is None or warmup.shape is None:
+        return
+    if warmup.epochs is None and not ends:
+        raise ValueError(
+            f"warmup.share={warmup.share} is a share of the run, but the run has no end: type warmup.epochs=<number>"
+        )
+    if scheduler.get("warmup"):
+        raise ValueError(
+            f"warmup={warmup.shape}: scheduler ({_name(cfg)}) has a warm-up of its own, scheduler.warmup="
+            f"{scheduler.warmup}\nKeep that one with warmup=none, or choose a schedule without one: scheduler=cosine"
+        )
+    every, at = cfg.trainer.check_val_every_n_epoch, scheduler.interval
+    if _name(cfg) == "ReduceLROnPlateau" and (at != "epoch" or every != 1):
+        raise ValueError(
+            f"warmup={warmup.shape} before scheduler=plateau counts epochs with a validation: type "
+            f"scheduler.interval=epoch trainer.check_val_every_n_epoch=1 (now {at} and {every})"
+        )
 
 
 def _references(node: Any, place: str) -> Iterator[tuple[str, str, str]]:

@@ -6,11 +6,13 @@ from typing import Any, Literal
 import numpy as np
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fovea.optim.warmup import Warmup
+
 
 def learning_rates(schedule: Any, interval: Literal["epoch", "step"], steps: int, steps_per_epoch: int) -> np.ndarray:
     """Return the learning rate of each optimizer step and parameter group, (S, G) float64; changes the schedule.
 
-    A plateau schedule depends on the validations and is not stepped.
+    A plateau schedule depends on the validations and is not stepped after its warm-up.
 
     Args:
         schedule: one of torch's, new, with its optimizer.
@@ -28,6 +30,7 @@ def learning_rates(schedule: Any, interval: Literal["epoch", "step"], steps: int
 
 def _next(schedule: Any, first: bool) -> list[float]:
     """Step the schedule, unless this is the first rate, and return the rate of each group."""
-    if not first and not isinstance(schedule, ReduceLROnPlateau):
+    warmed = schedule.schedule if isinstance(schedule, Warmup) and not schedule.warming else schedule
+    if not first and not isinstance(warmed, ReduceLROnPlateau):
         schedule.step()
     return [float(group["lr"]) for group in schedule.optimizer.param_groups]

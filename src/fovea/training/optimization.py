@@ -8,6 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from fovea.optim.warmup import Warmup
+
 # what a plateau schedule has learned from the run
 PLATEAU_STATE = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")
 
@@ -42,9 +44,14 @@ class Optimization:
     def configure(self, network: nn.Module) -> dict[str, Any]:
         """Return what Lightning's `configure_optimizers` has to return."""
         optimizer = self._optimizer_of(network)
-        # not strict: an epoch without a validation leaves a plateau schedule unchanged
-        options = {"interval": self.interval, "monitor": self.monitor, "strict": False}
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": self.schedule(optimizer), **options}}
+        schedule = self.schedule(optimizer)
+        options = {
+            "interval": self.interval,
+            "monitor": self.monitor,
+            "strict": False,  # an epoch without a validation leaves a plateau schedule unchanged
+            "reduce_on_plateau": is_plateau(schedule),
+        }
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **options}}
 
     def replace(self, network: nn.Module, optimizer: Optimizer, restored: Any) -> None:
         """Change a schedule that was restored from a checkpoint into the current one, at the same step."""
@@ -59,6 +66,9 @@ class Optimization:
         """
         if value is None:
             schedule.step()
+        elif isinstance(schedule, Warmup) and schedule.warming:
+            schedule.step()
+            self.validated = False
         elif (self.validated or not self.monitor.startswith("val/")) and not is_undefined:
             schedule.step(value)
             self.validated = False
@@ -77,6 +87,9 @@ def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
         optimizer: restored, with `scheduler`.
         fresh: a new schedule on an optimizer of its own, with the same parameter groups.
     """
+    if is_plateau(scheduler) and isinstance(scheduler, Warmup):
+        replay(optimizer, scheduler.schedule, fresh.schedule)
+        return
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.load_state_dict(fresh.state_dict() | {name: getattr(scheduler, name) for name in PLATEAU_STATE})
         return
@@ -87,6 +100,11 @@ def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
     scheduler.load_state_dict(fresh.state_dict())
     for group, new in zip(optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
+
+
+def is_plateau(schedule: Any) -> bool:
+    """Return True if the schedule, perhaps after a warm-up, follows the monitor."""
+    return schedule.is_plateau if isinstance(schedule, Warmup) else isinstance(schedule, ReduceLROnPlateau)
 
 
 def _steps_of(scheduler: Any) -> int:
