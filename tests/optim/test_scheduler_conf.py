@@ -89,6 +89,11 @@ def warmup_cosine(s: int, n: int) -> float:
     return (s + 1) / (w + 1) if s < w else cosine((s - w) / (n - w))
 
 
+def warmup_stable_decay(s: int, n: int) -> float:
+    w, d = round(0.05 * n), round(0.2 * n)
+    return (s + 1) / (w + 1) if s < w else 1.0 if s < n - d else 1 - math.sqrt((s - (n - d)) / d)
+
+
 OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, run length, epoch length), all in the schedule's unit
     "step": lambda s, n, e: 0.1 ** (s // math.ceil(n / 3)),
     "multistep": lambda s, n, e: 0.1 ** sum(s >= math.ceil(a * n / 9) for a in (3, 6, 8)),
@@ -101,6 +106,7 @@ OURS: dict[str, Callable[[int, int, int], float]] = {  # (s, run length, epoch l
     "cyclic": lambda s, n, e: triangle(s, n),
     "swalr": lambda s, n, e: 0.1 + 0.9 * cosine(min(1, s / math.ceil(n / 4))),
     "warmup_cosine": lambda s, n, e: warmup_cosine(s, n),
+    "warmup_stable_decay": lambda s, n, e: warmup_stable_decay(s, n),
     "sequential": lambda s, n, e: after_warmup(s, n),
     "chained": lambda s, n, e: warmup(s, n) * 0.95 ** (s / e),
     "inverse_square_root": lambda s, n, e: min((s + 1) / (5 * e), math.sqrt(5 * e / (s + 1))),

@@ -4,13 +4,14 @@ import itertools
 import math
 import warnings
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch.optim import SGD, Optimizer
-from torch.optim.lr_scheduler import ExponentialLR, LinearLR, LRScheduler, StepLR
+from torch.optim.lr_scheduler import ConstantLR, ExponentialLR, LinearLR, LRScheduler, StepLR
 
-from fovea.optim.schedulers import chained, inverse_square_root, sequential, warmup_cosine
+from fovea.optim.schedulers import chained, inverse_square_root, sequential, warmup_cosine, warmup_stable_decay
 
 LINEAR = partial(LinearLR, start_factor=0.25, total_iters=3)
 
@@ -83,3 +84,43 @@ def test_inverse_square_root_peaks_at_the_end_of_its_warmup() -> None:
     assert factors[15] == pytest.approx(0.5)  # sqrt(4 / 16)
     vaswani = [min((s + 1) ** -0.5, (s + 1) * 4**-1.5) for s in range(16)]
     assert factors == pytest.approx([v / max(vaswani) for v in vaswani])
+
+
+@pytest.mark.parametrize(
+    ("shape", "middle"), [("linear", 0.5), ("cosine", 0.5), ("sqrt", 1 - math.sqrt(0.5))], ids=lambda value: str(value)
+)
+def test_warmup_stable_decay_keeps_the_rate_between_its_warmup_and_its_decay(shape: Any, middle: float) -> None:
+    values = rates(warmup_stable_decay(sgd(1.0), 20, warmup=0.15, decay=0.4, shape=shape, final_factor=0.2), 22)
+    assert values[:3] == pytest.approx([0.25, 0.5, 0.75])
+    assert values[3:13] == [1.0] * 10
+    assert values[16] == pytest.approx(0.2 + 0.8 * middle)
+    assert values[20:] == pytest.approx([0.2, 0.2])  # after the end
+    assert all(a > b for a, b in itertools.pairwise(values[12:21]))
+
+
+def test_warmup_stable_decay_with_a_linear_decay_equals_torchs_schedules_in_sequence() -> None:
+    theirs = sequential(
+        sgd(),
+        [
+            partial(LinearLR, start_factor=1 / 4, total_iters=3),
+            partial(ConstantLR, factor=1.0),
+            partial(LinearLR, start_factor=1.0, end_factor=0.0, total_iters=4),
+        ],
+        [3, 16],
+    )
+    ours = warmup_stable_decay(sgd(), 20, warmup=0.15, decay=0.2, shape="linear")
+    assert rates(ours, 20) == pytest.approx(rates(theirs, 20))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"warmup": 0.5, "decay": 0.6}, "scheduler.warmup=0.5 scheduler.decay=0.6"),
+        ({"decay": -0.1}, "scheduler.decay=-0.1"),
+        ({"shape": "steep"}, "scheduler.shape=steep: there are linear, cosine, sqrt"),
+        ({"total_steps": None}, "scheduler=warmup_stable_decay needs to know the end"),
+    ],
+)
+def test_impossible_shares_and_shapes_are_refused(options: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        warmup_stable_decay(sgd(), **{"total_steps": 20} | options)

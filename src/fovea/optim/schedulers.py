@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ChainedScheduler, CyclicLR, LambdaLR, LRScheduler, OneCycleLR, SequentialLR
@@ -62,11 +62,7 @@ def warmup_cosine(
     Raises:
         ValueError: the training has no end, or `warmup` is not in [0, 1).
     """
-    if total_steps is None:
-        raise ValueError(
-            "scheduler=warmup_cosine needs to know the end of the training: total_steps is null.\n"
-            "Set trainer.max_epochs or trainer.max_steps, or choose scheduler=constant, which needs no end."
-        )
+    total_steps = _known(total_steps, "warmup_cosine")
     if not 0 <= warmup < 1:
         raise ValueError(f"scheduler.warmup={warmup}: give a share of the training, at least 0 and below 1")
     warmup_steps = round(warmup * total_steps)
@@ -81,6 +77,74 @@ def warmup_cosine_factor(step: int, warmup: int, total: int, final: float) -> fl
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, total - warmup))
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def _known(total_steps: int | None, name: str) -> int:
+    if total_steps is None:
+        raise ValueError(
+            f"scheduler={name} needs to know the end of the training: total_steps is null.\n"
+            "Set trainer.max_epochs or trainer.max_steps, or choose scheduler=constant, which needs no end."
+        )
+    return total_steps
+
+
+DECAYS: dict[str, Callable[[float], float]] = {  # the share of the decay that is done, in [0, 1] -> a factor, 1 to 0
+    "linear": lambda x: 1 - x,
+    "cosine": lambda x: (1 + math.cos(math.pi * x)) / 2,
+    "sqrt": lambda x: 1 - math.sqrt(x),
+}
+
+
+def warmup_stable_decay(
+    optimizer: Optimizer,
+    total_steps: int | None,
+    warmup: float = 0.05,
+    decay: float = 0.2,
+    shape: Literal["linear", "cosine", "sqrt"] = "sqrt",
+    final_factor: float = 0.0,
+) -> LambdaLR:
+    """Linear warm-up to the optimizer's learning rate, that rate, and at the end a decay to `final_factor` times it.
+
+    With T = total_steps, W = round(warmup * T), D = round(decay * T), f = final_factor, the factor at step s is
+    (s + 1) / (W + 1) for s < W, 1 for s < T - D, then f + (1 - f) g(x) with x = min(1, (s - T + D) / D); g(x) is
+    1 - x, (1 + cos(pi x)) / 2 or 1 - sqrt(x). A run can be prolonged from a checkpoint before its decay.
+
+    Source: Zhai et al. 2022, https://arxiv.org/abs/2106.04560; Hu et al. 2024,
+    https://arxiv.org/abs/2404.06395; the decay 1 - sqrt(x): Hägele et al. 2024, https://arxiv.org/abs/2405.18392.
+
+    Args:
+        optimizer: its learning rates are those of the middle part.
+        total_steps: T; None if the training has no end, which is an error.
+        warmup, decay: shares of the training, >= 0, together at most 1.
+        shape: of the decay.
+        final_factor: f, in [0, 1].
+
+    Raises:
+        ValueError: the training has no end, or a share or the shape is not one of these.
+    """
+    total_steps = _known(total_steps, "warmup_stable_decay")
+    if min(warmup, decay) < 0 or warmup + decay > 1:
+        raise ValueError(
+            f"scheduler.warmup={warmup} scheduler.decay={decay}: give shares of the training, at least 0 and together "
+            "at most 1"
+        )
+    if shape not in DECAYS:
+        raise ValueError(f"scheduler.shape={shape}: there are {', '.join(DECAYS)}")
+    begin, length = round(warmup * total_steps), round(decay * total_steps)
+    factor = partial(
+        warmup_stable_decay_factor, warmup=begin, decay=length, total=total_steps, shape=shape, final=final_factor
+    )
+    return LambdaLR(optimizer, factor)
+
+
+def warmup_stable_decay_factor(step: int, warmup: int, decay: int, total: int, shape: str, final: float) -> float:
+    """Return the factor at a step; see `warmup_stable_decay` for the formula. `warmup` and `decay` are in steps."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    if step < total - decay:
+        return 1.0
+    progress = min(1.0, (step - total + decay) / max(1, decay))
+    return final + (1 - final) * DECAYS[shape](progress)
 
 
 def inverse_square_root(step: int, warmup_steps: int) -> float:
