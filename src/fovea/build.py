@@ -36,6 +36,7 @@ from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
 from fovea.models import head
 from fovea.models.freeze import freeze
+from fovea.models.layer_order import layer_numbers
 from fovea.optim.warmup import with_warmup
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
@@ -243,7 +244,7 @@ def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
     interval = schedule.pop("interval")
     return Optimization(
         instantiate(cfg.optimizer, _convert_="all"),
-        _parameter_groups(cfg.parameter_groups, network),
+        _parameter_groups(cfg, network),
         _with_warmup(cfg, instantiate(schedule, _convert_="all")),
         interval,
         cfg.monitor,
@@ -252,15 +253,25 @@ def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
 
 def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:
     warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
-    if warmup is None or not cfg.warmup_length:
+    if warmup is None or warmup.shape is None or cfg.warmup_length == 0:
         return schedule
     options = {key: warmup[key] for key in ("shape", "length", "start_factor")}
     return partial(with_warmup, schedule=schedule, **options)
 
 
-def _parameter_groups(node: DictConfig, network: nn.Module) -> Any:
-    """Build the parameter groups; a null `classifier` is set to the names of the network's classifier parameters."""
-    known = {"classifier": sorted(head.classifier_names(network))} if node.get("classifier", "") is None else {}
+def _parameter_groups(cfg: DictConfig, network: nn.Module) -> Any:
+    """Build the parameter groups; what is null in their yaml is taken from the network and the optimizer.
+
+    This is `classifier`, the names of the classifier's parameters; `layers`, the layer of each parameter; and
+    `weight_decay`, which not every optimizer has.
+    """
+    node, known = cfg.parameter_groups, dict[str, Any]()
+    if node.get("classifier", "") is None:
+        known["classifier"] = sorted(head.classifier_names(network))
+    if node.get("layers", "") is None:
+        known["layers"] = layer_numbers(network)
+    if node.get("weight_decay", "") is None:
+        known["weight_decay"] = cfg.optimizer.get("weight_decay", 0.0)
     return instantiate(node, **known, _convert_="all")
 
 

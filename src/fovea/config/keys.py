@@ -19,6 +19,7 @@ NonNegative = Annotated[int, Ge(0)]
 AtLeastZero = Annotated[float, Ge(0)]
 Limit = NonNegative | Share | None  # a number of batches, or a share of them
 Text = Annotated[str, MinLen(1)]
+Multipliers = list[Annotated[list[str | float], Len(2, 2)]]  # [[pattern, factor], ...]
 Color = Annotated[list[Annotated[int, Ge(0), Le(255)]], Len(3, 3)]
 
 FIXED = "fixed"  # in the column `resume`: stored in the checkpoint or has to fit it, so force=true can't change it
@@ -159,6 +160,11 @@ KEYS = {  # `*` stands for any part of a key
     "optimizer.weight_decay": Key(AtLeastZero),
     "optimizer.momentum": Key(Fraction),
     "parameter_groups": SECTION._replace(resume=FIXED),
+    "parameter_groups.lr_multipliers": Key(Multipliers),
+    "parameter_groups.weight_decay_multipliers": Key(Multipliers),
+    "parameter_groups.weight_decay": Key(AtLeastZero | None),
+    "parameter_groups.decay": Key(Annotated[float, Gt(0), Le(1)]),
+    "parameter_groups.min_factor": Key(Share),
     "scheduler": SECTION._replace(resume=FIXED),
     "scheduler.interval": Key(Literal["epoch", "step"], required=True),
     "warmup": Key(dict, resume=FIXED),
