@@ -73,14 +73,18 @@ def forget_weights(cfg: DictConfig) -> None:
 
 def describe(cfg: DictConfig, length: run_length.RunLength, steps: int) -> list[tuple[str, str]]:
     """Return the facts about the run."""
+    from fovea.optimization_parts import scaling_text
+
     warmup = f", after a {cfg.warmup.shape} warm-up of {cfg.warmup_length:,}" if cfg.warmup_length else ""
     run = f"{length.epochs:,} epochs, {steps:,} optimizer steps" if length.steps else "no end"
+    scaled = scaling_text(cfg).partition(": ")[2]
     return [
         ("run", f"{run}; {length.steps_per_epoch:,} steps an epoch"),
         ("batch", f"{cfg.data.batch_size:,} of {cfg.epoch_images:,} images"),
         ("batches of a step", str(cfg.trainer.accumulate_grad_batches)),
         ("schedule", f"{str(cfg.scheduler._target_).rpartition('.')[2]}, each {cfg.scheduler.interval}{warmup}"),
         ("optimizer", str(cfg.optimizer._target_).rpartition(".")[2]),
+        *([("learning rate", scaled)] if scaled else []),
     ]
 
 

@@ -12,7 +12,8 @@ FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
     *("train.py", "evaluate.py", "predict.py", "report.py", "compare.py", "export.py"),
-    *("fovea/build.py", "fovea/trainer_parts.py", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
+    *("fovea/build.py", "fovea/optimization_parts.py", "fovea/trainer_parts.py", "fovea/load_run.py"),
+    *("fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -44,6 +45,7 @@ MAY_IMPORT = {
         *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
         *("report", "report/pictures", "report/statistics"),
     ),
+    "optimization_parts.py": ("models", "optim", "training"),
     "collect.py": (
         *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
         *("report", "report/run", "report/statistics"),

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from fovea import build, trainer_parts
+from fovea import build, optimization_parts, trainer_parts
 from fovea.cli.command import read_command
 from fovea.cli.entry import _typed
 from fovea.config import run_length, saved
@@ -127,7 +127,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
     network = SEResNet(7, width=4)
     if cfg.freeze:
         freeze(network, cfg.freeze)
-    optimizer = instantiate(cfg.optimizer, _convert_="all")(build._parameter_groups(cfg, network)(network))
+    optimizer = instantiate(cfg.optimizer, _convert_="all")(optimization_parts.parameter_groups(cfg, network)(network))
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     del scheduler["interval"]

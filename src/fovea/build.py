@@ -3,9 +3,8 @@
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
-from fovea import trainer_parts
+from fovea import optimization_parts, trainer_parts
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
@@ -34,16 +33,12 @@ from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
-from fovea.models import head
 from fovea.models.freeze import freeze
-from fovea.models.layer_order import layer_numbers
-from fovea.optim.warmup import with_warmup
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
 from fovea.training.monitor import mode_of
-from fovea.training.optimization import Optimization
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +128,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
         loss=loss,
         metrics=built,
         per_class_metrics=instantiate(cfg.per_class_metrics),
-        optimization=_optimization(cfg, network),
+        optimization=optimization_parts.optimization(cfg, network),
         seed=cfg.seed,
         config=saved.plain(cfg),
     )
@@ -238,43 +233,6 @@ def _network(cfg: DictConfig) -> nn.Module:
     return network
 
 
-def _optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
-    schedule = OmegaConf.to_container(cfg.scheduler, resolve=True)
-    assert isinstance(schedule, dict)
-    interval = schedule.pop("interval")
-    return Optimization(
-        instantiate(cfg.optimizer, _convert_="all"),
-        _parameter_groups(cfg, network),
-        _with_warmup(cfg, instantiate(schedule, _convert_="all")),
-        interval,
-        cfg.monitor,
-    )
-
-
-def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
-    if warmup is None or warmup.shape is None or cfg.warmup_length == 0:
-        return schedule
-    options = {key: warmup[key] for key in ("shape", "length", "start_factor")}
-    return partial(with_warmup, schedule=schedule, **options)
-
-
-def _parameter_groups(cfg: DictConfig, network: nn.Module) -> Any:
-    """Build the parameter groups; what is null in their yaml is taken from the network and the optimizer.
-
-    This is `classifier`, the names of the classifier's parameters; `layers`, the layer of each parameter; and
-    `weight_decay`, which not every optimizer has.
-    """
-    node, known = cfg.parameter_groups, dict[str, Any]()
-    if node.get("classifier", "") is None:
-        known["classifier"] = sorted(head.classifier_names(network))
-    if node.get("layers", "") is None:
-        known["layers"] = layer_numbers(network)
-    if node.get("weight_decay", "") is None:
-        known["weight_decay"] = cfg.optimizer.get("weight_decay", 0.0)
-    return instantiate(node, **known, _convert_="all")
-
-
 def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
     """Build Lightning's Trainer with the run's callbacks and loggers.
 
@@ -314,7 +272,7 @@ def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logge
 
 
 def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> str:
-    """Return three lines about the data, the network and the batches.
+    """Return lines about the data, the network, the batches and a scaled learning rate.
 
     Raises:
         ValueError: the batch size doesn't fit the data or the number of devices.
@@ -328,6 +286,7 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     threads = torch.get_num_threads()
     of_threads = f" of {threads} thread{'s' * (threads > 1)}" if device == "cpu" else ""
     devices = f"{world} x {device}{of_threads}"
+    scaled = optimization_parts.scaling_text(cfg)
     left_out = batches.size - len(batches) * data.batch_size
     return (
         f"data: {sizes} images of {data.image_size} px; {data.num_classes} classes, {data.task}\n"
@@ -337,4 +296,5 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
         f"batch: {data.batch_size} over {devices} = {data.batch_size // world} each; "
         f"{len(batches)} batches an epoch"
         + (f", {left_out} images left out, different ones each epoch" if left_out else "")
+        + (f"\n{scaled}" if scaled else "")
     )

@@ -25,7 +25,7 @@ SPLITS = ("data.root", "data.val_fraction", "data.test_fraction", "data.correcti
 DATA = (*SPLITS, "data.on_error")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")
-RATES = ("optimizer", "scheduler", "warmup")
+RATES = ("optimizer", "lr_scaling", "lr_reference_batch", "scheduler", "warmup")
 GROUPS = {  # train lists all groups
     "evaluate": ("data", "trainer"),
     "predict": ("trainer",),

@@ -97,6 +97,8 @@ KEYS = {  # `*` stands for any part of a key
     "weights": START,
     "weights_min_share": Key(Share),
     "freeze": Key(str | list[str] | None, resume=FIXED),
+    "lr_scaling": Key(Literal["linear", "sqrt"] | None, resume=FIXED),
+    "lr_reference_batch": Key(Positive, resume=FIXED),
     "ckpt_path": START,
     "resume": INPUT,
     "rerun": INPUT,

@@ -1,0 +1,88 @@
+"""Builds the optimizer, its parameter groups and its schedule from the config."""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from fovea.models import head
+from fovea.models.layer_order import layer_numbers
+from fovea.optim.warmup import with_warmup
+from fovea.training.optimization import Optimization
+
+
+def rate_factor(cfg: DictConfig) -> float:
+    """Return the factor of the learning rate for the images of an optimizer step: n, over all devices and batches.
+
+    With the reference m = lr_reference_batch: linear n / m, sqrt (n / m)^0.5; 1 without lr_scaling.
+
+    Source: linear for SGD: Goyal et al. 2017, https://arxiv.org/abs/1706.02677, section 2.1; square root for Adam and
+    its relatives: Malladi et al. 2022, https://arxiv.org/abs/2205.10287.
+    """
+    scaling = OmegaConf.select(cfg, "lr_scaling")  # missing in runs of earlier versions
+    if scaling is None:
+        return 1.0
+    ratio: float = step_images(cfg) / cfg.lr_reference_batch
+    return ratio if scaling == "linear" else math.sqrt(ratio)
+
+
+def step_images(cfg: DictConfig) -> int:
+    """Return the images of an optimizer step, over all devices and accumulated batches."""
+    images: int = cfg.data.batch_size * cfg.trainer.accumulate_grad_batches
+    return images
+
+
+def scaling_text(cfg: DictConfig) -> str:
+    """Return a line for the log about the scaled learning rate; empty without lr_scaling."""
+    if OmegaConf.select(cfg, "lr_scaling") is None:
+        return ""
+    rate, factor, images = cfg.optimizer.lr, rate_factor(cfg), step_images(cfg)
+    ratio = f"{images} / {cfg.lr_reference_batch}"
+    times = ratio if cfg.lr_scaling == "linear" else f"sqrt({ratio})"
+    scaled = f"{rate * factor:.6g} = {rate:g} x {times}"
+    return f"learning rate: {scaled} for {images} images of a step (lr_scaling={cfg.lr_scaling})"
+
+
+def optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
+    """Build the optimizer's parts for a network. The optimizer itself is made when the training begins."""
+    factor, cfg = rate_factor(cfg), cfg.copy()
+    if factor != 1:
+        cfg.optimizer.lr *= factor  # parameter groups refer to it
+    schedule = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    assert isinstance(schedule, dict)
+    interval = schedule.pop("interval")
+    return Optimization(
+        instantiate(cfg.optimizer, _convert_="all"),
+        parameter_groups(cfg, network),
+        _with_warmup(cfg, instantiate(schedule, _convert_="all")),
+        interval,
+        cfg.monitor,
+    )
+
+
+def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
+    if warmup is None or warmup.shape is None or cfg.warmup_length == 0:
+        return schedule
+    options = {key: warmup[key] for key in ("shape", "length", "start_factor")}
+    return partial(with_warmup, schedule=schedule, **options)
+
+
+def parameter_groups(cfg: DictConfig, network: nn.Module) -> Any:
+    """Build the parameter groups; what is null in their yaml is taken from the network and the optimizer.
+
+    This is `classifier`, the names of the classifier's parameters; `layers`, the layer of each parameter; and
+    `weight_decay`, which not every optimizer has.
+    """
+    node, known = cfg.parameter_groups, dict[str, Any]()
+    if node.get("classifier", "") is None:
+        known["classifier"] = sorted(head.classifier_names(network))
+    if node.get("layers", "") is None:
+        known["layers"] = layer_numbers(network)
+    if node.get("weight_decay", "") is None:
+        known["weight_decay"] = cfg.optimizer.get("weight_decay", 0.0)
+    return instantiate(node, **known, _convert_="all")
