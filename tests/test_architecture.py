@@ -60,7 +60,8 @@ MAY_IMPORT = {
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models", "losses", "metrics", "optim", "callbacks", "loggers"), ()),
+    **dict.fromkeys(("models", "losses", "metrics", "optim", "loggers"), ()),
+    "callbacks": ("models/head.py", "optim/gradient_clipping.py"),
     "leaderboard": (
         *("config", "runs/results_file.py"),
         *("report/page.py", "report/run/history.py", "report/run/texts.py"),

@@ -48,6 +48,23 @@ def test_what_later_commands_would_refuse_is_refused_when_the_training_begins(
         check(composed(tmp_path, word), "train")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trainer.gradient_clip_algorithm=value"], r"has no effect without trainer\.gradient_clip_val"),
+        (["trainer.gradient_clip_algorithm=agc", "trainer.gradient_clip_val=1"], "should be 'norm' or 'value'"),
+        (
+            ["trainer.gradient_clip_val=1", "trainer.precision=16-mixed", "optimizer=adamw_small"],
+            r"type optimizer\.fused=false",
+        ),
+    ],
+)
+def test_gradients_that_can_not_be_clipped_as_asked_are_an_error(tmp_path: Path, words: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        check(composed(tmp_path, *words), "train")
+    check(composed(tmp_path, *words, "trainer.gradient_clip_val=null", "trainer.gradient_clip_algorithm=null"), "train")
+
+
 def test_values_to_type_again_are_listed_when_the_training_begins(tmp_path: Path) -> None:
     assert values_to_retype(composed(tmp_path)) == []
     assert values_to_retype(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []

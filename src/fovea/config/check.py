@@ -111,6 +111,7 @@ def _check_combinations(cfg: DictConfig) -> None:
         )
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
+    _check_clipping(cfg)
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"], _may_average(cfg))
     by_step = cfg.scheduler.interval == "step" and str(cfg.scheduler._target_).endswith("ReduceLROnPlateau")
     if cfg.monitor.startswith("train/") and by_step:
@@ -121,6 +122,20 @@ def _check_combinations(cfg: DictConfig) -> None:
         raise ValueError(
             f"monitor={cfg.monitor} is known at an epoch's end, but trainer.val_check_interval="
             f"{cfg.trainer.val_check_interval} validates within epochs: type trainer.val_check_interval=null"
+        )
+
+
+def _check_clipping(cfg: DictConfig) -> None:
+    trainer = cfg.trainer
+    if trainer.gradient_clip_algorithm and trainer.gradient_clip_val is None:
+        raise ValueError(
+            f"trainer.gradient_clip_algorithm={trainer.gradient_clip_algorithm} has no effect without "
+            "trainer.gradient_clip_val=<limit>"
+        )
+    if trainer.gradient_clip_val and trainer.precision == "16-mixed" and cfg.optimizer.get("fused"):
+        raise ValueError(
+            f"trainer.gradient_clip_val={trainer.gradient_clip_val}: a fused optimizer's gradients are still scaled "
+            "with trainer.precision=16-mixed: type optimizer.fused=false"
         )
 
 

@@ -230,6 +230,7 @@ KEYS = {  # `*` stands for any part of a key
     "trainer.min_steps": Key(resume=LASTS),
     "trainer.accumulate_grad_batches": Key(Positive),
     "trainer.gradient_clip_val": Key(AtLeastZero | None),
+    "trainer.gradient_clip_algorithm": Key(Literal["norm", "value"] | None),
     "trainer.limit_train_batches": Key(Limit),
     "trainer.limit_val_batches": Key(Limit),
     "trainer.limit_test_batches": Key(Limit),
