@@ -1,6 +1,7 @@
 """The learning rate follows from the images of an optimizer step, and the log says how."""
 
 import math
+import sys
 
 import pytest
 from conf_groups import composed
@@ -38,3 +39,12 @@ def test_the_log_states_the_rate_and_how_it_was_computed() -> None:
     assert scaling_text(cfg).startswith("learning rate: 0.282843 = 0.4 x sqrt(128 / 256) for 128 images of a step")
     cfg.lr_scaling = None
     assert scaling_text(cfg) == ""
+
+
+def test_an_optimizer_of_a_library_that_is_not_installed_is_an_error_with_its_command(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    monkeypatch.delitem(sys.modules, "timm.optim", raising=False)
+    with pytest.raises(ValueError, match=r'optimizer._target_=timm.optim.Lamb: .* pip install -e "\.\[timm\]"'):
+        build.task(composed("data=digits", "optimizer=lamb"))

@@ -16,7 +16,6 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.optim import LBFGS
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
@@ -221,7 +220,7 @@ def _network(cfg: DictConfig) -> nn.Module:
     """Build the network in channels-last layout, the fastest for convolutions; L-BFGS can't flatten such gradients."""
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
-    network = network if builds(cfg.optimizer, LBFGS) else network.to(memory_format=torch.channels_last)
+    network = network if optimization_parts.is_lbfgs(cfg.optimizer) else network.to(memory_format=torch.channels_last)
     if cfg.freeze:
         freeze(network, cfg.freeze)
         if "started_from" not in cfg and not any(OmegaConf.select(cfg, key) for key in names("starts")):

@@ -5,14 +5,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.optim import LBFGS
 
 from fovea.models import head
 from fovea.models.layer_order import layer_numbers
 from fovea.optim.warmup import with_warmup
 from fovea.training.optimization import Optimization
+
+
+def is_lbfgs(node: DictConfig) -> bool:
+    """Return True if the optimizer's `_target_` is LBFGS. Raises ValueError if its library is not installed."""
+    try:
+        named = get_object(node._target_)
+    except ImportError as error:
+        if str(node._target_).startswith("timm."):
+            raise ValueError(
+                f'optimizer._target_={node._target_}: timm is not installed or too old; run pip install -e ".[timm]"'
+            ) from error
+        raise
+    return isinstance(named, type) and issubclass(named, LBFGS)
 
 
 def rate_factor(cfg: DictConfig) -> float:

@@ -94,7 +94,7 @@ def test_a_networks_name_and_a_folder_suggest_two_overrides(tmp_path: Path) -> N
     [
         ("--lr 0.1", "Type: optimizer.lr=0.1"),
         ("lr=0.1 epochs=3", "lr: there is no such key. Type optimizer.lr=0.1 trainer.max_epochs=3"),
-        ("optimizer.momentum=0.9", "has no such key. These have it: optimizer=rmsprop, optimizer=sgd"),
+        ("optimizer.momentum=0.9", "no such key. These have it: optimizer=lars, optimizer=muon, optimizer=rmsprop,"),
         ("model=resnet18", "Type model=torchvision model.name=resnet18 or model=timm model.name=resnet18"),
         ("optimizer=radam", "optimizer=adam optimizer._target_=torch.optim.RAdam"),
         ("scheduler=constant_lr", "Did you mean constant?"),
