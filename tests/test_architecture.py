@@ -61,7 +61,7 @@ MAY_IMPORT = {
         *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(("models", "losses", "metrics", "optim", "loggers"), ()),
-    "callbacks": ("models/head.py", "optim/gradient_clipping.py"),
+    "callbacks": ("models/freeze.py", "models/head.py", "optim/gradient_clipping.py"),
     "leaderboard": (
         *("config", "runs/results_file.py"),
         *("report/page.py", "report/run/history.py", "report/run/texts.py"),
