@@ -58,5 +58,15 @@ def test_a_list_with_a_wrong_weight_is_refused(values: Any) -> None:
 def test_class_names_are_passed_only_to_losses_that_take_them_and_typed_values_always() -> None:
     offered = {"class_names": ["a"], "class_counts": {"present": [1]}, "class_weights": None, "reduction": "sum"}
     assert accepted(nn.BCEWithLogitsLoss, offered) == {"reduction": "sum"}
-    typed = {"class_weights": [1], "_target_": "x"}
+    typed = {"label_smoothing": 0.1, "_target_": "x"}
     assert accepted(nn.BCEWithLogitsLoss, typed) == typed
+
+
+def test_options_that_are_off_are_left_out_for_losses_without_them() -> None:
+    off = {"task": "multilabel", "label_smoothing": 0.0, "sum_classes": False, "target_threshold": None}
+    assert accepted(nn.BCEWithLogitsLoss, off) == {}
+
+
+def test_class_weights_for_a_loss_without_them_are_refused() -> None:
+    with pytest.raises(ValueError, match="BCEWithLogitsLoss takes no class weights"):
+        accepted(nn.BCEWithLogitsLoss, {"class_weights": [1]})

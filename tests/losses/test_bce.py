@@ -1,8 +1,10 @@
 """Binary cross-entropy over known labels, compared with a plain loop and torch's own op."""
 
 import math
+from typing import Any
 
 import pytest
+import timm.loss
 import torch
 from torch.nn import functional as F
 
@@ -59,3 +61,37 @@ def test_half_precision_logits_are_computed_in_float32() -> None:
     loss = binary_cross_entropy(logits, torch.zeros(1000, 100))
     assert loss.dtype == torch.float32
     assert loss.item() == pytest.approx(math.log(1 + math.e), rel=1e-5)  # float16 cannot hold the sum
+
+
+MIXED = torch.tensor([[0.7, 0.3, 0, 0], [0, 0, 1, 0], [0.15, 0, 0, 0.85]])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("sums", [False, True])
+def test_single_labels_and_their_mixtures_have_timms_loss(smoothing: float, threshold: Any, sums: bool) -> None:
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(2))
+    ours = BinaryCrossEntropy(
+        label_smoothing=smoothing, target_threshold=threshold, sum_classes=sums, task="multiclass"
+    )
+    timms = timm.loss.BinaryCrossEntropy(smoothing, threshold, sum_classes=sums)
+    smoothed = MIXED * (1 - smoothing) + smoothing / 4  # timm expects its own Mixup to have done this
+    torch.testing.assert_close(ours(logits, torch.tensor([1, 0, 3])), timms(logits, torch.tensor([1, 0, 3])))
+    torch.testing.assert_close(ours(logits, MIXED), timms(logits, smoothed))
+
+
+def test_several_labels_are_smoothed_towards_a_half_and_unknown_ones_still_do_not_count() -> None:
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(3))
+    target = torch.tensor([[1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 0, 0]]).float()
+    timms = timm.loss.BinaryCrossEntropy(0.2, smooth_dense=True, reduction="none")(logits, target)
+    loss = BinaryCrossEntropy(label_smoothing=0.2, task="multilabel")
+    torch.testing.assert_close(loss(logits, target), timms.mean())
+    unknown = torch.eye(3, 4).bool()
+    torch.testing.assert_close(loss(logits, target.masked_fill(unknown, -1)), timms[~unknown].mean())
+
+
+def test_shares_outside_0_to_1_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"loss\.label_smoothing=-0\.1"):
+        BinaryCrossEntropy(label_smoothing=-0.1)
+    with pytest.raises(ValueError, match=r"loss\.target_threshold=2"):
+        BinaryCrossEntropy(target_threshold=2)

@@ -13,7 +13,8 @@ YAMLS = sorted((Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.y
 def load(file: Path) -> DictConfig:
     """Load the yaml with values for the interpolations that a run fills from the data."""
     counts = {"present": [5, 3, 1], "absent": [4, 6, 8]}
-    config = {"class_names": ["a", "b", "c"], "class_counts": counts, "loss": OmegaConf.load(file)}
+    data = {"task": "multiclass", "class_names": ["a", "b", "c"], "class_counts": counts}
+    config = data | {"loss": OmegaConf.load(file)}
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(config), resolve=True)["loss"])  # type: ignore
 
 

@@ -9,16 +9,32 @@ from torch import Tensor, nn
 
 from fovea.losses.class_weights import is_weight
 
+FROM_DATA = ("task", "class_names", "class_counts")  # our yamls refer to them
+SWITCHES = ("label_smoothing", "sum_classes")  # our yamls have them, 0 or false unless they are typed
+
 
 def accepted(loss: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
     """Remove optional arguments that this loss doesn't take, so that `loss._target_=...` alone selects another loss.
 
-    Optional are class names and counts, which the yamls always give, and values that are null.
+    Optional are facts about the data, options that are off, and values that are null.
+
+    Raises:
+        ValueError: class weights are given, and the loss doesn't take them.
     """
     parameters = inspect.signature(loss).parameters
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    optional = [name for name, value in options.items() if value is None or name in ("class_names", "class_counts")]
-    return {name: value for name, value in options.items() if takes_all or name in parameters or name not in optional}
+    taken = {name: value for name, value in options.items() if takes_all or name in parameters}
+    left = {name: value for name, value in options.items() if name not in taken and not _is_optional(name, value)}
+    if "class_weights" in left:
+        raise ValueError(
+            f"loss.class_weights={left['class_weights']}: {loss.__name__} takes no class weights\n"
+            "Choose a loss of conf/loss, or leave class weights out"
+        )
+    return taken | left
+
+
+def _is_optional(name: str, value: Any) -> bool:
+    return value is None or name in FROM_DATA or (name in SWITCHES and not value)
 
 
 def tensors(loss: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Tensor]:
