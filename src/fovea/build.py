@@ -114,7 +114,9 @@ def task(cfg: DictConfig) -> ClassificationTask:
     seed_everything(cfg.seed, verbose=False)
     loss = _loss(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
-        raise ValueError("loss=cross_entropy is for one label per image, but the data has several: use loss=bce")
+        raise ValueError(
+            f"loss: {type(loss).__name__} is for one label per image, but the data has several: use loss=bce"
+        )
     built = metrics(cfg)
     check_monitor(cfg.monitor, [*built, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
     cfg.mode = mode_of(cfg.monitor, cfg.mode, built)

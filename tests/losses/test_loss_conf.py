@@ -7,6 +7,10 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.data.index import UNKNOWN
+from fovea.training.batch_loss import BatchLoss
+from fovea.training.loss_check import check_loss
+
 YAMLS = sorted((Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.yaml"))
 
 
@@ -30,6 +34,16 @@ def test_a_better_logit_gives_a_lower_loss(file: Path) -> None:
     better = loss(torch.tensor([[0.0, 1.0, 0.0]]), label)
     assert worse.ndim == 0
     assert better < worse
+
+
+@pytest.mark.parametrize("file", YAMLS, ids=lambda file: file.stem)
+def test_the_loss_of_an_epoch_is_a_mean_over_what_is_known(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loss = instantiate(load(file))
+    check_loss(BatchLoss(loss, "multiclass"), 3, "nothing")
+    if not isinstance(loss, torch.nn.CrossEntropyLoss):  # build.py refuses these for several labels
+        for unknown in UNKNOWN:
+            check_loss(BatchLoss(loss, "multilabel"), 3, unknown)
+    assert not [record for record in caplog.records if record.name.startswith("fovea.training")]
 
 
 def test_cross_entropy_smooths_labels_when_asked() -> None:
