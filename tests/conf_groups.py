@@ -23,6 +23,7 @@ DERIVED = {
     "task": "multiclass",
     "mode": "max",
     "class_names": list("abcdefg"),
+    "class_counts": {"present": [40, 20, 10, 5, 3, 2, 1], "absent": [41, 61, 71, 76, 78, 79, 80]},
     "total_steps": 70,
     "schedule_length": 10,
     "warmup_length": 2,
