@@ -32,6 +32,7 @@ from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
+from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
@@ -222,6 +223,8 @@ def _network(cfg: DictConfig) -> nn.Module:
     """Build the network in channels-last layout, the fastest for convolutions; L-BFGS can't flatten such gradients."""
     known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
     network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
+    if (scale := OmegaConf.select(cfg, "cosine_scale")) is not None:  # a run of an earlier version has no such key
+        use_cosine_classifier(network, scale)
     network = network if optimization_parts.is_lbfgs(cfg.optimizer) else network.to(memory_format=torch.channels_last)
     if cfg.freeze:
         freeze(network, cfg.freeze)
