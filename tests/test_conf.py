@@ -26,7 +26,7 @@ COLUMNS = [
 COLUMNS += [
     [f"{group}={name}"] for group in ("experiment", "debug") for name in GROUPS.get(group, ())
 ]  # they choose for others
-GIVEN = ["data.root=x"]
+GIVEN = ["data.root=x", "cosine_scale=30"]  # the second is for loss=ldam
 SMALL = ("loss", "metrics", "per_class_metrics", "augment", "callbacks", "parameter_groups")
 
 

@@ -17,7 +17,7 @@ YAMLS = sorted((Path(__file__).resolve().parents[2] / "conf" / "loss").glob("*.y
 def load(file: Path) -> DictConfig:
     """Load the yaml with values for the interpolations that a run fills from the data."""
     counts = {"present": [5, 3, 1], "absent": [4, 6, 8]}
-    data = {"task": "multiclass", "class_names": ["a", "b", "c"], "class_counts": counts}
+    data = {"task": "multiclass", "class_names": ["a", "b", "c"], "class_counts": counts, "cosine_scale": 30.0}
     config = data | {"loss": OmegaConf.load(file)}
     return OmegaConf.create(OmegaConf.to_container(OmegaConf.create(config), resolve=True)["loss"])  # type: ignore
 
