@@ -3,7 +3,7 @@
 import logging
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from typing import Any
 
@@ -194,10 +194,12 @@ def _loss(node: DictConfig) -> Any:
     return arguments.register_tensors(instantiate(options, **tensors, _convert_="all"), tensors)
 
 
-def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Iterable[str]) -> None:
-    """Raise ValueError if the task's loss can't handle the labels of the splits (training/loss_check.py)."""
+def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Collection[str]) -> None:
+    """Raise ValueError if the task's loss can't handle the splits' labels, mixed for train (training/loss_check.py)."""
     unknown = [unknown_kind(data.splits[split].targets) for split in splits]
     loss_check.check_loss(task.loss, data.num_classes, max(unknown, key=UNKNOWN.index))
+    if "train" in splits and data.task == "multiclass":
+        loss_check.check_mixed(task.loss, task.mix, data.num_classes, data.image_size)
 
 
 def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str]) -> None:

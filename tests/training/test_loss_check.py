@@ -9,10 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import sigmoid_focal_loss
+from torchvision.transforms.v2 import CutMix, Identity, MixUp
 
 from fovea.losses.bce import BinaryCrossEntropy
+from fovea.losses.focal import FocalLoss
+from fovea.losses.ldam import LDAM
 from fovea.training.batch_loss import BatchLoss
-from fovea.training.loss_check import check_loss
+from fovea.training.loss_check import check_loss, check_mixed
 
 K = 4
 
@@ -106,3 +109,20 @@ def test_the_check_does_not_change_the_random_state() -> None:
     torch.manual_seed(3)
     check_loss(BatchLoss(nn.CrossEntropyLoss(), "multiclass"), K, "nothing")
     assert torch.rand(1) == expected
+
+
+@pytest.mark.parametrize("mix", [MixUp(num_classes=K), CutMix(num_classes=K)], ids=lambda mix: type(mix).__name__)
+def test_a_loss_on_class_indices_is_refused_if_labels_are_mixed(mix: Any) -> None:
+    counts = {"present": [4, 3, 2, 1], "absent": [6, 7, 8, 9]}
+    for loss in (nn.MultiMarginLoss(), LDAM(scale=30, class_counts=counts)):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match=r"can't be applied to .*mixing=(.|\n)*use mixing=none"):
+            check_mixed(BatchLoss(loss, "multiclass"), mix, K, 8)
+        check_mixed(BatchLoss(loss, "multiclass"), Identity(), K, 8)
+    for other in (nn.CrossEntropyLoss(), BinaryCrossEntropy(), FocalLoss()):
+        check_mixed(BatchLoss(other, "multiclass"), mix, K, 8)
+
+
+def test_trying_a_mixture_leaves_the_random_numbers_as_they_were() -> None:
+    before = torch.get_rng_state()
+    check_mixed(BatchLoss(nn.CrossEntropyLoss(), "multiclass"), MixUp(num_classes=K), K, 8)
+    assert torch.equal(torch.get_rng_state(), before)

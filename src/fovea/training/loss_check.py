@@ -3,6 +3,7 @@
 import copy
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from fovea.training.batch_loss import BatchLoss
 from fovea.training.meter import MeanLoss
 
 log = logging.getLogger(__name__)
+Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 IMAGES, FIRST = 12, 3  # in the batch, and in the first of two parts
 
 
@@ -39,6 +41,26 @@ def check_loss(loss: BatchLoss, num_classes: int, unknown: Unknown) -> None:
             _check_unknown(trial, logits, target)
         if not _is_mean(trial, logits, target):
             _check_sum(loss, trial, logits, target)
+
+
+def check_mixed(loss: BatchLoss, mix: Mix, num_classes: int, image_size: int) -> None:
+    """Check that a loss on one label an image accepts what `mix` makes of class indices.
+
+    Args:
+        loss: the loss.
+        mix: (images (B, 3, S, S) float, target (B,) int64) -> (images, target), (B, K) float if labels are mixed.
+        num_classes: K.
+        image_size: S.
+
+    Raises:
+        ValueError: the labels are mixed, and the loss can't be applied to mixed labels.
+    """
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        _, target = mix(torch.zeros(IMAGES, 3, image_size, image_size), _target(False, num_classes))
+        if target.ndim == 2:
+            _gradient(copy.deepcopy(loss), torch.randn(IMAGES, num_classes), target)
 
 
 def name_of(loss: BatchLoss) -> str:
@@ -77,13 +99,21 @@ def _gradient(loss: BatchLoss, logits: Tensor, target: Tensor) -> Tensor:
         value = loss(logits, target).value
         (gradient,) = torch.autograd.grad(value, logits)
     except (RuntimeError, TypeError, ValueError, IndexError, AttributeError, AssertionError) as error:
-        kind = "(B, K) float, 0 or 1" if loss.multilabel else "(B,) int64"
+        kind, remedy = _targets_and_remedy(loss.multilabel, mixed=not loss.multilabel and target.ndim == 2)
         raise ValueError(
-            f"loss: {name_of(loss)} can't be applied to logits (B, K) and this data's targets, {kind}:\n"
+            f"loss: {name_of(loss)} can't be applied to logits (B, K) and {kind}:\n"
             f"{str(error).splitlines()[0] if str(error) else type(error).__name__}\n"
-            f"(here B = {IMAGES}, K = {logits.shape[1]}); use loss={'bce' if loss.multilabel else 'cross_entropy'}"
+            f"(here B = {IMAGES}, K = {logits.shape[1]}); use {remedy}"
         ) from error
     return gradient
+
+
+def _targets_and_remedy(multilabel: bool, mixed: bool) -> tuple[str, str]:
+    if mixed:
+        return "the labels that mixing= makes, (B, K) float", "mixing=none, or loss=cross_entropy"
+    if multilabel:
+        return "this data's targets, (B, K) float, 0 or 1", "loss=bce"
+    return "this data's targets, (B,) int64", "loss=cross_entropy"
 
 
 def _check_direction(loss: BatchLoss, gradient: Tensor, target: Tensor) -> None:
