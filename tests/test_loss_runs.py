@@ -1,5 +1,6 @@
 """Class weights through the command line: what a run keeps of them."""
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ import yaml
 from helpers import SMALL, some
 
 Invoke = Callable[..., Any]
+LDAM = ("imbalance=ldam_drw", "callbacks.deferred_weights.from_step=1")
 
 
 @pytest.mark.slow
@@ -30,6 +32,20 @@ def test_balanced_weights_of_a_run_are_those_of_its_own_training_images(
     code, out, err = invoke("evaluate", f"run={run}", "data=folder", f"data.root={other}")
     assert code == 0, err
     assert "loss.class_weights: cat 0.75, dog 0.75, owl 3" in out
+
+
+@pytest.mark.slow
+def test_a_run_with_deferred_weights_and_margins_is_evaluated_as_it_was_tested(
+    invoke: Invoke, runs: Callable[[], list[Path]], folder: Path
+) -> None:
+    code, out, err = invoke("train", "data=folder", f"data.root={folder}", *SMALL, *LDAM)
+    assert code == 0, err
+    assert "epoch 1: the loss has class weights from here on" in out
+    (run,) = runs()
+    assert invoke("evaluate", f"run={run}", "report=false").code == 0
+    (file,) = run.glob("evaluate/*/results.json")
+    tested, again = (json.loads(results.read_text())["test"] for results in (run / "results.json", file))
+    assert again == pytest.approx(tested, rel=1e-5)
 
 
 @pytest.mark.parametrize(

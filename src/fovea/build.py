@@ -22,6 +22,7 @@ from torchmetrics import Metric
 from fovea import optimization_parts, trainer_parts
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
+from fovea.config.imbalance import LOSSES
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
@@ -115,8 +116,11 @@ def task(cfg: DictConfig) -> ClassificationTask:
     seed_everything(cfg.seed, verbose=False)
     loss = _loss(cfg.loss)
     if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
+        treatment = OmegaConf.select(cfg, "imbalance")
+        chosen = treatment in LOSSES and f"imbalance=none, class_weights or sampler instead of {treatment}"
         raise ValueError(
-            f"loss: {type(loss).__name__} is for one label per image, but the data has several: use loss=bce"
+            f"loss: {type(loss).__name__} is for one label per image, but the data has several: "
+            f"use {chosen or 'loss=bce'}"
         )
     built = metrics(cfg)
     check_monitor(cfg.monitor, [*built, "loss"], averaged=True)  # `trainer` checks whether weights are averaged

@@ -61,15 +61,19 @@ def test_a_resumed_run_goes_on_with_the_weights_of_its_steps(tmp_path: Path, sto
     assert before.weighted["train"] + after.weighted["train"] == [False] * 4 + [True] * 5
 
 
-def test_after_the_training_the_loss_has_its_weights() -> None:
-    trainer, _ = fit(100, max_epochs=1)
+def test_after_the_training_the_loss_has_its_weights_and_a_training_that_was_too_short_is_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trainer, _ = fit(3, max_epochs=1)
     assert trainer.model.loss.loss.weight.tolist() == WEIGHT
+    assert "the training ended after 3 steps, before its loss had class weights" in caplog.text
 
 
 def test_the_beginning_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     fit(4, max_epochs=3)
     assert caplog.text.count("epoch 2: the loss has class weights from here on") == 1
+    assert "ended after" not in caplog.text
 
 
 def test_a_loss_without_class_weights_and_a_run_without_an_end_are_refused() -> None:

@@ -57,6 +57,12 @@ class DeferredWeights(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
         self._use(pl_module, True)
+        if trainer.global_step <= self.from_step:
+            log.warning(
+                "the training ended after %d steps, before its loss had class weights: "
+                "callbacks.deferred_weights.from_step=%d",
+                *(trainer.global_step, self.from_step),
+            )
 
     def _use(self, pl_module: Any, apply: bool) -> None:
         if apply != self.apply:

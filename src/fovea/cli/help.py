@@ -111,8 +111,11 @@ def _key_lines(name: str, values: dict[str, str], words: dict[str, str], width: 
 
 
 def _shown(name: str, values: Iterable[str], described: Container[str]) -> list[str]:
-    """Return the dotted keys to list. If no run is typed, some of them are described but not in the config."""
-    present = [key for key in values if not key.startswith("hydra.")]
+    """Return the dotted keys to list. If no run is typed, some of them are described but not in the config.
+
+    A key that has the name of its group, such as imbalance, is listed among the groups.
+    """
+    present = [key for key in values if not key.startswith("hydra.") and not (CONF / key).is_dir()]
     if name == TRAIN:
         return [*present, "hydra.run.dir", "hydra.sweep.dir"]
     own = re.findall(r"(?m)^(?!defaults|hydra|usual)(\w+):", (CONF / f"{name}.yaml").read_text("utf-8"))

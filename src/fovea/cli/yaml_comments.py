@@ -4,7 +4,9 @@ import re
 from pathlib import Path
 
 KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: .*?)?(?:\s+# (?P<words>.*))?")
-PART = re.compile(r"(?m)^  - (?!_self_)([\w/]+)(?:@(\w+))?$")  # a yaml that another one names in its defaults
+PART = re.compile(
+    r"(?m)^  - (?!_self_)([\w/]+)(?:@(\w+))?$"
+)  # a yaml that another one names in its defaults; / is conf/
 
 
 def head(text: str) -> str:
@@ -34,10 +36,10 @@ def descriptions(text: str) -> dict[str, str]:
 
 
 def described(file: Path, place: str = "") -> dict[str, str]:
-    """Return the descriptions of a yaml, and of the yamls beside it that its defaults name.
+    """Return the descriptions of a yaml, and of the yamls that its defaults name.
 
     Args:
-        file: the yaml.
+        file: the yaml, in a group's folder if a name in its defaults begins with a slash.
         place: the dotted key under which it is composed; `# @package` in the yaml takes precedence.
     """
     text = file.read_text("utf-8")
@@ -45,7 +47,8 @@ def described(file: Path, place: str = "") -> dict[str, str]:
     place = package[1].replace("_global_", "") if package else place
     found: dict[str, str] = {}
     for name, inner in PART.findall(text):
-        found |= described(file.parent / f"{name}.yaml", _joined(place, inner.replace("_here_", "")))
+        folder = file.parents[1] if name.startswith("/") else file.parent
+        found |= described(folder / f"{name.lstrip('/')}.yaml", _joined(place, inner.replace("_here_", "")))
     return found | {_joined(place, key): words for key, words in descriptions(text).items()}
 
 

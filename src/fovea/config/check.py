@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
 from fovea.config.allowed_targets import check_targets, targets
+from fovea.config.imbalance import check_imbalance
 from fovea.config.keys import KEYS, names
 from fovea.config.resolvers import CONF
 from fovea.config.resume_rules import masked_keys, refuse_masked_values
@@ -56,6 +57,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
         _check_packing(cfg)
     if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
+        check_imbalance(cfg)
     _check_files(cfg, not_read=names("division") if program in OF_A_RUN else ())
     if source is None or source.is_typed("baseline"):
         _check_baseline(OmegaConf.select(cfg, "baseline"))

@@ -99,6 +99,7 @@ KEYS = {  # `*` stands for any part of a key
     "freeze": Key(str | list[str] | None, resume=FIXED),
     "lr_scaling": Key(Literal["linear", "sqrt"] | None, resume=FIXED),
     "lr_reference_batch": Key(Positive, resume=FIXED),
+    "imbalance": Key(Text),
     "cosine_scale": Key(Annotated[float, Gt(0)] | None, resume=FIXED),
     "ckpt_path": START,
     "resume": INPUT,

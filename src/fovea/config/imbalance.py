@@ -1,0 +1,50 @@
+"""Checks that the other options of a training don't undo the treatment of class imbalance that `imbalance=` chose."""
+
+from omegaconf import DictConfig, OmegaConf
+
+# Samplers: those that draw each image equally often, and those that draw images of rare classes more often.
+EQUAL, BALANCING = ("Shuffled", "RepeatedAugmentation"), ("ClassBalanced", "Weighted")
+LOSSES = {"logit_adjustment": "LogitAdjustment", "ldam_drw": "LDAM"}  # the loss that a treatment is
+
+
+def check_imbalance(cfg: DictConfig) -> None:
+    """Check the config of a training; a config of an earlier version has no key `imbalance`.
+
+    Raises:
+        ValueError: the treatment is not in effect, or another option corrects for the classes' frequencies too.
+    """
+    treatment = OmegaConf.select(cfg, "imbalance")
+    loss, sampler = (_name(cfg, key) for key in ("loss", "data.sampler"))
+    weights = OmegaConf.select(cfg, "loss.class_weights")
+    if treatment in LOSSES and loss != LOSSES[treatment]:
+        raise ValueError(
+            f"imbalance={treatment} is the loss {LOSSES[treatment]}, but the loss is {loss}: "
+            f"leave out loss=, or type imbalance=none"
+        )
+    if loss == LOSSES["ldam_drw"] and OmegaConf.select(cfg, "loss.scale") is None:
+        raise ValueError("loss=ldam has margins between cosines: type cosine_scale=30, or imbalance=ldam_drw")
+    if treatment in ("class_weights", "ldam_drw") and weights is None:
+        raise ValueError(
+            f"imbalance={treatment} needs class weights, but loss.class_weights is null: leave it out, or type "
+            "imbalance=none"
+        )
+    if treatment == "sampler" and sampler in EQUAL:
+        raise ValueError(
+            f"imbalance=sampler draws rare classes more often, but the sampler is {sampler}: leave out sampler=, or "
+            "type sampler=weighted, or imbalance=none"
+        )
+    if treatment == "ldam_drw" and OmegaConf.select(cfg, "callbacks.deferred_weights") is None:
+        raise ValueError(
+            "imbalance=ldam_drw defers class weights, but callbacks.deferred_weights is null: leave it out, or type "
+            "loss=ldam cosine_scale=30 for LDAM without it"
+        )
+    if loss == LOSSES["logit_adjustment"] and sampler in BALANCING:
+        raise ValueError(
+            f"the loss {loss} and the sampler {sampler} both correct for the classes' frequencies: keep one of them"
+        )
+
+
+def _name(cfg: DictConfig, key: str) -> str | None:
+    """Return the name of the class or function that a section builds, without its module; None if it has none."""
+    target = OmegaConf.select(cfg, f"{key}._target_")
+    return None if target is None else str(target).rpartition(".")[2]
