@@ -61,7 +61,7 @@ def evaluate(cfg: DictConfig) -> None:
         saved.save(cfg, folder)
         measured = len(data.splits["test"]) - len(unreadable)
         content = {"status": "finished", "checkpoint": str(checkpoint), "split": tested, "images": measured}
-        content |= {"test": figures, "unreadable": unreadable}
+        content |= {"test": figures, "unreadable": unreadable, "logit_adjustment": cfg.logit_adjustment}
         run_folder.write_json(folder / "results.json", content)
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)

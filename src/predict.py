@@ -57,6 +57,8 @@ def predict(cfg: DictConfig) -> None:
     if fitted and (cfg.calibrated or cfg.reject == "auto"):
         probabilities = calibration_file.calibrated(fitted, probabilities, cfg.task)
         log.info("probabilities are calibrated: the temperature is %.3f", fitted.temperature)
+    if cfg.logit_adjustment:
+        log.info("probabilities are adjusted to equally frequent classes: logit_adjustment=%s", cfg.logit_adjustment)
     if cfg.task == "multiclass":
         rows = predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
     else:
@@ -84,6 +86,12 @@ def check_decisions(cfg: DictConfig) -> None:
         raise ValueError(f"threshold={cfg.threshold} is for several labels an image; this run has one: type reject=")
     if cfg.task == "multilabel" and cfg.reject is not None:
         raise ValueError(f"reject={cfg.reject} is for one label an image; this run has several: type threshold=")
+    fitted = {"calibrated=true": cfg.calibrated, "reject=auto": cfg.reject == "auto"}
+    if cfg.logit_adjustment and any(fitted.values()):
+        typed = next(text for text, is_typed in fitted.items() if is_typed)
+        raise ValueError(
+            f"{typed} was fitted to probabilities without logit_adjustment={cfg.logit_adjustment}: keep one of them"
+        )
     if cfg.reject is not None and "unknown" in cfg.class_names:
         raise ValueError(
             f"reject={cfg.reject}: rejected images are labelled unknown, but the run has a class of this name"

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
@@ -33,6 +33,7 @@ from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.losses import arguments
+from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
 from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
 from fovea.runs.checkpoint import SafeCheckpointIO
@@ -137,7 +138,30 @@ def task(cfg: DictConfig) -> ClassificationTask:
         optimization=optimization_parts.optimization(cfg, network),
         seed=cfg.seed,
         config=saved.plain(cfg),
+        logit_shift=_logit_shift(cfg),
     )
+
+
+def _logit_shift(cfg: DictConfig) -> Tensor | None:
+    """Return the shift of the logits that logit_adjustment= asks an evaluation or prediction for, (K,).
+
+    Raises:
+        ValueError: the run has several labels an image, or does not know the counts of its training labels.
+    """
+    tau = OmegaConf.select(cfg, "logit_adjustment")  # a training has no such key
+    if not tau:
+        return None
+    if cfg.task == "multilabel":
+        raise ValueError(f"logit_adjustment={tau} is for one label per image; this run has several: leave it out")
+    if cfg.class_counts is None:
+        raise ValueError(f"logit_adjustment={tau} needs the counts of the training labels: class_counts is null")
+    treatment = OmegaConf.select(cfg, "imbalance") or "none"
+    if treatment != "none" or builds(cfg.loss, LogitAdjustment):
+        log.warning(
+            "logit_adjustment=%s: the training has corrected for the classes' frequencies already (imbalance=%s, %s)",
+            *(tau, treatment, cfg.loss._target_),
+        )
+    return logit_shift(cfg.class_counts["present"], tau)
 
 
 def metrics(cfg: DictConfig) -> dict[str, Metric]:

@@ -48,6 +48,7 @@ class ClassificationTask(LightningModule):
         optimization: Optimization,
         seed: int,
         config: dict[str, Any],
+        logit_shift: Tensor | None = None,
     ) -> None:
         """Args:
         network: (B, 3, H, W) float -> (B, K) logits.
@@ -58,8 +59,11 @@ class ClassificationTask(LightningModule):
         per_class_metrics: the same, each gives (K,); for test alone.
         seed: the steps' randomness follows from it.
         config: plain containers, kept in every checkpoint.
+        logit_shift: (K,), added to the logits before probabilities and metrics are computed; None: nothing is.
         """
         super().__init__()
+        self.logit_shift: Tensor | None
+        self.register_buffer("logit_shift", logit_shift, persistent=False)
         self.task: Literal["multiclass", "multilabel"] = task
         self.network, self.preprocess, self.mixing, self.loss = network, preprocess, mixing, BatchLoss(loss, task)
         self.optimization, self.monitor, self.seed, self.config = optimization, optimization.monitor, seed, config
@@ -79,8 +83,12 @@ class ClassificationTask(LightningModule):
         return self.network(self.preprocess(images))
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K), float32: softmax over the classes, or a sigmoid for each."""
-        return meter.probabilities(logits, self.task)
+        """(B, K), float32: softmax over the classes, or a sigmoid for each, of the adjusted logits."""
+        return meter.probabilities(self.adjusted(logits), self.task)
+
+    def adjusted(self, logits: Tensor) -> Tensor:
+        """(B, K) -> (B, K): add `logit_shift`."""
+        return logits if self.logit_shift is None else logits.float() + self.logit_shift
 
     # training
 
@@ -149,7 +157,7 @@ class ClassificationTask(LightningModule):
         def new_meter(prefix: str) -> Meter:
             return Meter(f"{split}/{prefix}", self.task, self.metrics, per_class).to(self.device)
 
-        self.evaluation = Evaluation({"": self.network, **self.also_evaluated}, new_meter)
+        self.evaluation = Evaluation({"": self.network, **self.also_evaluated}, new_meter, self.adjusted)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         assert self.evaluation is not None

@@ -100,8 +100,17 @@ def test_help_about_a_saved_run_shows_the_programs_own_keys_alone(
     assert code == 0
     shown = rows(out)
     own = {
-        "evaluate": {"split", "report", "baseline"},
-        "predict": {"source", "output", "top_k", "threshold", "calibrated", "reject", "probabilities"},
+        "evaluate": {"split", "logit_adjustment", "report", "baseline"},
+        "predict": {
+            "source",
+            "output",
+            "top_k",
+            "threshold",
+            "calibrated",
+            "logit_adjustment",
+            "reject",
+            "probabilities",
+        },
     }[name]
     roots = {key for key in shown if "." not in key and key not in GROUPS}
     assert roots == {"run", "ckpt_path", "output_dir", *own}

@@ -123,6 +123,7 @@ KEYS = {  # `*` stands for any part of a key
     "top_k": Key(Positive),
     "threshold": Key(Share | Literal["tuned"]),
     "calibrated": Key(bool),
+    "logit_adjustment": Key(AtLeastZero | None),
     "reject": Key(Share | Literal["auto"] | None),
     # packing
     "format": Key(Literal["files", "jpeg", "raw"]),

@@ -26,6 +26,14 @@ def log_prior(counts: Sequence[int]) -> Tensor:
     return (images / images.sum()).log().float()
 
 
+def logit_shift(counts: Sequence[int], tau: float) -> Tensor:
+    """Return -tau log_prior, (K,), to add to the logits of a network that was trained with plain cross-entropy.
+
+    With tau=1 the softmax of the sum has the probabilities of classes that are equally frequent.
+    """
+    return -tau * log_prior(counts)
+
+
 class LogitAdjustment(CrossEntropy):
     """-log softmax(logits + tau log_prior)_y of an image, in nats, averaged as cross-entropy.
 

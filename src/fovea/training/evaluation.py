@@ -17,9 +17,20 @@ class Evaluation:
         meters: of the networks, by the same prefixes.
     """
 
-    def __init__(self, networks: Mapping[str, nn.Module], meter: Callable[[str], Meter]) -> None:
-        """`meter` makes the meter for a prefix. All ranks must call this at the same point."""
-        self.networks = networks
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        meter: Callable[[str], Meter],
+        adjust: Callable[[Tensor], Tensor],
+    ) -> None:
+        """All ranks must call this at the same point.
+
+        Args:
+            networks: see the attributes.
+            meter: makes the meter for a prefix.
+            adjust: logits -> the logits whose metrics are measured, both (B, K); the loss is of the first ones.
+        """
+        self.networks, self.adjust = networks, adjust
         self.meters = {prefix: meter(prefix) for prefix in networks}
         for network in networks.values():
             broadcast_buffers(network)  # BatchNorm's differ between ranks, because DDP copies them only before a step
@@ -37,7 +48,7 @@ class Evaluation:
         """
         logits = {prefix: network(images) for prefix, network in self.networks.items()}
         for prefix, of_network in logits.items():
-            self.meters[prefix].update(loss(of_network, target), of_network, target)
+            self.meters[prefix].update(loss(of_network, target), self.adjust(of_network), target)
         return logits
 
     def compute(self) -> dict[str, Tensor]:

@@ -68,7 +68,10 @@ def _tested(results: Mapping[str, Any], tested: Predictions | None) -> list[str]
     verb = "is wrong" if tested.task == "multiclass" else "has a wrong label"
     outcome = f"{verb} on {bad:,} of them" if bad else "is right on all of them"
     outcome = f"{outcome} ({unknown:,} have no known label)" if unknown else outcome
-    return [f"{which} was tested on {len(tested):,} images of {len(tested.class_names):,} classes, and {outcome}."]
+    sentences = [f"{which} was tested on {len(tested):,} images of {len(tested.class_names):,} classes, and {outcome}."]
+    if tau := results.get("logit_adjustment"):
+        sentences.append(f"Its logits are lowered by {tau:g} times the log frequency of each class in training.")
+    return sentences
 
 
 def _compared(against: Comparison | None) -> list[str]:

@@ -40,6 +40,8 @@ def write(folder: Path, run: Path, changed: Sequence[tuple[str, str, str]], agai
         _json(place / f"{name}.json")
         for place, name in ((folder, "results"), (run, "provenance"), (run, "calibration"))
     )
+    if results.get("logit_adjustment"):
+        fitted = {}  # to probabilities that were not adjusted
     tested, small = prediction_file.read(folder, "predictions"), thumbnail_file.read(folder)
     charts = history.charts(folder / "metrics.csv")
     sections: dict[str, Any] = {"summary": overview.summary(results, provenance, tested, against)}
