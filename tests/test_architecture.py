@@ -12,8 +12,8 @@ FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
     *("train.py", "evaluate.py", "predict.py", "report.py", "compare.py", "export.py"),
-    *("fovea/build.py", "fovea/optimization_parts.py", "fovea/trainer_parts.py", "fovea/load_run.py"),
-    *("fovea/cli/", "fovea/config/"),
+    *("fovea/build.py", "fovea/loss_parts.py", "fovea/optimization_parts.py", "fovea/trainer_parts.py"),
+    *("fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "training": ("distributed", "data/index.py", "optim/warmup.py"),
     "distributed": ("error_text.py",),
     "task.py": ("training",),
+    "loss_parts.py": ("config", "losses", "trainer_parts.py"),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (

@@ -17,7 +17,7 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from fovea import build, optimization_parts, trainer_parts
+from fovea import loss_parts, optimization_parts, trainer_parts
 from fovea.cli.command import read_command
 from fovea.cli.entry import _typed
 from fovea.config import run_length, saved
@@ -136,7 +136,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
     assert len(instantiate(cfg.data.sampler, _convert_="all")(index, list("abcdefg")))
     for part in (cfg.mixing, cfg.augment, cfg.metrics):
         instantiate(part, _convert_="all")
-    build._loss(cfg.loss)
+    loss_parts.from_node(cfg.loss)
     trainer_parts.callbacks(cfg)
 
 

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from run_files import make_run, predictions
 from tasks import Data, make_batches, make_task, make_trainer
 
-from fovea import build
+from fovea import loss_parts
 from fovea.losses.logit_adjustment import logit_shift
 from fovea.report.run import run_page
 
@@ -48,12 +48,12 @@ def test_a_shifted_test_has_the_metrics_of_bayes_rule_with_equal_classes_and_the
 
 def test_the_shift_is_that_of_the_training_counts_in_the_config() -> None:
     counts = {"present": COUNTS, "absent": [10, 91, 99]}
-    shift = build._logit_shift(run_config(logit_adjustment=2, class_counts=counts))
+    shift = loss_parts.shift_of_logits(run_config(logit_adjustment=2, class_counts=counts))
     assert shift is not None
     assert shift.tolist() == pytest.approx([-2 * math.log(n / 100) for n in COUNTS], rel=1e-6)
     for none in (None, 0):
-        assert build._logit_shift(run_config(logit_adjustment=none)) is None
-    assert build._logit_shift(run_config()) is None
+        assert loss_parts.shift_of_logits(run_config(logit_adjustment=none)) is None
+    assert loss_parts.shift_of_logits(run_config()) is None
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_the_shift_is_that_of_the_training_counts_in_the_config() -> None:
 )
 def test_it_is_refused_for_several_labels_and_without_counts(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"logit_adjustment=1 .*{message}"):
-        build._logit_shift(run_config(logit_adjustment=1, **keys))
+        loss_parts.shift_of_logits(run_config(logit_adjustment=1, **keys))
 
 
 @pytest.mark.parametrize("word", ["imbalance=sampler", "imbalance=logit_adjustment", "loss=logit_adjustment"])
 def test_a_second_correction_is_warned_about(word: str, caplog: pytest.LogCaptureFixture) -> None:
-    build._logit_shift(run_config(word, logit_adjustment=1))
+    loss_parts.shift_of_logits(run_config(word, logit_adjustment=1))
     assert "the training has corrected for the classes' frequencies already" in caplog.text
 
 

@@ -5,24 +5,22 @@ import os
 import warnings
 from collections.abc import Collection, Iterable
 from contextlib import suppress
-from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
-from torch import Tensor, nn
+from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
-from fovea import optimization_parts, trainer_parts
+from fovea import loss_parts, optimization_parts, trainer_parts
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
-from fovea.config.imbalance import LOSSES
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
@@ -32,8 +30,6 @@ from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
-from fovea.losses import arguments
-from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
 from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
 from fovea.runs.checkpoint import SafeCheckpointIO
@@ -115,14 +111,7 @@ def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> B
 def task(cfg: DictConfig) -> ClassificationTask:
     """Build the network with its loss, metrics, optimizer and schedule; its weights depend on the seed."""
     seed_everything(cfg.seed, verbose=False)
-    loss = _loss(cfg.loss)
-    if cfg.task == "multilabel" and isinstance(loss, nn.CrossEntropyLoss):
-        treatment = OmegaConf.select(cfg, "imbalance")
-        chosen = treatment in LOSSES and f"imbalance=none, class_weights or sampler instead of {treatment}"
-        raise ValueError(
-            f"loss: {type(loss).__name__} is for one label per image, but the data has several: "
-            f"use {chosen or 'loss=bce'}"
-        )
+    loss = loss_parts.loss(cfg)
     built = metrics(cfg)
     check_monitor(cfg.monitor, [*built, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
     cfg.mode = mode_of(cfg.monitor, cfg.mode, built)
@@ -138,30 +127,8 @@ def task(cfg: DictConfig) -> ClassificationTask:
         optimization=optimization_parts.optimization(cfg, network),
         seed=cfg.seed,
         config=saved.plain(cfg),
-        logit_shift=_logit_shift(cfg),
+        logit_shift=loss_parts.shift_of_logits(cfg),
     )
-
-
-def _logit_shift(cfg: DictConfig) -> Tensor | None:
-    """Return the shift of the logits that logit_adjustment= asks an evaluation or prediction for, (K,).
-
-    Raises:
-        ValueError: the run has several labels an image, or does not know the counts of its training labels.
-    """
-    tau = OmegaConf.select(cfg, "logit_adjustment")  # a training has no such key
-    if not tau:
-        return None
-    if cfg.task == "multilabel":
-        raise ValueError(f"logit_adjustment={tau} is for one label per image; this run has several: leave it out")
-    if cfg.class_counts is None:
-        raise ValueError(f"logit_adjustment={tau} needs the counts of the training labels: class_counts is null")
-    treatment = OmegaConf.select(cfg, "imbalance") or "none"
-    if treatment != "none" or builds(cfg.loss, LogitAdjustment):
-        log.warning(
-            "logit_adjustment=%s: the training has corrected for the classes' frequencies already (imbalance=%s, %s)",
-            *(tau, treatment, cfg.loss._target_),
-        )
-    return logit_shift(cfg.class_counts["present"], tau)
 
 
 def metrics(cfg: DictConfig) -> dict[str, Metric]:
@@ -207,19 +174,6 @@ def warn_if_busy(trainer: Trainer) -> None:
 def check_validation(cfg: DictConfig, trainer: Trainer) -> None:
     """Raise ValueError if early stopping or a plateau schedule needs a validation that never happens."""
     sanity_check.check_validation(trainer, cfg.monitor, plateau=builds(cfg.scheduler, ReduceLROnPlateau))
-
-
-def _loss(node: DictConfig) -> Any:
-    """Build the loss; lists in its config become tensors if the loss takes tensors (losses/arguments.py)."""
-    options = OmegaConf.to_container(node, resolve=True)
-    assert isinstance(options, dict)
-    try:
-        kind = get_object(options["_target_"])
-    except ImportError as error:
-        raise ValueError(f"loss._target_={options['_target_']} can't be imported: is it spelt right?") from error
-    options = arguments.accepted(kind, {str(key): value for key, value in options.items()})
-    tensors = arguments.tensors(kind, options)
-    return arguments.register_tensors(instantiate(options, **tensors, _convert_="all"), tensors)
 
 
 def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Collection[str]) -> None:

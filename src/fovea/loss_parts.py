@@ -1,0 +1,63 @@
+"""Builds the loss from the config, and the shift of the logits that an evaluation or a prediction asks for."""
+
+import logging
+from typing import Any
+
+from hydra.utils import get_object, instantiate
+from omegaconf import DictConfig, OmegaConf
+from torch import Tensor, nn
+
+from fovea.config.imbalance import LOSSES
+from fovea.losses import arguments
+from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
+from fovea.trainer_parts import builds
+
+log = logging.getLogger(__name__)
+
+
+def loss(cfg: DictConfig) -> Any:
+    """Build the loss. Raises ValueError if it is for one label an image and the data has several."""
+    built = from_node(cfg.loss)
+    if cfg.task == "multilabel" and isinstance(built, nn.CrossEntropyLoss):
+        treatment = OmegaConf.select(cfg, "imbalance")
+        chosen = treatment in LOSSES and f"imbalance=none, class_weights or sampler instead of {treatment}"
+        raise ValueError(
+            f"loss: {type(built).__name__} is for one label per image, but the data has several: "
+            f"use {chosen or 'loss=bce'}"
+        )
+    return built
+
+
+def from_node(node: DictConfig) -> Any:
+    """Build the loss of a node; lists in its config become tensors if the loss takes tensors (losses/arguments.py)."""
+    options = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(options, dict)
+    try:
+        kind = get_object(options["_target_"])
+    except ImportError as error:
+        raise ValueError(f"loss._target_={options['_target_']} can't be imported: is it spelt right?") from error
+    options = arguments.accepted(kind, {str(key): value for key, value in options.items()})
+    tensors = arguments.tensors(kind, options)
+    return arguments.register_tensors(instantiate(options, **tensors, _convert_="all"), tensors)
+
+
+def shift_of_logits(cfg: DictConfig) -> Tensor | None:
+    """Return the shift of the logits that logit_adjustment= asks an evaluation or prediction for, (K,).
+
+    Raises:
+        ValueError: the run has several labels an image, or does not know the counts of its training labels.
+    """
+    tau = OmegaConf.select(cfg, "logit_adjustment")  # a training has no such key
+    if not tau:
+        return None
+    if cfg.task == "multilabel":
+        raise ValueError(f"logit_adjustment={tau} is for one label per image; this run has several: leave it out")
+    if cfg.class_counts is None:
+        raise ValueError(f"logit_adjustment={tau} needs the counts of the training labels: class_counts is null")
+    treatment = OmegaConf.select(cfg, "imbalance") or "none"
+    if treatment != "none" or builds(cfg.loss, LogitAdjustment):
+        log.warning(
+            "logit_adjustment=%s: the training has corrected for the classes' frequencies already (imbalance=%s, %s)",
+            *(tau, treatment, cfg.loss._target_),
+        )
+    return logit_shift(cfg.class_counts["present"], tau)
