@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conf_groups import composed
 from helpers import some
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig
@@ -195,3 +196,13 @@ def test_other_data_are_divided_and_corrected_only_where_it_is_typed(run: Path) 
 def test_resuming_a_sweeps_job_types_its_added_places_again(trained: Path) -> None:
     words = job_resume_command(trained, ["seed=0", "+callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]).words
     assert words[1:] == ["++callbacks.best.dirpath=/a", "callbacks.best.folder=/b"]
+
+
+def test_a_change_of_the_runs_length_is_named_for_the_schedule_and_for_deferred_weights(tmp_path: Path) -> None:
+    cfg = composed("imbalance=ldam_drw", "data.root=x").copy()
+    saved.save(cfg, tmp_path)
+    cfg.total_steps, cfg.schedule_length = 140, 20
+    lines = resume_rules.changed_schedule(cfg, tmp_path)
+    assert "callbacks.deferred_weights.from_step: 56 then, 112 now" in lines
+    assert any(line.startswith("scheduler.") for line in lines)
+    assert not any(line.startswith("callbacks.best") for line in lines)

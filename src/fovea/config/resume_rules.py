@@ -19,6 +19,7 @@ from fovea.config.secrets import HIDDEN
 from fovea.runs.results_file import results_of
 
 UNSET = "not set"
+FOLLOWS = ("scheduler", "warmup", "callbacks.deferred_weights")  # the run's length
 MOST = 3  # differences that a message lists
 
 
@@ -92,9 +93,12 @@ def _is_free(place: str) -> bool:
 
 
 def changed_schedule(cfg: DictConfig, folder: Path) -> list[str]:
-    """Return the schedule's values that differ from the last start of the run, because its length was changed."""
+    """Return the values of the schedule and of deferred weights that differ from the run's last start.
+
+    They follow the run's length, which was changed.
+    """
     then = DictConfig(load("", folder))
-    return [text for place, text in _differences(then, cfg) if _lies_in(place, ["scheduler", "warmup"])]
+    return [text for place, text in _differences(then, cfg) if _lies_in(place, FOLLOWS)]
 
 
 def _with_values(base: dict[str, Any], overrides: Iterable[Override]) -> DictConfig:

@@ -1,6 +1,6 @@
 """Asymmetric loss (ASL), which gives less weight to absent labels than to present ones, for several labels an image.
 
-Source: Ridnik et al. 2021, https://arxiv.org/abs/2009.14119, eq. 7, and the authors' code
+Source: Ridnik et al. 2021, https://arxiv.org/abs/2009.14119, and the authors' code
 https://github.com/Alibaba-MIIL/ASL (src/loss_functions/losses.py).
 Deviations: the mean over the known labels instead of the sum; logarithms of present labels are not cut off at 1e-8, so
 that a very wrong prediction keeps its gradient.

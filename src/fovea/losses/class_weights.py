@@ -41,7 +41,7 @@ def effective_weights(counts: Sequence[int], beta: float) -> list[float]:
 
     (1 - beta^n) / (1 - beta) is the effective number of n images: 1 for beta=0, n for beta near 1.
 
-    Source: Cui et al. 2019, https://arxiv.org/abs/1901.05555, eq. 3 and section 4.
+    Source: Cui et al. 2019, https://arxiv.org/abs/1901.05555.
 
     Args:
         counts: n, (K,).

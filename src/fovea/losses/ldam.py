@@ -1,6 +1,6 @@
 """Label-distribution-aware margin loss (LDAM) for long-tailed labels: rarer classes get larger margins.
 
-Source: Cao et al. 2019, https://arxiv.org/abs/1906.07413, eq. 10 to 13, and the authors' code
+Source: Cao et al. 2019, https://arxiv.org/abs/1906.07413, and the authors' code
 https://github.com/kaidic/LDAM-DRW (losses.py).
 Deviations: the classifier scales the cosines, so that probabilities are the softmax of its logits; a class without a
 training image counts as having one, so that its margin is finite.

@@ -1,7 +1,7 @@
 """Logit adjustment for long-tailed labels: cross-entropy of logits that are shifted by the classes' log frequencies.
 
 Source: Menon et al. 2021, https://arxiv.org/abs/2007.07314, eq. 10 (the loss) and eq. 9 (after training). With tau=1
-the loss is the balanced softmax of Ren et al. 2020, https://arxiv.org/abs/2007.10740, eq. 4.
+the loss is the balanced softmax of Ren et al. 2020, https://arxiv.org/abs/2007.10740.
 Deviation: a class without a training image counts as having one, so that its logarithm is finite.
 """
 

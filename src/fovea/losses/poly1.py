@@ -1,6 +1,6 @@
 """Poly-1 loss: cross-entropy with another weight of the first term of its expansion in 1 - p.
 
-Source: Leng et al. 2022, "PolyLoss", https://arxiv.org/abs/2204.12511, eq. 6 and its code with label smoothing.
+Source: Leng et al. 2022, "PolyLoss", https://arxiv.org/abs/2204.12511, and its code with label smoothing.
 Deviation: class weights.
 """
 

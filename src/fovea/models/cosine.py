@@ -1,6 +1,6 @@
 """A classifier of cosines: the last layer's logits are limited, and do not depend on the length of features or weights.
 
-Source: Wang et al. 2018, "CosFace", https://arxiv.org/abs/1801.09414, section 3.2; LDAM's NormedLinear
+Source: Wang et al. 2018, "CosFace", https://arxiv.org/abs/1801.09414, without its margin; LDAM's NormedLinear
 (https://github.com/kaidic/LDAM-DRW, models/resnet_cifar.py) is the same without the scale.
 """
 
