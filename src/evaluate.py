@@ -78,20 +78,16 @@ def evaluate(cfg: DictConfig) -> None:
 
 def warn_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
     """Warn if all images are tested and they are a copy of the run's own data, most of which it was trained on."""
-    from fovea.data.corrections import correct
+    from fovea.data.division.division import Division, divide
     from fovea.data.fingerprint import record
     from fovea.data.index import Splits
-    from fovea.data.loading.datamodule import carve
     from fovea.runs import provenance
 
     division = {key: value for key, value in resume_rules.division_of(Path(cfg.run)).items() if value is not None}
     whole = Splits(data.task, data.class_names, data.splits["train"])
     try:
-        val, test, seed = (division[key] for key in ("val_fraction", "test_fraction", "split_seed"))
-        splits = carve(whole, val, test, seed, to_train=False)
-        if "corrections" in division:
-            splits = correct(splits, data.task, data.class_names, division["corrections"], data.root).splits
-    except (ValueError, LookupError):  # too few images for these fractions, or a datamodule without them
+        splits = divide(whole, Division(**division), data.root, to_train=False).splits
+    except ValueError:  # too few images for these fractions
         return
     other = provenance.changed_data(Path(cfg.run), record(data.class_names, splits, data.root))
     if other is None or not other.certain:

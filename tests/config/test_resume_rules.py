@@ -161,7 +161,7 @@ def run(tmp_path: Path) -> Path:
     (tmp_path / "link").symlink_to(tmp_path / "data", target_is_directory=True)
     read = {"_target_": "fovea.data.sources.folder.read_folder", "_partial_": True, "cache": None}
     data = {"root": str(tmp_path / "data"), "store": None, "read": read, "image_size": 16}
-    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7, "corrections": "/x.csv"}
+    data |= {"val_fraction": 0.2, "test_fraction": 0.3, "split_seed": 7, "corrections": "/x.csv", "limit_per_class": 5}
     sections: dict[str, object] = {section: {} for section in names("parts")}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(sections | {"data": data}))
     return tmp_path
@@ -191,6 +191,15 @@ def test_other_data_are_divided_and_corrected_only_where_it_is_typed(run: Path) 
     typed = ("data.test_fraction=0.5", "data.split_seed=2", "data.corrections=/y.csv")
     values = {"test_fraction": 0.5, "split_seed": 2, "corrections": "/y.csv"}
     assert divided(run, *typed, root="/elsewhere", **values) == (0.0, 0.5, 2, "/y.csv")
+
+
+def test_a_limit_that_may_be_null_is_null_for_other_data(run: Path) -> None:
+    cfg = DictConfig(saved.load("", run))
+    resume_rules.divide_as_trained(cfg, run, [])
+    assert cfg.data.limit_per_class == 5
+    cfg.data.root = "/elsewhere"
+    resume_rules.divide_as_trained(cfg, run, [])
+    assert cfg.data.limit_per_class is None
 
 
 def test_resuming_a_sweeps_job_types_its_added_places_again(trained: Path) -> None:

@@ -6,7 +6,7 @@ The column `resume` of the table in keys.py decides which keys resume= may chang
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -168,12 +168,12 @@ def divide_as_trained(cfg: DictConfig, folder: Path, words: Sequence[str]) -> No
     then, is_same = division_of(folder), same_place(cfg, folder)
     for key in division():
         if key in cfg.data and f"data.{key}" not in typed:
-            cfg.data[key] = then.get(key, cfg.data[key]) if is_same else _none_of(cfg.data[key])
+            cfg.data[key] = then.get(key, cfg.data[key]) if is_same else _none_of(f"data.{key}", cfg.data[key])
 
 
-def _none_of(value: Any) -> Any:
-    """Return 0 for a number, and None for a path."""
-    return type(value)(0) if isinstance(value, int | float) else None
+def _none_of(key: str, value: Any) -> Any:
+    """Return the value of a key that divides nothing: None if the key may be null, else 0 or False."""
+    return None if type(None) in get_args(row(key).type) else type(value)(0)
 
 
 def division() -> list[str]:

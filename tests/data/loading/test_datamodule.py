@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from fovea.data.division.division import Division, divide
 from fovea.data.index import Index, Splits
-from fovea.data.loading.datamodule import ImageDataModule, carve, with_class_order
+from fovea.data.loading.datamodule import ImageDataModule, with_class_order
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop
 
@@ -15,8 +16,12 @@ def index(n: int, classes: int = 2, start: int = 0) -> Index:
     return Index([f"{start + i}.png" for i in range(n)], torch.arange(n) % classes)
 
 
+def carve(data: Splits, **options: float) -> dict[str, Index]:
+    return divide(data, Division(**options)).splits  # type: ignore[arg-type]
+
+
 def test_missing_splits_are_split_off_train_as_fractions_of_all_images() -> None:
-    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.2, seed=0)
+    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.2)
     assert {name: len(part) for name, part in splits.items()} == {"train": 70, "val": 10, "test": 20}
     everything = [path for part in splits.values() for path in part.paths]
     assert sorted(everything) == sorted(index(100).paths)
@@ -26,26 +31,25 @@ def test_missing_splits_are_split_off_train_as_fractions_of_all_images() -> None
 
 def test_existing_splits_are_not_changed() -> None:
     val = index(10, start=100)
-    splits = carve(Splits("multiclass", ("a", "b"), index(100), val), val_fraction=0.1, test_fraction=0.0, seed=0)
+    splits = carve(Splits("multiclass", ("a", "b"), index(100), val), val_fraction=0.1)
     assert splits["val"] is val
     assert len(splits["train"]) == 100
 
 
-def test_without_test_images_validation_is_the_test_and_this_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
-    splits = carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.1, test_fraction=0.0, seed=0)
-    assert splits["test"] is splits["val"]
-    assert "10 validation images" in caplog.text
+def test_without_test_images_validation_is_the_test_and_a_text_for_the_log_says_so() -> None:
+    divided = divide(Splits("multiclass", ("a", "b"), index(100)), Division(val_fraction=0.1))
+    assert divided.splits["test"] is divided.splits["val"]
+    assert divided.texts == ["the data has no test split: the 10 validation images are used for the test too"]
 
 
 def test_no_validation_images_and_no_fraction_is_an_error_with_the_remedy() -> None:
     with pytest.raises(ValueError, match="data.val_fraction"):
-        carve(Splits("multiclass", ("a", "b"), index(100)), val_fraction=0.0, test_fraction=0.0, seed=0)
+        carve(Splits("multiclass", ("a", "b"), index(100)))
 
 
 def test_training_needs_training_images_and_two_classes(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no training images, only val, test"):
-        carve(Splits("multiclass", ("a", "b"), None, index(4), index(4)), 0.1, 0.0, seed=0)
+        carve(Splits("multiclass", ("a", "b"), None, index(4), index(4)), val_fraction=0.1)
     augment = {"train": AUGMENT, "eval": AUGMENT}
     one = Splits("multiclass", ("only",), index(4, classes=1))
     with pytest.raises(ValueError, match="has only one class, 'only': training needs two"):
@@ -154,5 +158,5 @@ def test_a_fraction_is_split_off_evaluated_data_as_in_training(tmp_path: Path) -
     data = Splits("multiclass", ("a", "b"), index(40))
     module = to_evaluate(tmp_path, data, test_fraction=0.25, split_seed=3)
     assert module.test_on("test") == "test"
-    trained = carve(data, val_fraction=0.1, test_fraction=0.25, seed=3)
+    trained = carve(data, val_fraction=0.1, test_fraction=0.25, split_seed=3)
     assert list(module.splits["test"].paths) == list(trained["test"].paths)

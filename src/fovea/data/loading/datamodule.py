@@ -1,7 +1,7 @@
 """The datamodule: reads a dataset's splits, splits off the missing ones and creates the data loaders."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +10,7 @@ import torch
 from lightning import LightningDataModule
 
 from fovea.data.class_names import check_classes
-from fovea.data.corrections import correct
+from fovea.data.division.division import Division, divide
 from fovea.data.duplicates import drop_duplicates
 from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
@@ -21,7 +21,6 @@ from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
 from fovea.data.loading.samplers import Sampler, Sequential, Shuffled
 from fovea.data.pixels.augment import Augment
-from fovea.data.split import split_off
 from fovea.data.store.store import read_store
 
 log = logging.getLogger(__name__)
@@ -54,6 +53,7 @@ class ImageDataModule(LightningDataModule):
         val_fraction: float = 0.0,
         test_fraction: float = 0.0,
         split_seed: int = 0,
+        limit_per_class: int | None = None,
         corrections: str | None = None,
         class_names: Sequence[str] | None = None,
         sampler: MakeSampler = Shuffled,
@@ -70,8 +70,7 @@ class ImageDataModule(LightningDataModule):
             augment: the augmentations of "train" and "eval" images.
             image_size: for the summary; each crop has its own size.
             batch_size: the global batch size, over all devices.
-            val_fraction, test_fraction: of all training images, split off if the source has no such split.
-            corrections: a table of labels that a person corrected, see `corrections.correct`.
+            val_fraction, test_fraction, split_seed, limit_per_class, corrections: see `Division`.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
             store: a folder or URL written by scripts/pack.py; it is read instead of the source.
@@ -93,10 +92,12 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(
                 f"data.root={root} has only one class, {self.class_names[0]!r}: training needs two or more"
             )
-        self.splits = carve(data, val_fraction, test_fraction, split_seed, to_train)
-        self.corrected: dict[str, Any] | None = None
-        if corrections:
-            self._correct(corrections, root, to_train)
+        division = Division(val_fraction, test_fraction, split_seed, limit_per_class, corrections)
+        self.splits, self.corrected, texts, cautions = divide(data, division, root, to_train)
+        for text in texts:
+            log.info(text)
+        for caution in cautions:
+            log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
         self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
@@ -117,17 +118,6 @@ class ImageDataModule(LightningDataModule):
             )
         check_classes(data)
         return drop_duplicates(data)
-
-    def _correct(self, corrections: str, root: str | None, to_train: bool) -> None:
-        """Correct labels and leave images out, and log how many."""
-        self.splits, self.corrected, text, warnings = correct(
-            self.splits, self.task, self.class_names, corrections, root
-        )
-        log.info(text)
-        for warning in warnings:
-            log.warning(warning)
-        if to_train:
-            check_trainable(self.splits)
 
     @property
     def num_classes(self) -> int:
@@ -227,40 +217,6 @@ class ImageDataModule(LightningDataModule):
     def _overfits(self) -> bool:
         """Return whether Lightning trains and validates on the same few batches (trainer.overfit_batches)."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
-
-
-def carve(
-    data: Splits, val_fraction: float, test_fraction: float, seed: int, to_train: bool = True
-) -> dict[str, Index]:
-    """Return the splits; if val or test is missing and its fraction is given, split it off train, stratified.
-
-    The fractions are of all of train. Without a test split, test is val; without val too, test is train.
-    """
-    train, val, test = data.train, data.val, data.test
-    total = len(train) if train else 0
-    if train and test is None and test_fraction:
-        train, test = split_off(train, test_fraction, seed)
-    if train and val is None and val_fraction:
-        train, val = split_off(train, val_fraction * total / len(train), seed + 1)
-    splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
-    if to_train:
-        check_trainable(splits)
-    if to_train and test is None and val is not None:
-        log.info("the data has no test split: the %d validation images are used for the test too", len(val))
-    return splits | {"test": next(i for i in (test, val, train) if i is not None)}
-
-
-def check_trainable(splits: Mapping[str, Index]) -> None:
-    """Raise ValueError if a split that training needs is missing or empty."""
-    if "train" not in splits:
-        raise ValueError(f"the data has no training images, only {', '.join(splits)}: add a train split")
-    if "val" not in splits:
-        raise ValueError("the data has no validation split: set data.val_fraction=0.1, for example, to split off train")
-    for name, index in splits.items():
-        if not len(index):
-            raise ValueError(
-                f"the {name} split of the data is empty ({len(splits['train'])} images in train): add images to it"
-            )
 
 
 def with_class_order(data: Splits, class_names: list[str]) -> Splits:

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from fovea.data.division.split import split_off
 from fovea.data.index import Index, Splits
 from fovea.data.sources.folder import read_folder
 from fovea.data.sources.multilabel_csv import read_multilabel_csv
-from fovea.data.split import split_off
 
 SEED = 0
 SCENES = {"train": 2000, "val": 400, "test": 800}  # images with several digits

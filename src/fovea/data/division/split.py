@@ -39,7 +39,8 @@ def _taken(targets: Tensor, fraction: float, seed: int) -> Tensor:
     if targets.ndim == 2:
         taken[shuffled[: round(len(targets) * fraction)]] = True
     else:
-        taken[_stratified(targets, shuffled, fraction)] = True
+        quotas = class_quotas(torch.bincount(targets).tolist(), fraction)
+        taken[first_of_each_class(targets, shuffled, torch.tensor(quotas))] = True
     return taken
 
 
@@ -63,15 +64,19 @@ def class_quotas(counts: list[int], fraction: float) -> list[int]:
     return quotas
 
 
-def _stratified(labels: Tensor, shuffled: Tensor, fraction: float) -> Tensor:
-    """Take of each class its quota of images, the first ones in the shuffled order."""
-    counts = torch.bincount(labels)  # (K,)
-    quota = torch.tensor(class_quotas(counts.tolist(), fraction))  # (K,)
+def first_of_each_class(labels: Tensor, shuffled: Tensor, quotas: Tensor) -> Tensor:
+    """Return the positions of the first quotas[c] images of each class c in the shuffled order.
+
+    Args:
+        labels: (N,) class indices in [0, K).
+        shuffled: (N,) a permutation of the positions.
+        quotas: (K,) int64.
+    """
     taken = []
     for chunk in shuffled.split(CHUNK):  # limits the memory
         label, order = labels[chunk].sort(stable=True)  # class by class, each still shuffled
-        seen = torch.bincount(label, minlength=len(counts))
+        seen = torch.bincount(label, minlength=len(quotas))
         rank = torch.arange(len(chunk)) - (seen.cumsum(0) - seen)[label]  # position within the class
-        taken.append(chunk[order[rank < quota[label]]])
-        quota = (quota - seen).clamp(min=0)
+        taken.append(chunk[order[rank < quotas[label]]])
+        quotas = (quotas - seen).clamp(min=0)
     return torch.cat(taken)

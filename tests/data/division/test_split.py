@@ -6,8 +6,8 @@ from collections import Counter
 import pytest
 import torch
 
+from fovea.data.division.split import class_quotas, split_off
 from fovea.data.index import Index
-from fovea.data.split import class_quotas, split_off
 
 
 def single_label(labels: list[int]) -> Index:

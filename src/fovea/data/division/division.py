@@ -1,0 +1,102 @@
+"""Divides a dataset into the splits that a run trains, validates and tests on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from fovea.data.corrections import correct
+from fovea.data.division.few_images import limit_per_class
+from fovea.data.division.split import split_off
+from fovea.data.index import Index, Splits
+
+
+@dataclass(frozen=True)
+class Division:
+    """The keys of `data` that set which split and which label the images have; see conf/data/base/images.yaml.
+
+    Attributes:
+        val_fraction, test_fraction: of all training images, split off if the source has no such split.
+        split_seed: of all random choices here.
+        limit_per_class: keep only so many training images of each class; None: all.
+        corrections: a table of labels that a person corrected, see `corrections.correct`.
+    """
+
+    val_fraction: float = 0.0
+    test_fraction: float = 0.0
+    split_seed: int = 0
+    limit_per_class: int | None = None
+    corrections: str | None = None
+
+
+class Divided(NamedTuple):
+    """Divided data.
+
+    Attributes:
+        splits: "train", "val" and "test" -> Index. Without a test split and a test_fraction, test is val; without val
+            too, test is train.
+        corrected: what the corrections changed; None without corrections.
+        texts: what was done, for the log.
+        warnings: what may be meant otherwise.
+    """
+
+    splits: dict[str, Index]
+    corrected: dict[str, Any] | None
+    texts: list[str]
+    warnings: list[str]
+
+
+def divide(data: Splits, division: Division, root: str | None = None, to_train: bool = True) -> Divided:
+    """Split off what is missing, correct labels, then limit the training images; depends on the arguments alone.
+
+    Args:
+        data: as read from the source.
+        division: what to do.
+        root: the folder of the data, for the paths of the corrections.
+        to_train: whether the data must have training and validation images.
+
+    Raises:
+        ValueError: a split that training needs is missing or empty, or the corrections are invalid.
+    """
+    splits, texts = _carve(data, division, to_train)
+    warnings, corrected = list[str](), None
+    if division.corrections:
+        found = correct(splits, data.task, data.class_names, division.corrections, root)
+        splits, corrected = found.splits, found.record
+        texts, warnings = [*texts, found.text], [*warnings, *found.warnings]
+        if to_train:
+            check_trainable(splits)
+    if division.limit_per_class and "train" in splits:
+        limited = limit_per_class(splits["train"], data.class_names, division.limit_per_class, division.split_seed + 2)
+        splits = splits | {"train": limited.images}
+        texts, warnings = [*texts, limited.text], [*warnings, *limited.warnings]
+    return Divided(splits, corrected, texts, warnings)
+
+
+def _carve(data: Splits, division: Division, to_train: bool) -> tuple[dict[str, Index], list[str]]:
+    """Return the splits, and sentences for the log; a missing val or test is split off train by its fraction."""
+    train, val, test = data.train, data.val, data.test
+    total = len(train) if train else 0
+    if train and test is None and division.test_fraction:
+        train, test = split_off(train, division.test_fraction, division.split_seed)
+    if train and val is None and division.val_fraction:
+        train, val = split_off(train, division.val_fraction * total / len(train), division.split_seed + 1)
+    splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
+    texts = []
+    if to_train:
+        check_trainable(splits)
+    if to_train and test is None and val is not None:
+        texts = [f"the data has no test split: the {len(val)} validation images are used for the test too"]
+    return splits | {"test": next(i for i in (test, val, train) if i is not None)}, texts
+
+
+def check_trainable(splits: Mapping[str, Index]) -> None:
+    """Raise ValueError if a split that training needs is missing or empty."""
+    if "train" not in splits:
+        raise ValueError(f"the data has no training images, only {', '.join(splits)}: add a train split")
+    if "val" not in splits:
+        raise ValueError("the data has no validation split: set data.val_fraction=0.1, for example, to split off train")
+    for name, index in splits.items():
+        if not len(index):
+            raise ValueError(
+                f"the {name} split of the data is empty ({len(splits['train'])} images in train): add images to it"
+            )
