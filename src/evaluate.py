@@ -84,9 +84,10 @@ def warn_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
     from fovea.runs import provenance
 
     division = {key: value for key, value in resume_rules.division_of(Path(cfg.run)).items() if value is not None}
+    known = {key: division[key] for key in division if key in Division.__dataclass_fields__}
     whole = Splits(data.task, data.class_names, data.splits["train"])
     try:
-        splits = divide(whole, Division(**division), data.root, to_train=False).splits
+        splits = divide(whole, Division(**known), data.root, to_train=False).splits
     except ValueError:  # too few images for these fractions
         return
     other = provenance.changed_data(Path(cfg.run), record(data.class_names, splits, data.root))

@@ -21,7 +21,9 @@ from fovea.config.resolvers import CONF
 from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
-SPLITS = ("data.root", "data.val_fraction", "data.test_fraction", "data.limit_per_class", "data.corrections")
+FRACTIONS = ("data.val_fraction", "data.test_fraction")
+GROUPED = ("data.group_column", "data.group_pattern")
+SPLITS = ("data.root", *FRACTIONS, *GROUPED, "data.limit_per_class", "data.corrections")
 DATA = (*SPLITS, "data.on_error")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")

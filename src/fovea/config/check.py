@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from fovea.config import untrusted
 from fovea.config.allowed_targets import check_targets, targets
+from fovea.config.division_check import check_division
 from fovea.config.imbalance import check_imbalance
 from fovea.config.keys import KEYS, names
 from fovea.config.resolvers import CONF
@@ -111,6 +112,7 @@ def _check_combinations(cfg: DictConfig) -> None:
             f"data.resident=true keeps decoded images, so data.decode={cfg.data.decode} has no effect: "
             "keep data.decode=cpu, or type data.resident=false"
         )
+    check_division(cfg.data)
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)

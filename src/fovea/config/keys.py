@@ -198,6 +198,8 @@ KEYS = {  # `*` stands for any part of a key
     "data.val_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
     "data.test_fraction": Key(Fraction, resume=SAME_IMAGES, division=True),
     "data.split_seed": Key(NonNegative, resume=SAME_IMAGES, division=True),
+    "data.group_column": Key(str | None, typed=Typed.TEXT, resume=SAME_IMAGES, division=True),
+    "data.group_pattern": Key(str | None, typed=Typed.TEXT, resume=SAME_IMAGES, division=True),
     "data.limit_per_class": Key(Positive | None, resume=SAME_IMAGES, division=True),
     "data.corrections": Key(
         str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, resume=SAME_IMAGES, reads=True, division=True

@@ -37,16 +37,23 @@ class Index:
         targets: (N,) int32 class indices, or (N, K) int8: 1 present, 0 absent, -1 unknown.
         store: the store that holds the images; None if they are read from their files.
         rows: (N,) int32, the images' numbers in the store; empty without a store.
+        groups: N names; images of one group, such as a patient's, must not be divided. None: there are no groups.
     """
 
     def __init__(
-        self, paths: Sequence[str], targets: Tensor, store: Store | None = None, rows: Tensor | None = None
+        self,
+        paths: Sequence[str],
+        targets: Tensor,
+        store: Store | None = None,
+        rows: Tensor | None = None,
+        groups: StringArray | None = None,
     ) -> None:
         """`targets` and `rows` may have any numeric dtype; without `rows`, the index holds all images of the store."""
         self.paths = paths if isinstance(paths, StringArray) else StringArray.of(paths)
         self.targets = targets.to(torch.int8 if targets.ndim == 2 else torch.int32)
         self.store = store
         self.rows = torch.arange(len(paths) if store else 0, dtype=torch.int32) if rows is None else rows.int()
+        self.groups = groups
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -59,19 +66,27 @@ class Index:
     def take(self, positions: Tensor) -> "Index":
         """Return the images at `positions` (n,) int64, in that order."""
         rows = self.rows.index_select(0, positions) if self.store else None
-        return Index(self.paths.take(positions), self.targets.index_select(0, positions), self.store, rows)
+        groups = self.groups and self.groups.take(positions)
+        return Index(self.paths.take(positions), self.targets.index_select(0, positions), self.store, rows, groups)
 
     def with_targets(self, targets: Tensor) -> "Index":
         """Return the same images with other targets."""
-        return Index(self.paths, targets, self.store, self.rows if self.store else None)
+        return Index(self.paths, targets, self.store, self.rows if self.store else None, self.groups)
+
+    def with_groups(self, groups: StringArray) -> "Index":
+        """Return the same images with other groups."""
+        return Index(self.paths, self.targets, self.store, self.rows if self.store else None, groups)
 
 
 def concatenate(indices: Sequence[Index]) -> Index:
-    """Concatenate indices that share one store, or that all have none."""
+    """Concatenate indices that share one store, or that all have none; the same for groups."""
     store = indices[0].store
     assert all(index.store is store for index in indices)
     rows = torch.cat([index.rows for index in indices]) if store else None
-    return Index(join([index.paths for index in indices]), torch.cat([i.targets for i in indices]), store, rows)
+    groups = [index.groups for index in indices if index.groups is not None]
+    assert len(groups) in (0, len(indices))
+    paths, targets = join([index.paths for index in indices]), torch.cat([index.targets for index in indices])
+    return Index(paths, targets, store, rows, join(groups) if groups else None)
 
 
 def distinct(splits: Mapping[str, Index]) -> dict[str, Index]:

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from fovea.data.corrections import correct
 from fovea.data.division.few_images import limit_per_class
+from fovea.data.division.image_groups import shared_groups, with_groups
 from fovea.data.division.split import split_off
 from fovea.data.index import Index, Splits
 
@@ -17,6 +18,8 @@ class Division:
     Attributes:
         val_fraction, test_fraction: of all training images, split off if the source has no such split.
         split_seed: of all random choices here.
+        group_pattern: a regular expression that takes the images' groups from their paths, see `with_groups`; None: the
+            groups that the source gives, if it does.
         limit_per_class: keep only so many training images of each class; None: all.
         corrections: a table of labels that a person corrected, see `corrections.correct`.
     """
@@ -24,6 +27,7 @@ class Division:
     val_fraction: float = 0.0
     test_fraction: float = 0.0
     split_seed: int = 0
+    group_pattern: str | None = None
     limit_per_class: int | None = None
     corrections: str | None = None
 
@@ -55,10 +59,13 @@ def divide(data: Splits, division: Division, root: str | None = None, to_train: 
         to_train: whether the data must have training and validation images.
 
     Raises:
-        ValueError: a split that training needs is missing or empty, or the corrections are invalid.
+        ValueError: a split that training needs is missing or empty, a path has no group, or the corrections are
+            invalid.
     """
+    if division.group_pattern:
+        data = with_groups(data, division.group_pattern, root)
+    warnings, corrected = shared_groups(_given(data)), None
     splits, texts = _carve(data, division, to_train)
-    warnings, corrected = list[str](), None
     if division.corrections:
         found = correct(splits, data.task, data.class_names, division.corrections, root)
         splits, corrected = found.splits, found.record
@@ -80,13 +87,18 @@ def _carve(data: Splits, division: Division, to_train: bool) -> tuple[dict[str, 
         train, test = split_off(train, division.test_fraction, division.split_seed)
     if train and val is None and division.val_fraction:
         train, val = split_off(train, division.val_fraction * total / len(train), division.split_seed + 1)
-    splits = {name: i for name, i in (("train", train), ("val", val), ("test", test)) if i is not None}
+    splits = _given(Splits(data.task, data.class_names, train, val, test))
     texts = []
     if to_train:
         check_trainable(splits)
     if to_train and test is None and val is not None:
         texts = [f"the data has no test split: the {len(val)} validation images are used for the test too"]
     return splits | {"test": next(i for i in (test, val, train) if i is not None)}, texts
+
+
+def _given(data: Splits) -> dict[str, Index]:
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    return {name: index for name, index in splits.items() if index is not None}
 
 
 def check_trainable(splits: Mapping[str, Index]) -> None:

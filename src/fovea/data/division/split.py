@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fovea.data.division.image_groups import group_numbers
+from fovea.data.division.stratification import group_parts
 from fovea.data.index import Index
 
 CHUNK = 1 << 18
@@ -13,18 +15,23 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
     """Return (rest, taken), both in the order of `index`; the result depends on the arguments alone.
 
     Multi-label: round(N * fraction) random images. Single-label: stratified; `class_quotas` says how many random images
-    each class gives.
+    each class gives. With groups, these are not divided: see `group_parts`; the number of images is then approximate.
 
     Raises:
         ValueError: fraction is not between 0 and 1, or one of the two parts would be empty.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"a split's fraction has to lie between 0 and 1, not {fraction}")
-    taken = _taken(index.targets, fraction, seed)
+    if index.groups is None:
+        taken = _taken(index.targets, fraction, seed)
+        hint = "single-label: a class's last image is never taken"
+    else:
+        taken = group_parts(group_numbers(index.groups), index.targets, (1 - fraction, fraction), seed) == 1
+        hint = f"the images are of {len(set(index.groups))} groups, which are not divided"
     if taken.all() or not taken.any():
         raise ValueError(
             f"a fraction of {fraction:g} takes {int(taken.sum())} of {len(index)} images: one split is empty\n"
-            "Add images or choose another fraction (single-label: a class's last image is never taken)."
+            f"Add images or choose another fraction ({hint})."
         )
     positions = np.arange(len(index), dtype=np.int32)  # numpy, because torch would make int64 indices of a mask
     rest, part = (torch.from_numpy(positions[mask.numpy()]) for mask in (~taken, taken))

@@ -2,9 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningDataModule
@@ -53,6 +54,8 @@ class ImageDataModule(LightningDataModule):
         val_fraction: float = 0.0,
         test_fraction: float = 0.0,
         split_seed: int = 0,
+        group_column: str | None = None,
+        group_pattern: str | None = None,
         limit_per_class: int | None = None,
         corrections: str | None = None,
         class_names: Sequence[str] | None = None,
@@ -70,7 +73,8 @@ class ImageDataModule(LightningDataModule):
             augment: the augmentations of "train" and "eval" images.
             image_size: for the summary; each crop has its own size.
             batch_size: the global batch size, over all devices.
-            val_fraction, test_fraction, split_seed, limit_per_class, corrections: see `Division`.
+            val_fraction, test_fraction, split_seed, group_pattern, limit_per_class, corrections: see `Division`.
+            group_column: the column with the images' groups; the source must be a table.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
             store: a folder or URL written by scripts/pack.py; it is read instead of the source.
@@ -84,7 +88,7 @@ class ImageDataModule(LightningDataModule):
                 the same name; an image is in two splits or has different labels; the corrections are invalid.
         """
         super().__init__()
-        data = self._read(read, root, store, store_cache, decode)
+        data = self._read(with_group_column(read, group_column), root, store, store_cache, decode)
         if class_names is not None:
             data = with_class_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
@@ -92,7 +96,7 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(
                 f"data.root={root} has only one class, {self.class_names[0]!r}: training needs two or more"
             )
-        division = Division(val_fraction, test_fraction, split_seed, limit_per_class, corrections)
+        division = Division(val_fraction, test_fraction, split_seed, group_pattern, limit_per_class, corrections)
         self.splits, self.corrected, texts, cautions = divide(data, division, root, to_train)
         for text in texts:
             log.info(text)
@@ -217,6 +221,19 @@ class ImageDataModule(LightningDataModule):
     def _overfits(self) -> bool:
         """Return whether Lightning trains and validates on the same few batches (trainer.overfit_batches)."""
         return bool(getattr(self.trainer, "overfit_batches", 0))
+
+
+def with_group_column(read: Callable[[Path | None], Splits], column: str | None) -> Callable[[Path | None], Splits]:
+    """Return the source so that it reads the images' groups; raise ValueError if it can't."""
+    if column is None:
+        return read
+    if "group_column" not in signature(read).parameters:
+        raise ValueError(
+            f"data.group_column={column}: only tables have columns (data=csv, data=multilabel_csv); "
+            "data.group_pattern=<regular expression> takes the groups from the paths"
+        )
+    bound: Callable[[Path | None], Splits] = partial(cast(Any, read), group_column=column)
+    return bound
 
 
 def with_class_order(data: Splits, class_names: list[str]) -> Splits:

@@ -33,13 +33,14 @@ def read_multilabel_csv(
     label_column: str | None = None,
     separator: str | None = None,
     class_columns: Sequence[str] | None = None,
+    group_column: str | None = None,
 ) -> Splits:
     """Read a UTF-8 file with a header, delimited by comma, semicolon or tab.
 
     Args:
         root: folder that relative paths start from and must stay in.
         csv: the file, relative to `root` or absolute.
-        path_column, ending, anywhere, split_column, split_values: see `Options`.
+        path_column, ending, anywhere, split_column, split_values, group_column: see `Options`.
         label_column: the column that lists the classes present in an image; the classes are all names in it, sorted.
             None: there is one column per class.
         separator: between the names in `label_column`; "list" for lists such as ['cat', 'dog'], "none" for one name.
@@ -49,7 +50,7 @@ def read_multilabel_csv(
     Raises:
         ValueError: the file is invalid; the message names the file and the line, the column or the count.
     """
-    table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values))
+    table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values, group_column))
     if label_column is None:
         names, rows, labels = _read_marks(table, class_columns)
     else:
@@ -78,7 +79,7 @@ def _class_columns(table: Table, names: Sequence[str] | None) -> list[int]:
     if names is not None:
         columns = [table.column("class_columns", name) for name in names]
     else:
-        rest = [k for k in range(len(table.header)) if k not in (table.path, table.split)]
+        rest = [k for k in range(len(table.header)) if k not in (table.path, table.split, table.group)]
         numbers = [k for k in rest if ROW_NUMBERS.fullmatch(table.header[k])]
         columns = [k for k in rest if k not in numbers and not is_split_name(table.header[k])]
         if numbers:

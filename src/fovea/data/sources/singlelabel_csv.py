@@ -24,6 +24,7 @@ def read_csv(
     split_column: str | bool | None = None,
     split_values: Mapping[str, str] | None = None,
     label_column: str = "label",
+    group_column: str | None = None,
 ) -> Splits:
     """Read a UTF-8 file with a header, delimited by comma, semicolon or tab.
 
@@ -32,13 +33,13 @@ def read_csv(
     Args:
         root: folder that relative paths start from and must stay in.
         csv: the file, relative to `root` or absolute.
-        path_column, ending, anywhere, split_column, split_values: see `Options`.
+        path_column, ending, anywhere, split_column, split_values, group_column: see `Options`.
         label_column: the class of each image.
 
     Raises:
         ValueError: the file is invalid; the message names the file and the line, the column or the count.
     """
-    table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values))
+    table = Table(root, csv, Options(path_column, ending, anywhere, split_column, split_values, group_column))
     column = _label_column(table, label_column)
     rows = table.rows([column], lambda row, _: sys.intern(label_text.without_zero_fraction(row[column].strip())))
     name = table.header[column]

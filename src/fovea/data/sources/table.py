@@ -2,6 +2,7 @@
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ class Options:
         anywhere: whether to search all folders below the root for images that do not exist at their path.
         split_column: the column with the split; None searches for a usual name, False makes all rows train.
         split_values: maps that column's values to splits, if they are not usual words.
+        group_column: the column with the images' groups (`Index.groups`), the key data.group_column; None: no groups.
     """
 
     path_column: str = "path"
@@ -36,11 +38,12 @@ class Options:
     anywhere: bool = False
     split_column: str | bool | None = None
     split_values: Mapping[str, str] | None = None
+    group_column: str | None = None
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows as columns: line in the file (from 1), image path, train/val/test, and label.
+    """The rows as columns: line in the file (from 1), image path, train/val/test, label, and group (None: no groups).
 
     A label is a short string in the reader's own format, so that a million rows of 80 classes fit into memory.
     """
@@ -49,6 +52,7 @@ class Rows:
     paths: list[str]
     splits: list[str]
     labels: list[str]
+    groups: list[str] | None
 
 
 class Table:
@@ -65,9 +69,10 @@ class Table:
         if options.split_column is True:
             raise ValueError("data.read.split_column=true: set the column's name, or false to use no column")
         self.split = self.column("split_column", options.split_column) if options.split_column else None
+        self.group = self.column("group_column", options.group_column, "data") if options.group_column else None
 
-    def column(self, key: str, name: str) -> int:
-        """Return the position of the column that `data.read.<key>` names; upper and lower case may differ."""
+    def column(self, key: str, name: str, section: str = "data.read") -> int:
+        """Return the position of the column that `<section>.<key>` names; upper and lower case may differ."""
         name = str(name)  # the command line parses a column named 1 as a number
         for wanted, header in ((name, self.header), (name.casefold(), [other.casefold() for other in self.header])):
             if header.count(wanted) == 1:
@@ -75,11 +80,11 @@ class Table:
             if wanted in header:
                 raise ValueError(f"{self.file}: column names must not be repeated or empty: {name!r}.")
         columns = ", ".join(self.header[:20])
-        raise ValueError(f"{self.file} has no column {name!r}; its columns are {columns}.\nSet data.read.{key}=<name>.")
+        raise ValueError(f"{self.file} has no column {name!r}; its columns are {columns}.\nSet {section}.{key}=<name>.")
 
     def rows(self, labels: Sequence[int], read_label: Callable[[Sequence[str], str], str]) -> Rows:
         """Read all rows; `read_label` gets a row and its location for messages, and reads the columns `labels`."""
-        lines, paths, texts = list[int](), list[str](), list[str]()
+        lines, paths, texts, groups = list[int](), list[str](), list[str](), list[str]()
         splits = self._split_columns(labels)
         for line, row in self._lines:
             location = f"{self.file}, line {line}"
@@ -87,18 +92,29 @@ class Table:
             paths.append(self._resolve(row[self.path], location))
             texts.append(read_label(row, location))
             splits.add(row)
+            if self.group is not None:
+                groups.append(self._group(row[self.group], location))
         if not lines:
             raise ValueError(f"{self.file} has a header but no rows.")
         if self.options.anywhere:
             paths = locate_below(self.root, paths)
         self._check_exist(lines, paths)
-        return Rows(lines, paths, splits.decide(self.file, len(lines)), texts)
+        grouped = groups if self.group is not None else None
+        return Rows(lines, paths, splits.decide(self.file, len(lines)), texts, grouped)
+
+    def _group(self, value: str, location: str) -> str:
+        if not value.strip():
+            raise ValueError(
+                f"{location}: column {self.options.group_column!r} (data.group_column) is empty: write the image's "
+                "group into it; an image that belongs with no other gets a group of its own"
+            )
+        return sys.intern(value.strip())
 
     def _split_columns(self, labels: Sequence[int]) -> SplitColumns:
         values = {str(key).casefold(): split for key, split in (self.options.split_values or {}).items()}
         if wrong := [split for split in values.values() if split not in SPLITS]:
             raise ValueError(f"data.read.split_values: {wrong[0]!r} is not one of {', '.join(SPLITS)}")
-        others = [k for k in range(len(self.header)) if k != self.path and k not in labels]
+        others = [k for k in range(len(self.header)) if k not in (self.path, self.group, *labels)]
         return SplitColumns(self.header, others, self.split, self.options.split_column is False, values)
 
     def _resolve(self, path: str, location: str) -> str:
@@ -130,10 +146,12 @@ def by_split(root: Path, rows: Rows, labels: Tensor) -> dict[str, Index]:
     for i, split in enumerate(rows.splits):
         positions.setdefault(split, []).append(i)
     prefix = os.path.join(root, "")
-    return {
-        split: Index(StringArray.of([rows.paths[i] for i in own], prefix), labels[own])
-        for split, own in positions.items()
-    }
+
+    def index_of(own: list[int]) -> Index:
+        groups = None if rows.groups is None else StringArray.of([rows.groups[i] for i in own])
+        return Index(StringArray.of([rows.paths[i] for i in own], prefix), labels[own], groups=groups)
+
+    return {split: index_of(own) for split, own in positions.items()}
 
 
 def _ending_remedy(missing: str) -> str:
