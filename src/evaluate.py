@@ -83,7 +83,8 @@ def warn_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
     from fovea.data.index import Splits
     from fovea.runs import provenance
 
-    division = {key: value for key, value in resume_rules.division_of(Path(cfg.run)).items() if value is not None}
+    values = resume_rules.division_of(Path(cfg.run))
+    division = {key: value for key, value in values.items() if value is not None and value is not False}
     known = {key: division[key] for key in division if key in Division.__dataclass_fields__}
     whole = Splits(data.task, data.class_names, data.splits["train"])
     try:

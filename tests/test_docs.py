@@ -20,6 +20,7 @@ from omegaconf import OmegaConf
 from fovea import loss_parts, optimization_parts, trainer_parts
 from fovea.cli.command import read_command
 from fovea.cli.entry import _typed
+from fovea.cli.paths import quoted
 from fovea.config import run_length, saved
 from fovea.config.check import Program, check, check_overrides
 from fovea.config.resolvers import CONF, PROJECT
@@ -120,7 +121,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
 ) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "imagenet")
     monkeypatch.chdir(run / "checkpoints")  # for weights=best.ckpt and data.corrections=corrections.csv
-    cfg = composed(*shlex.split(command.replace("<run folder>", ".."))[2:])
+    cfg = composed(*map(quoted, shlex.split(command.replace("<run folder>", ".."))[2:]))
     cfg.class_counts = {"present": [20] * 7, "absent": [10] * 7}
     check(cfg, "train")
     run_length.fill_in(cfg, batches=20)

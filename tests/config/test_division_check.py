@@ -15,6 +15,12 @@ PATTERN = "data.group_pattern='(p\\d{1,3})_'"
 @pytest.mark.parametrize(
     ("data", "message"),
     [
+        ({"folds": 5}, "data.folds=5 needs data.fold=, from 0 to 4, or data.fold=all"),
+        ({"fold": 0}, "data.fold=0 needs the number of folds"),
+        ({"folds": 5, "fold": 5}, "data.fold=5: the folds of data.folds=5 have the numbers 0 to 4"),
+        ({"folds": 5, "fold": 0, "test_fraction": 0.1}, "data.folds=5 data.test_fraction=0.1 both make a test"),
+        ({"val_as_test": True, "test_fraction": 0.1}, "data.val_as_test=true data.test_fraction=0.1 both make a test"),
+        ({"val_as_test": True, "folds": 5, "fold": 0}, "data.val_as_test=true data.folds=5 both make a test"),
         (
             {"group_column": "patient", "group_pattern": "(p)"},
             "data.group_column=patient data.group_pattern=.* keep",

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from fovea.cli.all_folds import with_all_folds
 from fovea.cli.command import read_command, with_rerun_override
 from fovea.cli.environment import load_environment
 from fovea.cli.errors.messages import short_errors
@@ -31,7 +32,7 @@ from fovea.cli.hydra_main import HydraMain
 from fovea.cli.job import Job, run_single_job, wants_tracebacks
 from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
-from fovea.cli.sweep import is_sweep, with_sweep_command
+from fovea.cli.sweep import SWITCHES, is_sweep, with_sweep_command
 from fovea.config.resolvers import register_resolvers
 from fovea.distributed.threads import sleep_while_waiting
 
@@ -93,5 +94,7 @@ def _typed(arguments: Sequence[str], saved_run: Sequence[str]) -> list[str]:
     """Return the arguments in Hydra's grammar; `last`, a run's files and sweep folders are replaced."""
     words = with_rerun_override(list(arguments))
     refuse_options(words)
+    if "resume" in saved_run:
+        words = with_all_folds(words, SWITCHES)
     words = [quoted(word, is_sweep(words)) for word in words]
     return with_sweep_command(with_run_folders(words, saved_run), saved_run)

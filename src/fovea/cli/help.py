@@ -21,7 +21,7 @@ from fovea.config.resolvers import CONF
 from fovea.config.secrets import secret_values, without_secrets
 
 TRAIN = "train"
-FRACTIONS = ("data.val_fraction", "data.test_fraction")
+FRACTIONS = ("data.val_fraction", "data.test_fraction", "data.val_as_test", "data.folds", "data.fold")
 GROUPED = ("data.group_column", "data.group_pattern")
 SPLITS = ("data.root", *FRACTIONS, *GROUPED, "data.limit_per_class", "data.corrections")
 DATA = (*SPLITS, "data.on_error")

@@ -1,14 +1,17 @@
 """Divides a dataset into the splits that a run trains, validates and tests on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from fovea.data.corrections import correct
 from fovea.data.division.few_images import limit_per_class
+from fovea.data.division.folds import fold_of, rare_classes
 from fovea.data.division.image_groups import shared_groups, with_groups
 from fovea.data.division.split import split_off
-from fovea.data.index import Index, Splits
+from fovea.data.index import Index, Splits, class_counts, concatenate
+
+LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,9 @@ class Division:
     Attributes:
         val_fraction, test_fraction: of all training images, split off if the source has no such split.
         split_seed: of all random choices here.
+        folds: of a cross-validation; None: there is none.
+        fold: the fold that is tested, from 0; None if `folds` is.
+        val_as_test: test the source's val split, and split another one off train by val_fraction.
         group_pattern: a regular expression that takes the images' groups from their paths, see `with_groups`; None: the
             groups that the source gives, if it does.
         limit_per_class: keep only so many training images of each class; None: all.
@@ -27,6 +33,9 @@ class Division:
     val_fraction: float = 0.0
     test_fraction: float = 0.0
     split_seed: int = 0
+    folds: int | None = None
+    fold: int | None = None
+    val_as_test: bool = False
     group_pattern: str | None = None
     limit_per_class: int | None = None
     corrections: str | None = None
@@ -59,16 +68,23 @@ def divide(data: Splits, division: Division, root: str | None = None, to_train: 
         to_train: whether the data must have training and validation images.
 
     Raises:
-        ValueError: a split that training needs is missing or empty, a path has no group, or the corrections are
-            invalid.
+        ValueError: a split that training needs is missing or empty, the data do not fit the folds or `val_as_test`, a
+            path has no group, or the corrections are invalid.
     """
     if division.group_pattern:
         data = with_groups(data, division.group_pattern, root)
-    warnings, corrected = shared_groups(_given(data)), None
-    splits, texts = _carve(data, division, to_train)
+    texts, warnings, left_out = list[str](), list[str](), None
+    if division.folds is not None:
+        data, left_out, texts, warnings = _with_fold(data, division)
+    elif division.val_as_test:
+        data = _with_val_as_test(data)
+    warnings += shared_groups(_given(data))
+    splits, carved = _carve(data, division, to_train)
+    texts, corrected = [*texts, *carved], None
     if division.corrections:
-        found = correct(splits, data.task, data.class_names, division.corrections, root)
-        splits, corrected = found.splits, found.record
+        others = {LEFT_OUT: left_out} if left_out else {}  # the table may have rows about them
+        found = correct(splits | others, data.task, data.class_names, division.corrections, root)
+        splits, corrected = {name: found.splits[name] for name in splits}, found.record
         texts, warnings = [*texts, found.text], [*warnings, *found.warnings]
         if to_train:
             check_trainable(splits)
@@ -77,6 +93,38 @@ def divide(data: Splits, division: Division, root: str | None = None, to_train: 
         splits = splits | {"train": limited.images}
         texts, warnings = [*texts, limited.text], [*warnings, *limited.warnings]
     return Divided(splits, corrected, texts, warnings)
+
+
+def _with_fold(data: Splits, division: Division) -> tuple[Splits, Index | None, list[str], list[str]]:
+    """Divide train and val into folds: one is test, the others are train. The data's own test split is left out.
+
+    Returns:
+        the data; the images that are left out; sentences for the log; warnings.
+    """
+    assert division.folds is not None and division.fold is not None
+    parts = [index for index in (data.train, data.val) if index is not None]
+    if not parts:
+        raise ValueError(f"data.folds={division.folds}: the data has no train and no val images to divide into folds")
+    whole = concatenate(parts) if len(parts) > 1 else parts[0]
+    train, test = fold_of(whole, division.folds, division.fold, division.split_seed)
+    left_out = data.test if data.test is not data.val else None
+    texts = [f"fold {division.fold} of {division.folds} is the test split: {len(test):,} of {len(whole):,} images"]
+    if left_out:
+        texts[0] += f"; the {len(left_out):,} images of the data's own test split are left out"
+    counts = class_counts(whole.targets, len(data.class_names))["present"]
+    warnings = rare_classes(counts, data.class_names, division.folds)
+    return replace(data, train=train, val=None, test=test), left_out, texts, warnings
+
+
+def _with_val_as_test(data: Splits) -> Splits:
+    """Return the data with its val split as test. Raises ValueError if it has no val or has a test split."""
+    if data.val is None:
+        raise ValueError("data.val_as_test=true: the data has no val split; data.test_fraction splits a test off train")
+    if data.test is not None and data.test is not data.val:
+        raise ValueError(
+            f"data.val_as_test=true: the data has a test split of its own, of {len(data.test):,} images: remove the key"
+        )
+    return replace(data, val=None, test=data.val)
 
 
 def _carve(data: Splits, division: Division, to_train: bool) -> tuple[dict[str, Index], list[str]]:

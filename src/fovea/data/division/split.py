@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fovea.data.division.image_groups import group_numbers
-from fovea.data.division.stratification import group_parts
+from fovea.data.division.stratification import group_parts, multilabel_parts
 from fovea.data.index import Index
 
 CHUNK = 1 << 18
@@ -14,8 +14,9 @@ CHUNK = 1 << 18
 def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
     """Return (rest, taken), both in the order of `index`; the result depends on the arguments alone.
 
-    Multi-label: round(N * fraction) random images. Single-label: stratified; `class_quotas` says how many random images
-    each class gives. With groups, these are not divided: see `group_parts`; the number of images is then approximate.
+    Single-label: `class_quotas` says how many random images each class gives. Multi-label: by iterative stratification,
+    see `multilabel_parts`. With groups, these are not divided: see `group_parts`. The number of images is then
+    approximate.
 
     Raises:
         ValueError: fraction is not between 0 and 1, or one of the two parts would be empty.
@@ -40,14 +41,13 @@ def split_off(index: Index, fraction: float, seed: int) -> tuple[Index, Index]:
 
 def _taken(targets: Tensor, fraction: float, seed: int) -> Tensor:
     """Mark the images to take: (N,) bool."""
+    if targets.ndim == 2:
+        return multilabel_parts(targets, (1 - fraction, fraction), seed) == 1
     generator = torch.Generator().manual_seed(seed)
     shuffled = torch.randperm(len(targets), generator=generator, dtype=torch.int32)  # (N,)
+    quotas = class_quotas(torch.bincount(targets).tolist(), fraction)
     taken = torch.zeros(len(targets), dtype=torch.bool)
-    if targets.ndim == 2:
-        taken[shuffled[: round(len(targets) * fraction)]] = True
-    else:
-        quotas = class_quotas(torch.bincount(targets).tolist(), fraction)
-        taken[first_of_each_class(targets, shuffled, torch.tensor(quotas))] = True
+    taken[first_of_each_class(targets, shuffled, torch.tensor(quotas))] = True
     return taken
 
 

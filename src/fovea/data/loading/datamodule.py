@@ -54,6 +54,9 @@ class ImageDataModule(LightningDataModule):
         val_fraction: float = 0.0,
         test_fraction: float = 0.0,
         split_seed: int = 0,
+        folds: int | None = None,
+        fold: int | None = None,
+        val_as_test: bool = False,
         group_column: str | None = None,
         group_pattern: str | None = None,
         limit_per_class: int | None = None,
@@ -73,7 +76,8 @@ class ImageDataModule(LightningDataModule):
             augment: the augmentations of "train" and "eval" images.
             image_size: for the summary; each crop has its own size.
             batch_size: the global batch size, over all devices.
-            val_fraction, test_fraction, split_seed, group_pattern, limit_per_class, corrections: see `Division`.
+            val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
+            group_pattern, limit_per_class, corrections: see `Division`.
             group_column: the column with the images' groups; the source must be a table.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
@@ -96,7 +100,10 @@ class ImageDataModule(LightningDataModule):
             raise ValueError(
                 f"data.root={root} has only one class, {self.class_names[0]!r}: training needs two or more"
             )
-        division = Division(val_fraction, test_fraction, split_seed, group_pattern, limit_per_class, corrections)
+        division = Division(
+            *(val_fraction, test_fraction, split_seed, folds, fold, val_as_test),
+            *(group_pattern, limit_per_class, corrections),
+        )
         self.splits, self.corrected, texts, cautions = divide(data, division, root, to_train)
         for text in texts:
             log.info(text)
