@@ -11,14 +11,8 @@ import os
 from pathlib import Path
 
 from fovea.cli.entry import prepared  # isort: skip  # first, because it reports missing dependencies
-import hydra
-
-from fovea.cli.command import read_command
 from fovea.cli.named_run import LAST, last_run
-from fovea.cli.paths import with_value
 from fovea.cli.screen import terminal_width
-from fovea.config.check import check
-from fovea.config.defaults import own_hydra
 from fovea.config.resolvers import PROJECT, stamp
 from fovea.leaderboard import leaderboard
 from fovea.leaderboard.entries import Entry, find
@@ -63,7 +57,8 @@ def compare(folders: list[Path], output: Path) -> None:
     output.mkdir(parents=True, exist_ok=True)
     title = folders[0].resolve().name if len(folders) == 1 else f"{len(entries)} runs"
     finished = sum(entry.status == "finished" for entry in entries)
-    sentences = [f"{finished} of {len(entries)} runs are finished.", *([note] if note else [])]
+    pooled = pooled_folds(entries, output)
+    sentences = [f"{finished} of {len(entries)} runs are finished.", *([note] if note else []), *pooled]
     page = leaderboard.write(output, title, sentences, entries, pair)
     print(f"leaderboard: {page}")
 
@@ -72,14 +67,11 @@ def compared_images(entries: list[Entry]) -> tuple[Pair | None, str]:
     """Compare the test predictions of two runs; return why not if they are of other images, and print both."""
     if len(entries) != 2 or not all(entry.test for entry in entries):
         return None, ""
-    from fovea import build, run_report
+    from fovea import run_report
+    from fovea.load_run import load_metrics
     from fovea.report.run.pair_section import pair_text
 
-    with own_hydra():
-        command = read_command("report", ("run",), [with_value("run", entries[0].folder)])
-        cfg = hydra.compose(command.config_name, command.words)
-        check(cfg, "report", command.source)
-        metrics = build.metrics(cfg)
+    metrics = load_metrics(entries[0].folder)
     try:
         pair = run_report.pair(names_of(entries), [entry.folder for entry in entries], metrics)
     except ValueError as error:
@@ -88,6 +80,21 @@ def compared_images(entries: list[Entry]) -> tuple[Pair | None, str]:
         return None, note
     print(pair_text(pair[0]))
     return pair, ""
+
+
+def pooled_folds(entries: list[Entry], output: Path) -> list[str]:
+    """Pool the folds of cross-validations among the runs; print and return sentences about them, or why not."""
+    if all(entry.config.get("data.folds") is None for entry in entries):
+        return []
+    from fovea.load_run import load_metrics
+    from fovea.pooled_folds import pool
+
+    try:
+        lines = pool(entries, output, load_metrics)
+    except ValueError as error:
+        lines = [str(error)]
+    print("\n".join(lines))
+    return lines
 
 
 def names_of(entries: list[Entry]) -> list[str]:

@@ -14,9 +14,12 @@ from fovea.distributed.rank import is_first
 from fovea.runs import summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from lightning import Trainer
 
     from fovea.data.loading.datamodule import ImageDataModule
+    from fovea.leaderboard.entries import Entry
     from fovea.report.prediction_file import Predictions
     from fovea.report.run.comparison import Comparison
     from fovea.runs.run_folder import Results
@@ -25,7 +28,15 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@entry("train", "resume", "rerun")
+def pool_folds(folder: Path, jobs: "Sequence[Entry]") -> list[str]:
+    """Pool the folds among the jobs of a sweep at its end, and return sentences about them."""
+    from fovea.load_run import load_metrics
+    from fovea.pooled_folds import pool
+
+    return pool(jobs, folder, load_metrics)
+
+
+@entry("train", "resume", "rerun", pool_folds=pool_folds)
 def main(cfg: DictConfig) -> None:
     """Fit, test, and write the results into the run's folder."""
     log_loading(f"run folder: {summary.short_path(cfg.run_dir)}")

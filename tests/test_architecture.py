@@ -57,6 +57,7 @@ MAY_IMPORT = {
     ),
     "run_report.py": ("config", "runs", "report", "report/run"),
     "run_tables.py": ("runs/results_file.py", "report", "report/run", "report/statistics"),
+    "pooled_folds.py": ("leaderboard", "report", "report/statistics"),
     "load_run.py": (
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),

@@ -16,6 +16,7 @@ from helpers import SMALL
 
 from fovea.cli.sweep import _can_go_on, _is_unsafe
 from fovea.config.resolvers import PROJECT
+from fovea.report import prediction_file
 
 Invoke = Callable[..., tuple[int, str, str]]
 Program = Callable[..., subprocess.CompletedProcess[str]]
@@ -78,6 +79,35 @@ def test_a_failed_job_is_reported_the_others_run_and_a_second_start_runs_only_mi
     assert [starts(sweep / str(n)) for n in (0, 1)] == [1, 1]
     assert results(sweep / "1")["status"] == "finished"
     assert results(sweep / "1")["steps"] == 76 // 64
+
+
+@pytest.mark.slow
+def test_all_folds_are_one_sweep_that_pools_their_predictions(invoke: Invoke, folder: Path, tmp_path: Path) -> None:
+    sweep = tmp_path / "folds"
+    data = ("data=folder", f"data.root={folder}", *SMALL, "logger=csv", "data.folds=3", "data.fold=all")
+    code, out, err = invoke("train", *data, f"hydra.sweep.dir={sweep}")
+    assert code == 0, err
+    assert "3 of 3 jobs are finished" in out
+    (content,) = json.loads((sweep / "folds.json").read_text())
+    images = sorted(
+        file.relative_to(folder).as_posix() for name in ("train", "val") for file in folder.glob(f"{name}/*/*")
+    )
+    pooled = prediction_file.of_test((sweep / content["predictions"]).parent)
+    assert sorted(pooled.paths) == images
+    accuracies = [results(sweep / n)["test"]["accuracy"] for n in "012"]
+    assert content["metrics"]["accuracy"]["folds"] == pytest.approx(accuracies)
+    assert f"3 folds, {len(images)} images, each tested once" in out
+    code, out, err = invoke("evaluate", f"run={sweep / '1'}")
+    assert code == 0, err
+    (evaluated,) = (sweep / "1" / "evaluate").glob("*/results.json")
+    assert json.loads(evaluated.read_text())["test"] == results(sweep / "1")["test"]
+    code, _, err = invoke("train", f"resume={sweep / '1'}", "data.fold=2", "trainer.max_epochs=2")
+    assert code == 2
+    shutil.rmtree(sweep / "2")
+    code, out, err = invoke("train", f"resume={sweep}")
+    assert code == 0, err
+    assert out.count("is finished: skipped") == 2
+    assert f"3 folds, {len(images)} images" in invoke("compare", str(sweep))[1]
 
 
 @pytest.mark.slow

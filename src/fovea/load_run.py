@@ -16,6 +16,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
+from torchmetrics import Metric
 
 from fovea import build, error_text
 from fovea.callbacks import ema
@@ -193,6 +194,15 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
     folder = Path(cfg.run).absolute()
     metrics = results_of(folder).get("test") or {}
     return LoadedRun(folder, file, task, task.config, metrics, augment, precision)
+
+
+def load_metrics(run: Path) -> dict[str, Metric]:
+    """Build the metrics of a run's config, by name."""
+    with own_hydra():
+        command = read_command("report", ("run",), [with_value("run", run)])
+        cfg = hydra.compose(command.config_name, command.words)
+        check(cfg, "report", command.source)
+        return build.metrics(cfg)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

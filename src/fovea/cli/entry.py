@@ -32,7 +32,7 @@ from fovea.cli.hydra_main import HydraMain
 from fovea.cli.job import Job, run_single_job, wants_tracebacks
 from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
-from fovea.cli.sweep import SWITCHES, is_sweep, with_sweep_command
+from fovea.cli.sweep import SWITCHES, PoolFolds, is_sweep, with_sweep_command
 from fovea.config.resolvers import register_resolvers
 from fovea.distributed.threads import sleep_while_waiting
 
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
     from fovea.config.check import Program
 
 
-def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[], None]]:
+def entry(
+    config_name: "Program", *saved_run: str, pool_folds: PoolFolds | None = None
+) -> Callable[[Job], Callable[[], None]]:
     """Decorate a job to make it a program: Hydra composes `config_name`, the config is checked, the job runs.
 
     Args:
@@ -48,13 +50,14 @@ def entry(config_name: "Program", *saved_run: str) -> Callable[[Job], Callable[[
         saved_run: the program's keys that name a run folder: `resume`, `rerun` or `run`. If one is typed, overrides
             apply to that run's config.yaml, which resume.yaml, rerun.yaml, evaluate.yaml and predict.yaml include as
             `run_config`.
+        pool_folds: called at the end of a sweep over folds, with its folder and jobs; it returns lines to print.
     """
 
     def decorate(job: Job) -> Callable[[], None]:
         @functools.wraps(job)
         def main() -> None:
             with prepared():
-                _run(job, config_name, saved_run)
+                _run(job, config_name, saved_run, pool_folds)
 
         return main
 
@@ -80,14 +83,14 @@ def _prepare_process() -> None:
     register_resolvers()
 
 
-def _run(job: Job, config_name: "Program", saved_run: Sequence[str]) -> None:
+def _run(job: Job, config_name: "Program", saved_run: Sequence[str], pool_folds: PoolFolds | None) -> None:
     """Print the help, or run the job or the sweep."""
     typed = _typed(sys.argv[1:], saved_run)
     command = read_command(config_name, saved_run, typed)
     if command.asks_for_help:
         print(help_text(command))
     elif command.has_switches or is_sweep(command.words) or not run_single_job(job, command, typed):
-        HydraMain(job, command, typed, trains="resume" in saved_run).run()
+        HydraMain(job, command, typed, trains="resume" in saved_run, pool_folds=pool_folds).run()
 
 
 def _typed(arguments: Sequence[str], saved_run: Sequence[str]) -> list[str]:

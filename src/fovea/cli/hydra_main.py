@@ -16,18 +16,20 @@ from fovea.cli import job as jobs
 from fovea.cli.command import Command, job_resume_command
 from fovea.cli.errors.messages import short_errors
 from fovea.cli.job import FULL_ERROR, Job, set_full_error, wants_tracebacks
-from fovea.cli.sweep import Sweep, is_sweep
+from fovea.cli.sweep import PoolFolds, Sweep, is_sweep
 from fovea.config.resolvers import CONF
 
 
 class HydraMain:
     """Runs one command line through hydra.main: one job, or the jobs of a sweep one after the other."""
 
-    def __init__(self, job: Job, command: Command, typed: list[str], trains: bool) -> None:
+    def __init__(
+        self, job: Job, command: Command, typed: list[str], trains: bool, pool_folds: PoolFolds | None = None
+    ) -> None:
         """`typed` is the command line in Hydra's grammar. Only sweeps of trainings have a sweep folder."""
         self.job, self.command, self.typed = job, command, typed
         words = command.words if command.has_switches else ["-m", *command.words]
-        self.sweep = Sweep(command.config_name, words) if trains and is_sweep(words) else None
+        self.sweep = Sweep(command.config_name, words, pool_folds) if trains and is_sweep(words) else None
         self.arguments = self.sweep.arguments if self.sweep else words
         self.full_error = os.environ.get(FULL_ERROR)  # as the user set it
 

@@ -41,13 +41,17 @@ SWITCHES = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 COMMAND = "sweep.json"
 SEED = "hydra.sweeper.sampler.seed"
 Run = Callable[[DictConfig], None]
+PoolFolds = Callable[[Path, Sequence[Entry]], list[str]]
 
 
 class Sweep:
     """A sweep that is about to run in its folder."""
 
-    def __init__(self, config_name: str, arguments: list[str]) -> None:
-        """Compose the sweep's own config, which names its folder. An optimizing sweep without a seed gets one."""
+    def __init__(self, config_name: str, arguments: list[str], pool_folds: PoolFolds | None = None) -> None:
+        """Compose the sweep's own config, which names its folder. An optimizing sweep without a seed gets one.
+
+        `pool_folds` is called with the folder and the jobs at the end, if these have folds; it returns lines to print.
+        """
         words = [word for word in arguments if word not in SWITCHES and not word.startswith("-")]
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             composer = GlobalHydra.instance().hydra
@@ -57,6 +61,7 @@ class Sweep:
         seed = [self._seed()] if OmegaConf.select(cfg, SEED, default="") is None else []
         self.arguments = with_folder([*arguments, *seed, *direction(cfg, words)], self.folder)
         self.command = [masked(word) for word in [*words, *seed] if not word.startswith("hydra.sweep.dir=")]
+        self.pool_folds = pool_folds
         self.failed: list[int] = []
         self.refused = False
 
@@ -101,16 +106,26 @@ class Sweep:
         count = f"{finished} of {len(jobs)} jobs{restriction} are finished"
         lines = [f"sweep {self.folder}: {count}"]
         if jobs:
-            lines.append(leaderboard.text(jobs, terminal_width()))
+            pooled = self._pooled(jobs)
+            lines += [leaderboard.text(jobs, terminal_width()), *pooled]
         if finished < len(jobs) or restriction:
             lines.append(f"to run the missing jobs: resume={self.folder}")
         print("\n".join(lines), flush=True)
         if jobs and is_first():
             try:
-                page = leaderboard.write(self.folder, f"sweep {self.folder.name}", [f"{count}."], jobs, None)
+                page = leaderboard.write(self.folder, f"sweep {self.folder.name}", [f"{count}.", *pooled], jobs, None)
                 print(f"leaderboard: {page}", flush=True)
             except OSError as error:
                 print(f"warning: the leaderboard can't be written: {error}", file=sys.stderr, flush=True)
+
+    def _pooled(self, jobs: Sequence[Entry]) -> list[str]:
+        """Pool the folds of the jobs that have some, and return lines about them, or why that can't be done."""
+        if self.pool_folds is None or not is_first() or all(job.config.get("data.folds") is None for job in jobs):
+            return []
+        try:
+            return self.pool_folds(self.folder, jobs)
+        except (ValueError, OSError) as error:
+            return [f"warning: {error}"]
 
     def _remove(self) -> None:
         for name in (COMMAND, "multirun.yaml"):
