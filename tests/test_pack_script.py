@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import make_folder, some
+from helpers import make_folder
 
 from fovea.data.store.store import read_store
 
@@ -61,39 +61,6 @@ def test_unreadable_images_are_named_or_counted(invoke: Invoke, tmp_path: Path, 
     code, out, _ = invoke(PACK, *words, "data.on_error=skip")
     assert code == 0
     assert "1 couldn't be read and are empty: train/cat/3.png" in out
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    some(
-        [
-            ([], "output is missing: type output=<value>"),
-            (["output=x", "format=jpg"], "format=jpg: input should be 'files', 'jpeg' or 'raw'"),
-            (
-                ["output=x", "format=raw", "quality=80"],
-                "format=raw quality=80: format=jpeg needs a quality, 1 to 100",
-            ),
-            (["output=x", "format=jpeg", "quality=101"], "quality=101: input should be less than or equal to 100"),
-            (["output=x", "format=jpeg", "quality=null"], "format=jpeg quality=None: format=jpeg needs a quality"),
-            (["output=x", "short_side=256"], "format=files keeps images as they are"),
-            (["output=x", "format=raw", "long_side=0"], "long_side=0: input should be greater than 0"),
-            (["output=x", "format=raw", "long_side=big"], "long_side=big: input should be a valid integer"),
-            (["output=x", "num_workers=-1"], "num_workers=-1: input should be greater than or equal to 0"),
-            (["output=x", "fromat=raw"], "fromat: there is no such key"),
-            (["output=x", "data=folder"], "data.root=<folder>"),
-        ]
-    ),
-)
-def test_invalid_options_give_an_error_of_few_lines(
-    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    code, out, err = invoke(PACK, *words)
-    assert code == 2
-    assert message in err
-    assert len((out + err).splitlines()) <= 10
-    assert "Traceback" not in err
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow
