@@ -118,8 +118,8 @@ def test_a_spawned_process_receives_the_strings_as_shared_memory() -> None:
     assert there[-1] == "/d/" + 60 * "x"
 
 
-def test_a_million_paths_take_little_more_than_their_characters() -> None:
-    names = [f"/data/{n // 1000:027}/{n:022}.jpg" for n in range(1_000_000)]
+def test_many_paths_take_little_more_than_their_characters() -> None:
+    names = [f"/data/{n // 1000:027}/{n:022}.jpg" for n in range(100_000)]
     assert {len(name) for name in names[::1000]} == {60}
     strings = StringArray.of(names, "/data/")
     taken = strings.take(torch.arange(len(names)))

@@ -149,7 +149,7 @@ def test_an_absent_class_counts_as_soon_as_it_is_predicted() -> None:
     assert compute(build("multilabel", 3)[0], predicted, unknown)["f1_macro"] == 1.0
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_macro_f1_equals_scikit_learn_with_classes_absent_unknown_or_never_predicted(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     kinds = torch.randint(0, 5, (K,), generator=generator)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import some
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,20 +69,22 @@ def test_the_features_are_the_input_of_the_classifier(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("build", "name", "classifier"),
-    [
-        (build_torchvision, "resnet18", "fc"),
-        (build_torchvision, "densenet121", "classifier"),
-        (build_torchvision, "convnext_tiny", "classifier.2"),
-        (build_torchvision, "vit_b_16", "heads.head"),
-        (build_torchvision, "swin_t", "head"),
-        (build_torchvision, "googlenet", "fc"),
-        (build_timm, "resnet50", "fc"),
-        (build_timm, "vit_tiny_patch16_224", "head"),
-        (build_timm, "deit_tiny_distilled_patch16_224", "head_dist"),
-        (build_timm, "levit_128s", "head_dist.linear"),
-        (build_timm, "convnext_atto", "head.fc"),
-        (build_timm, "mobilenetv4_conv_small", "classifier"),
-    ],
+    some(
+        [
+            (build_torchvision, "resnet18", "fc"),
+            (build_torchvision, "densenet121", "classifier"),
+            (build_torchvision, "convnext_tiny", "classifier.2"),
+            (build_torchvision, "vit_b_16", "heads.head"),
+            (build_torchvision, "swin_t", "head"),
+            (build_torchvision, "googlenet", "fc"),
+            (build_timm, "resnet50", "fc"),
+            (build_timm, "vit_tiny_patch16_224", "head"),
+            (build_timm, "deit_tiny_distilled_patch16_224", "head_dist"),
+            (build_timm, "levit_128s", "head_dist.linear"),
+            (build_timm, "convnext_atto", "head.fc"),
+            (build_timm, "mobilenetv4_conv_small", "classifier"),
+        ]
+    ),
 )
 def test_the_classifier_of_larger_networks_is_found(build: Any, name: str, classifier: str) -> None:
     with torch.device("meta"):  # without memory or initialisation

@@ -30,12 +30,12 @@ def logits_of(network: nn.Module, size: int) -> Tensor:
     ("name", "size"),
     [
         ("resnet18", 64),  # fc
-        ("densenet121", 64),  # classifier
+        pytest.param("densenet121", 64, marks=pytest.mark.slow),  # classifier
         ("mobilenet_v3_small", 64),  # classifier[-1]
         ("squeezenet1_1", 64),  # classifier[1], a convolution
         ("vit_b_16", 64),  # heads.head
         ("swin_t", 64),  # head
-        ("maxvit_t", 224),  # classifier[-1], without bias
+        pytest.param("maxvit_t", 224, marks=pytest.mark.slow),  # classifier[-1], without bias
     ],
 )
 def test_the_head_has_as_many_classes_as_asked(name: str, size: int) -> None:

@@ -42,12 +42,17 @@ def assert_same_logits(reference: nn.Module, network: nn.Module) -> None:
         (18, {}, 11_779_624),
         (34, {}, 21_960_416),
         (50, {}, 28_088_024),
-        (101, {}, 49_326_872),
-        (152, {}, 66_821_848),
         (50, RESNEXT, 27_559_896),
-        (101, RESNEXT, 48_955_416),
-        (101, {"cardinality": 64, "base_width": 4}, 88_232_984),
-        (152, RESNEXT, 66_580_440),
+        *(
+            pytest.param(depth, options, expected, marks=pytest.mark.slow)
+            for depth, options, expected in [
+                (101, {}, 49_326_872),
+                (152, {}, 66_821_848),
+                (101, RESNEXT, 48_955_416),
+                (101, {"cardinality": 64, "base_width": 4}, 88_232_984),
+                (152, RESNEXT, 66_580_440),
+            ]
+        ),
     ],
 )
 def test_the_parameter_count_is_the_published_one(depth: int, options: dict[str, Any], expected: int) -> None:
@@ -59,7 +64,7 @@ def test_the_parameter_count_is_the_published_one(depth: int, options: dict[str,
     ("name", "depth", "options"),
     [
         ("seresnet18", 18, {}),
-        ("seresnet50", 50, {}),
+        pytest.param("seresnet50", 50, {}, marks=pytest.mark.slow),
         ("seresnext50_32x4d", 50, RESNEXT),
         pytest.param("seresnet34", 34, {}, marks=pytest.mark.slow),
         pytest.param("seresnet101", 101, {}, marks=pytest.mark.slow),

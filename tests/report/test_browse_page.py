@@ -83,7 +83,7 @@ LOOK = """(page, window) => ({
 
 @pytest.mark.parametrize(
     ("classes", "width", "dark", "background"),
-    [(1000, 360, True, "rgb(21, 24, 28)"), (2, 1200, False, "rgb(255, 255, 255)")],
+    [(1000, 360, True, "rgb(21, 24, 28)"), pytest.param(2, 1200, False, "rgb(255, 255, 255)", marks=pytest.mark.slow)],
 )
 def test_a_browser_shows_every_image_and_no_line_is_wider_than_a_phone(
     tmp_path: Path, classes: int, width: int, dark: bool, background: str

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torchvision.models import resnet18, vit_b_16
+from torchvision.models import VisionTransformer, resnet18
 
 from fovea.report import grad_cam
 from fovea.report.grad_cam import heat_maps, map_layer, overlay
@@ -37,7 +37,7 @@ def test_the_layer_is_the_last_convolution_whose_map_is_not_too_small() -> None:
 
 
 def test_a_transformer_has_no_map_and_hooks_are_removed() -> None:
-    model = vit_b_16(image_size=32).eval()
+    model = VisionTransformer(32, 16, num_layers=1, num_heads=2, hidden_dim=32, mlp_dim=32).eval()
     assert heat_maps(model, torch.zeros(1, 3, 32, 32), [0]) is None
     assert not any(layer._forward_hooks for layer in model.modules())
 

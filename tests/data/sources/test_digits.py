@@ -118,6 +118,7 @@ def test_reading_again_writes_nothing(single: Splits, monkeypatch: pytest.Monkey
     assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_writing_twice_gives_identical_files(several: Splits, tmp_path: Path) -> None:
     root = Path(several.train.paths[0]).parents[1]
     read_digits_multilabel(tmp_path / "again")

@@ -138,6 +138,7 @@ test_pack.packed(test_pack.source(Path({root!r}), 40), Path({output!r}), process
 """
 
 
+@pytest.mark.slow
 def test_packing_continues_after_a_kill_and_gives_the_same_store(tmp_path: Path) -> None:
     files, output = source(tmp_path / "in", 40), tmp_path / "out"
     code = SLOWLY.format(tests=str(Path(__file__).parent), root=str(tmp_path / "in"), output=str(output))

@@ -37,7 +37,7 @@ def written(folder: Path, task: Task, classes: int, images: int, **results: Any)
 @pytest.mark.parametrize(
     ("task", "classes", "width", "dark"),
     [
-        ("multiclass", 3, 1200, False),
+        pytest.param("multiclass", 3, 1200, False, marks=pytest.mark.slow),
         ("multilabel", 10, 390, True),
         *(
             pytest.param(task, classes, width, dark, marks=pytest.mark.slow)
@@ -70,7 +70,7 @@ def test_clicks_show_a_cells_images_sort_a_column_and_show_where_the_network_loo
     rows = [n for n in range(130) if int(tested.labels[n]) == 1 and int(predicted[n]) == 2]
     shown = look(
         written(tmp_path, "multiclass", 12, 130),
-        """(page) => {
+        """(page, window) => {
           page.querySelector('button.wrong[data-pair="1,2"]').click();
           const place = page.getElementById("pair");
           const header = [...page.querySelectorAll("#classes th")].find(th => th.textContent === "recall");
@@ -80,10 +80,12 @@ def test_clicks_show_a_cells_images_sort_a_column_and_show_where_the_network_loo
           const button = page.querySelector("button.heat"), image = button.closest("figure").querySelector("img");
           const pictures = [image.src, ...[0, 1].map(() => { button.click(); return image.src; })];
           return {title: place.querySelector("h3").textContent, figures: place.querySelectorAll("figure").length,
-                  files: [...place.querySelectorAll("li")].map(item => item.textContent), orders, pictures};
+                  files: [...place.querySelectorAll("li")].map(item => item.textContent), orders, pictures,
+                  faults: window.faults};
         }""",
         tmp_path,
     )
+    assert shown["faults"] == []
     assert shown["title"] == f"{SCRIPT} predicted as class 2"
     assert [name.rpartition("/")[2] for name in shown["files"]] == [f"{row:05}.jpg" for row in rows]
     assert shown["figures"] == min(6, len(rows)) > 0

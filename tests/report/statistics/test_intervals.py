@@ -44,7 +44,8 @@ def quantiles(values: list[float]) -> Any:
     return pytest.approx(np.quantile(values, [0.025, 0.975]).tolist(), abs=1e-6)
 
 
-def test_few_images_have_the_ordinary_bootstrap() -> None:
+def test_few_images_have_the_ordinary_bootstrap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 150)
     probabilities, labels = single_label(60, 4)
     found = confidence_intervals({"accuracy": accuracy(4), "f1": MacroF1(4)}, probabilities, labels, seed=3)
     rows, drawn = resamples(60, 60, intervals.RESAMPLES, seed=3)
@@ -57,7 +58,8 @@ def test_few_images_have_the_ordinary_bootstrap() -> None:
     assert found["f1"].value == pytest.approx(f1_score(labels, predicted, average="macro"))
 
 
-def test_states_that_are_concatenated_have_the_ordinary_bootstrap_too() -> None:
+def test_states_that_are_concatenated_have_the_ordinary_bootstrap_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 150)
     probabilities, labels = multilabel(40, 1)
     found = confidence_intervals({"mAP": MeanAveragePrecision(1)}, probabilities, labels)["mAP"]
     rows, drawn = resamples(40, 40, intervals.RESAMPLES, seed=0)
@@ -88,7 +90,8 @@ def test_the_true_accuracy_lies_in_95_percent_of_the_intervals() -> None:
     assert 0.95 - 3 * math.sqrt(0.95 * 0.05 / 200) <= covered / 200 <= 0.95 + 3 * math.sqrt(0.95 * 0.05 / 200)
 
 
-def test_the_seed_alone_decides_and_the_metrics_are_left_as_they_were() -> None:
+def test_the_seed_alone_decides_and_the_metrics_are_left_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intervals, "RESAMPLES", 150)
     probabilities, labels = multilabel(50, 3)
     metrics = {"mAP": MeanAveragePrecision(3), "f1": MicroF1(3)}
     metrics["f1"].update(probabilities, labels)

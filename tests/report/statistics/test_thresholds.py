@@ -15,7 +15,7 @@ def f1(scores: Tensor, positive: Tensor, threshold: float) -> float:
     return metrics.f1_score(positive, scores > threshold, zero_division=0)
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(5))
 def test_no_threshold_has_a_higher_f1_and_none_as_good_is_nearer_to_one_half(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     scores = torch.randint(0, 13, (30,), generator=generator) / 12
