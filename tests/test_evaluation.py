@@ -274,14 +274,18 @@ def measured(task: str, n: int, batch_size: int, rank: int = 0, ranks: int = 1) 
     return figures | per_class | {"probabilities": kept.probabilities.tolist()}
 
 
-CASES = [
+FEW = [("multiclass", 1, 4), ("multiclass", 17, 4), ("multilabel", 1, 4), ("multilabel", 3, 4)]
+ALL = [
     (task, n, size) for task in ("multiclass", "multilabel") for n, size in ((1, 4), (2, 4), (3, 4), (17, 4), (17, 6))
 ]
 
 
-def test_two_ranks_give_the_figures_of_one_whatever_the_sizes(tmp_path: Path) -> None:
-    ranks = on_two_ranks(lambda rank: [measured(*case, rank=rank, ranks=2) for case in CASES], tmp_path)
-    for n, case in enumerate(CASES):
+@pytest.mark.parametrize("cases", [FEW, pytest.param(ALL, marks=pytest.mark.slow)], ids=["few", "all"])
+def test_two_ranks_give_the_figures_of_one_whatever_the_sizes(
+    tmp_path: Path, cases: list[tuple[str, int, int]]
+) -> None:
+    ranks = on_two_ranks(lambda rank: [measured(*case, rank=rank, ranks=2) for case in cases], tmp_path)
+    for n, case in enumerate(cases):
         alone = measured(*case)
         assert {"test/loss", "test/ema_loss"} <= set(alone)
         for rank in ranks:

@@ -115,6 +115,7 @@ def test_a_file_that_vanishes_or_becomes_garbage_is_left_out_or_named(
         gone.unlink(missing_ok=True)
 
     after_epoch(1, spoil)
+    data = (*data, "trainer.max_epochs=3")
     options = (*data, "data.batch_size=36", f"data.num_workers={num_workers}")
     assert invoke("train", *options, "data.on_error=skip")[0] == 0
     assert results(runs()[0])["unreadable"] == [str(garbage), str(gone)]

@@ -96,6 +96,17 @@ def test_a_renamed_clone_mentions_the_old_name_nowhere_and_is_linted_clean(clone
     assert (again.returncode, again.stdout) == (0, f"the project is already called {name}\n")
 
 
+def test_uncommitted_changes_are_found(tmp_path: Path) -> None:
+    assert SCRIPT["uncommitted"](tmp_path) is None  # there is no git
+    for words in (["init", "-q"], ["-c", "user.name=x", "-c", "user.email=x@y", "commit", "-qm", "x", "--allow-empty"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert SCRIPT["uncommitted"](tmp_path) is None
+    (tmp_path / "Makefile").write_text("x:\n")
+    subprocess.run(["git", "add", "."], cwd=tmp_path, check=True)
+    assert "uncommitted changes" in SCRIPT["uncommitted"](tmp_path)
+
+
+@pytest.mark.slow
 def test_uncommitted_changes_are_refused(clone: Path) -> None:
     (clone / "Makefile").write_text("x:\n")
     done = rename(clone, NEW)
@@ -111,6 +122,7 @@ def test_a_download_without_git_is_renamed_too(clone: Path) -> None:
     assert f"src/{NEW}" in (clone / "pyproject.toml").read_text()
 
 
+@pytest.mark.slow
 def test_a_renamed_clone_starts_where_the_old_name_is_not_installed(clone: Path, python: Path) -> None:
     assert rename(clone, NEW).returncode == 0
     assert run(python, clone, "-c", f"import {OLD}").returncode == 1

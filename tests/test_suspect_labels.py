@@ -29,6 +29,7 @@ def suspects_of(run: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.slow
 def test_a_planted_wrong_label_is_first_and_its_correction_is_applied(
     invoke: Invoke, runs: Runs, planted: Path
 ) -> None:

@@ -169,17 +169,24 @@ def test_evaluate_warns_if_the_data_have_changed(
     )
 
 
-def test_resuming_refuses_other_data_unless_forced_and_takes_the_same_data_from_elsewhere(
+def test_resuming_refuses_other_data(
     invoke: Invoke, trained: Path, trained_once: tuple[Path, Path], tmp_path: Path
 ) -> None:
     other = without_one_image(trained_once[1], tmp_path / "other")
     before = (trained / "results.json").read_text(), (trained / "provenance.json").read_text()
-    resume = ("train", f"resume={trained}", "trainer.max_epochs=2")
-    code, _, err = invoke(*resume, f"data.root={other}")
+    code, _, err = invoke("train", f"resume={trained}", "trainer.max_epochs=2", f"data.root={other}")
     assert code == 2
     assert "the train images: 36 then, 35 now" in err
     assert "weights=" in err
     assert before == ((trained / "results.json").read_text(), (trained / "provenance.json").read_text())
+
+
+@pytest.mark.slow
+def test_resuming_takes_other_data_if_forced_and_the_same_data_from_elsewhere(
+    invoke: Invoke, trained: Path, trained_once: tuple[Path, Path], tmp_path: Path
+) -> None:
+    other = without_one_image(trained_once[1], tmp_path / "other")
+    resume = ("train", f"resume={trained}", "trainer.max_epochs=2")
     code, out, _ = invoke(*resume, f"data.root={other}", "force=true")
     assert code == 0
     assert "force=true: from here on the run differs from its beginning: data: the train images: 36 then, 35 now" in out

@@ -129,6 +129,7 @@ def test_a_run_is_repeated_from_its_folder_alone_and_is_identical(invoke: Invoke
     assert "not as in the first run" not in out
 
 
+@pytest.mark.slow
 def test_a_rerun_with_changes_is_reported_as_different_before_and_after(
     invoke: Invoke, runs: Runs, trained: Path
 ) -> None:
