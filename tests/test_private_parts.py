@@ -159,14 +159,19 @@ def test_a_part_that_is_gone_is_noticed(name: str) -> None:
     assert not exists(name)
 
 
+def differences(file: str) -> list[str]:
+    """How the private parts that a file uses differ from those that PARTS names for it."""
+    names = [part.name for part in PARTS if part.file == file]
+    listed = {part for name in names for part in name.split(".") if is_private(part)}
+    used = uses_of_private_names((PACKAGE / file).read_text("utf-8"), listed)
+    unused = [name for name in names if not used & {*filter(is_private, name.split("."))}]
+    new = [f"{file}: {name} is private, and not in PARTS" for name in sorted(used - listed)]
+    return new + [f"{file}: {name} is in PARTS, and no longer used" for name in unused]
+
+
 def test_the_list_is_what_the_files_use() -> None:
-    for file in sorted({part.file for part in PARTS} | {*FILES}):
-        names = [part.name for part in PARTS if part.file == file]
-        listed = {part for name in names for part in name.split(".") if is_private(part)}
-        used = uses_of_private_names((PACKAGE / file).read_text("utf-8"), listed)
-        assert used - listed == set(), f"{file}: private, and not in PARTS"
-        unused = [name for name in names if not used & {*filter(is_private, name.split("."))}]
-        assert unused == [], f"{file}: in PARTS, and no longer used"
+    files = sorted({part.file for part in PARTS} | {*FILES})
+    assert [difference for file in files for difference in differences(file)] == []
 
 
 @pytest.mark.parametrize(
