@@ -42,6 +42,7 @@ EPOCH_LOOP = "lightning.pytorch.loops.training_epoch_loop._TrainingEpochLoop"
 LOGGED = "lightning.pytorch.trainer.connectors.logger_connector.logger_connector._LoggerConnector._callback_metrics"
 WORKERS = "torch.utils.data.dataloader._MultiProcessingDataLoaderIter"
 PARTS = [
+    Part("callbacks/agc.py", "torch.optim.Adam._step_supports_amp_scaling", "a fused optimizer unscales gradients"),
     Part(
         "callbacks/best_checkpoint.py",
         "lightning.pytorch.callbacks.ModelCheckpoint._last_global_step_saved",
