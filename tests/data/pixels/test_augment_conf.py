@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from conf_groups import GROUPS, composed
 from hydra.utils import instantiate
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.v2 import functional as F
 
@@ -15,13 +17,15 @@ from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import View
 from fovea.data.pixels.render import render
 
-OURS = ["crop", "none", "rand_augment", "shift", "standard", "trivial_augment"]
+ON_STANDARD = ["rand_augment", "trivial_augment", "auto_augment", "augmix", "three_augment", "color", "light", "strong"]
+OURS = ["crop", "none", "shift", "standard", *ON_STANDARD]
 SIZES = [(8, 8), (500, 37), (37, 500), (480, 640)]
 
 
 def build(name: str, image_size: int) -> dict[str, Callable[[Tensor, int], Tensor]]:
     """Return each split's augmentation as a function (image, epoch) -> image."""
-    config = composed(f"augment={name}", f"data.image_size={image_size}")
+    config = composed(f"augment={name}")
+    config.data.image_size = image_size
     augments = instantiate(config.augment, _convert_="all")
     assert set(augments) == {"train", "eval"}
     return {split: transform(augment) for split, augment in augments.items()}
@@ -47,9 +51,9 @@ def image(height: int, width: int) -> Tensor:
 @pytest.mark.parametrize("name", GROUPS["augment"])
 def test_an_image_of_any_size_becomes_a_square_of_uint8(name: str) -> None:
     for apply in build(name, image_size=32).values():
-        for size, epoch in itertools.product(SIZES, range(5)):
-            output = apply(image(*size), epoch)
-            assert output.shape == (3, 32, 32), size
+        for picture, epoch in itertools.product([image(*size) for size in SIZES], range(3)):
+            output = apply(picture, epoch)
+            assert output.shape == (3, 32, 32), picture.shape
             assert output.dtype == torch.uint8
 
 
@@ -62,7 +66,7 @@ def test_evaluation_is_not_random(name: str) -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_evaluation_takes_the_center_of_the_image(name: str) -> None:
     """At 224 pixels the ImageNet augmentations crop 224 of 256 pixels; the others use the whole short side."""
-    short = 256 if name in ("standard", "rand_augment", "trivial_augment") else 224
+    short = 256 if name in ("standard", *ON_STANDARD) else 224
     picture = image(300, 400)
     expected = F.center_crop(F.resize(picture, [short], antialias=True), [224])
     apply = build(name, image_size=224)["eval"]
@@ -74,6 +78,50 @@ def test_training_is_random_except_with_none(name: str) -> None:
     apply = build(name, image_size=32)["train"]
     outputs = {apply(image(40, 50), epoch).numpy().tobytes() for epoch in range(8)}
     assert len(outputs) == 1 if name == "none" else len(outputs) > 1
+
+
+def transforms_of(name: str) -> list[Callable[[Tensor], Tensor]]:
+    return instantiate(composed(f"augment={name}").augment.train.transforms, _convert_="all")
+
+
+def test_three_augment_makes_an_image_gray_solarized_or_blurred_equally_often() -> None:
+    """Pillow's operations are the reference; its blur is an approximation."""
+    choose, jitter = transforms_of("three_augment")
+    array = image(40, 50).permute(1, 2, 0).numpy()
+    gray = Image.fromarray(array).convert("L").convert("RGB")
+    solarized = ImageOps.solarize(Image.fromarray(array), 128)
+    expected = torch.from_numpy(np.stack([np.array(gray), np.array(solarized)])).permute(0, 3, 1, 2)
+    torch.manual_seed(0)
+    counts = np.zeros(3)
+    for _ in range(300):
+        output = choose(image(40, 50)).float()
+        kind = next((n for n in (0, 1) if (output - expected[n]).abs().max() <= 1), 2)
+        counts[kind] += 1
+        assert kind < 2 or output.std() <= image(40, 50).float().std()
+    assert scipy.stats.chisquare(counts).pvalue > 0.001
+    assert jitter.brightness == jitter.contrast == jitter.saturation == (0.7, 1.3)  # type: ignore[attr-defined]
+
+
+def test_light_crops_less_than_standard() -> None:
+    """The smallest of many crops has at least 0.35 of the image's area."""
+    areas = {}
+    for name in ("light", "standard"):
+        augment = instantiate(composed(f"augment={name}").augment.train, _convert_="all")
+        keys = np.stack([np.arange(2000), *np.zeros((2, 2000), int)], axis=1)
+        views = augment.views(0, keys, np.full((2000, 2), 300))
+        areas[name] = (views[:, 2] * views[:, 3]).min() / 300**2
+    assert areas["light"] > 0.34
+    assert areas["standard"] < 0.1
+
+
+def test_strong_erases_rectangles_of_a_tenth_of_the_images() -> None:
+    erase = transforms_of("strong")[-1]
+    torch.manual_seed(0)
+    erased = [out for _ in range(1000) if not torch.equal(out := erase(image(32, 32)), image(32, 32))]
+    assert 70 < len(erased) < 130
+    mean = torch.tensor([124, 116, 104], dtype=torch.uint8).view(3, 1, 1)
+    shares = [(out == mean).all(0).float().mean().item() for out in erased]
+    assert all(0.01 < share < 0.4 for share in shares)
 
 
 @pytest.mark.parametrize("name", ["shift", "none"])
