@@ -49,7 +49,7 @@ def evaluate(cfg: DictConfig) -> None:
     task = build.task(cfg)
     if is_first():
         task.eval()
-        build.check_network(cfg, task)
+        build.check_network(cfg, task, to_train=False)
         build.check_metrics(cfg, data, ["test"])
     build.check_loss(task, data, ["test"])
     trainer = build.trainer(cfg, alone=True)

@@ -43,7 +43,7 @@ def predict(cfg: DictConfig) -> None:
     task, trainer = build.task(cfg), build.trainer(cfg, alone=True)
     if trainer.is_global_zero:
         task.eval()
-        build.check_network(cfg, task)
+        build.check_network(cfg, task, to_train=False)
     loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
     batches = trainer.predict(task, loader, ckpt_path=str(checkpoint), weights_only=True) or []
     probabilities, indices, unreadable = predictions.sort_by_index(

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import SimpleProfiler
 from omegaconf import DictConfig
 from tasks import Data, make_batches, make_task, make_trainer
+from torch import Tensor, nn
 from torch.optim import LBFGS
 
 from fovea import build, trainer_parts
@@ -18,6 +19,14 @@ from fovea.callbacks.epoch_log import EpochLog
 from fovea.runs import run_folder
 from fovea.training.save_best import SaveBest
 from fovea.training.save_last import SaveLast
+
+
+class OneSize(nn.Module):
+    """A network for images of 16 pixels."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert images.shape[-1] == 16, "16 pixels expected"
+        return images.flatten(1)[:, :7]
 
 
 class MyEMA(EMA):
@@ -52,6 +61,20 @@ def test_an_evaluation_builds_the_averages_whatever_they_are_called_and_nothing_
     cfg = config(ema=EPOCH_LOG, smooth=EMA_NODE, other=missing, left_out=None)
     assert kinds(trainer_parts.averages(cfg)) == ["MyEMA"]
     assert "callbacks.other is left out" in caplog.text
+
+
+def test_a_network_of_one_size_is_refused_for_the_images_that_it_gets() -> None:
+    cfg, task = composed(), make_task(network=OneSize())
+    for size, eval_size, to_train, key in (
+        (16, 24, True, "data.eval_image_size=24"),
+        (16, 24, False, "data.eval_image_size=24"),
+        (24, 16, True, "data.image_size=24"),
+    ):
+        cfg.data.image_size, cfg.data.eval_image_size = size, eval_size
+        with pytest.raises(ValueError, match=f"16 pixels expected\nchange {key} or the network"):
+            build.check_network(cfg, task, to_train)
+    cfg.data.image_size, cfg.data.eval_image_size = 24, 16
+    build.check_network(cfg, task, to_train=False)
 
 
 def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_average() -> None:

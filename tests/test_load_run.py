@@ -120,6 +120,15 @@ def test_it_predicts_exactly_what_predict_writes(
         assert prediction.probability == max(prediction.probabilities.values())
 
 
+def test_images_are_as_large_as_in_the_runs_evaluations(
+    invoke: Callable[..., Any], run: Path, photos: list[Path], tmp_path: Path
+) -> None:
+    larger = load_run(changed(run, tmp_path, "data", {"eval_image_size": 24}))
+    assert next(larger.batches(photos)).shape[2:] == (24, 24)
+    rows = predicted(invoke, run, photos, tmp_path / "p.csv", "data.eval_image_size=24")
+    assert [prediction.probabilities for prediction in larger(photos)] == [probabilities_in(row) for row in rows]
+
+
 def test_of_several_labels_all_above_the_threshold_are_named_by_the_averaged_weights_if_the_monitor_is_theirs(
     invoke: Callable[..., Any], multilabel: Path, photos: list[Path], tmp_path: Path
 ) -> None:

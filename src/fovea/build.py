@@ -136,11 +136,19 @@ def metrics(cfg: DictConfig) -> dict[str, Metric]:
     return {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
 
 
-def check_network(cfg: DictConfig, task: ClassificationTask) -> None:
-    """Run the network on a batch of zeros. Raises ValueError if it fails, or if its output is not (B, K) logits."""
+def check_network(cfg: DictConfig, task: ClassificationTask, to_train: bool = True) -> None:
+    """Run the network on a batch of zeros of each image size; that of training images only `to_train`.
+
+    Raises:
+        ValueError: it fails, or its output is not (B, K) logits.
+    """
     keys = [key for key in ("_target_", "name", "num_classes") if key in cfg.model]
     model = ", ".join(f"model.{key}={cfg.model[key]}" for key in keys)
-    sanity_check.check_network(task.network, task.preprocess, cfg.data.image_size, cfg.num_classes, model)
+    sizes = {cfg.data.get("eval_image_size", cfg.data.image_size): "data.eval_image_size"}
+    if to_train:
+        sizes[cfg.data.image_size] = "data.image_size"
+    for size, key in sizes.items():
+        sanity_check.check_network(task.network, task.preprocess, size, cfg.num_classes, model, key)
 
 
 def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> None:
@@ -277,7 +285,9 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     scaled = optimization_parts.scaling_text(cfg)
     left_out = batches.size - len(batches) * data.batch_size
     return (
-        f"data: {sizes} images of {data.image_size} px; {data.num_classes} classes, {data.task}\n"
+        f"data: {sizes} images of {data.image_size} px"
+        + (f", evaluated at {data.eval_image_size} px" if data.eval_image_size != data.image_size else "")
+        + f"; {data.num_classes} classes, {data.task}\n"
         f"network: {type(task.network).__name__}, {parameters:,} parameters"
         + (f", {frozen:,} of them frozen" if frozen else "")
         + f"; monitor {cfg.monitor} ({cfg.mode})\n"

@@ -186,7 +186,7 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
         cfg = _config(run, where)
         with isolate_rng():  # `build.task` seeds all generators
             task, precision = build.task(cfg), build.trainer(cfg, alone=True).precision_plugin
-        build.check_network(cfg, task.eval())
+        build.check_network(cfg, task.eval(), to_train=False)
         file = checkpoint.to_evaluate(Path(cfg.run), cfg.ckpt_path)
         _load_weights(task, file)
         augment = instantiate(cfg.augment.eval, _convert_="all")

@@ -155,7 +155,7 @@ c:  # a section
 
 def test_descriptions_are_found_in_the_yamls_that_a_yaml_builds_upon() -> None:
     crop = described(CONF / "augment" / "standard.yaml", "augment")
-    assert crop["augment.eval.crop.resize"].startswith("image_size / 0.875")
+    assert crop["augment.eval.crop.resize"].startswith("eval_image_size / 0.875")
     assert described(CONF / "augment" / "shift.yaml", "augment")["augment.eval.crop.resize"].startswith(
         "the short side"
     )

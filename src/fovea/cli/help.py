@@ -38,8 +38,8 @@ GROUPS = {  # train lists all groups
     "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer", "warmup"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
-    "evaluate": (*DATA, "data.batch_size", "data.num_workers"),
-    "predict": ("data.batch_size", "data.num_workers"),
+    "evaluate": (*DATA, "data.eval_image_size", "data.batch_size", "data.num_workers"),
+    "predict": ("data.eval_image_size", "data.batch_size", "data.num_workers"),
     "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
     "plot_schedule": (*SPLITS, *LENGTH, "data.batch_size", "data.sampler", "freeze", *RATES),

@@ -212,6 +212,7 @@ KEYS = {  # `*` stands for any part of a key
         str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, resume=SAME_IMAGES, reads=True, division=True
     ),
     "data.image_size": Key(Positive, view=True),
+    "data.eval_image_size": Key(Positive, view=True),
     "data.background": Key(Color, view=True),
     "data.batch_size": Key(Positive, view=True),
     "data.num_workers": Key(NonNegative, resume="an image's randomness doesn't depend on the worker", view=True),

@@ -80,6 +80,14 @@ def test_training_is_random_except_with_none(name: str) -> None:
     assert len(outputs) == 1 if name == "none" else len(outputs) > 1
 
 
+@pytest.mark.parametrize("name", GROUPS["augment"])
+def test_training_and_evaluation_have_an_image_size_each(name: str) -> None:
+    config = composed(f"augment={name}")
+    config.data.image_size, config.data.eval_image_size = 24, 40
+    augments = instantiate(config.augment, _convert_="all")
+    assert (augments["train"].crop.size, augments["eval"].crop.size) == (24, 40)
+
+
 def transforms_of(name: str) -> list[Callable[[Tensor], Tensor]]:
     return instantiate(composed(f"augment={name}").augment.train.transforms, _convert_="all")
 

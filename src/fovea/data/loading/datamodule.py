@@ -47,6 +47,7 @@ class ImageDataModule(LightningDataModule):
         augment: dict[str, Augment],
         image_size: int,
         batch_size: int,
+        eval_image_size: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
         on_error: str = "raise",
@@ -74,7 +75,7 @@ class ImageDataModule(LightningDataModule):
         Args:
             read: the source; it is called with `root`.
             augment: the augmentations of "train" and "eval" images.
-            image_size: for the summary; each crop has its own size.
+            image_size, eval_image_size: for the summary; each crop has its own size.
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
             group_pattern, limit_per_class, corrections: see `Division`.
@@ -110,7 +111,8 @@ class ImageDataModule(LightningDataModule):
         for caution in cautions:
             log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
-        self.image_size, self.batch_size, self.num_workers = image_size, batch_size, num_workers
+        self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
+        self.batch_size, self.num_workers = batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
         self.decode, self.resident = decode, resident
         self.resident_images: list[ResidentImages] = []
