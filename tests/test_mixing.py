@@ -142,12 +142,13 @@ def equal(first: Any, second: Any) -> bool:
 def test_a_run_with_everything_random_and_averaged_is_resumed_bit_for_bit(
     invoke: Callable[..., Any], runs: Callable[[], list[Path]], folder: Path
 ) -> None:
-    """Augmentation, mixing, dropout, accumulation, averaging."""
+    """Augmentation, growing images, mixing, dropout, accumulation, averaging."""
     words = [
         *("data=folder", f"data.root={folder}", *SMALL, "augment=rand_augment"),
         *("model=mobilenet_v2", "model.width_mult=0.25"),
         *("mixing=mixup_cutmix", "callbacks=[default,ema]", "trainer.accumulate_grad_batches=2"),
         *("trainer.max_epochs=2", "on_nan=skip", "scheduler=constant"),
+        *("data.progressive.start=12", "data.progressive.epochs=2", "data.progressive.step=2", "data.num_workers=1"),
     ]
     assert invoke("train", *words).code == 0
     (whole,) = runs()

@@ -28,6 +28,7 @@ from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
+from fovea.data.pixels.progressive import growing_size
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.cosine import use_cosine_classifier
@@ -144,11 +145,14 @@ def check_network(cfg: DictConfig, task: ClassificationTask, to_train: bool = Tr
     """
     keys = [key for key in ("_target_", "name", "num_classes") if key in cfg.model]
     model = ", ".join(f"model.{key}={cfg.model[key]}" for key in keys)
-    sizes = {cfg.data.get("eval_image_size", cfg.data.image_size): "data.eval_image_size"}
+    full, evaluated = cfg.data.image_size, cfg.data.get("eval_image_size", cfg.data.image_size)
+    sizes = {evaluated: f"data.eval_image_size={evaluated}"}
     if to_train:
-        sizes[cfg.data.image_size] = "data.image_size"
-    for size, key in sizes.items():
-        sanity_check.check_network(task.network, task.preprocess, size, cfg.num_classes, model, key)
+        growing = growing_size(cfg.data.get("progressive"), full)
+        sizes |= dict.fromkeys(growing.sizes(), f"data.progressive.start={growing.start}") if growing else {}
+        sizes[full] = f"data.image_size={full}"
+    for size, setting in sizes.items():
+        sanity_check.check_network(task.network, task.preprocess, size, cfg.num_classes, model, setting)
 
 
 def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, trainer: Trainer) -> None:
@@ -286,6 +290,7 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     left_out = batches.size - len(batches) * data.batch_size
     return (
         f"data: {sizes} images of {data.image_size} px"
+        + (f", growing from {data.growing.start} px in {data.growing.epochs} epochs" if data.growing else "")
         + (f", evaluated at {data.eval_image_size} px" if data.eval_image_size != data.image_size else "")
         + f"; {data.num_classes} classes, {data.task}\n"
         f"network: {type(task.network).__name__}, {parameters:,} parameters"

@@ -33,6 +33,10 @@ def composed(tmp_path: Path, *words: str) -> DictConfig:
     [
         ("loss._target_=os.system", r"loss\._target_=os\.system: .*\n.*in a yaml of conf/"),
         ("trainer.strategy=deepspeed_stage_2", "trainer.strategy=deepspeed_stage_2"),
+        ("data.progressive.start=8", r"start=8 needs data\.progressive\.epochs too"),
+        ("data.progressive.epochs=8", r"epochs=8 needs data\.progressive\.start too"),
+        ("data.progressive={start: 16, epochs: 3}", r"start=16 must be below data\.image_size=16"),
+        ("+mixing.probability=1.5", r"mixing\.probability=1\.5: input should be less than or equal to 1"),
         (
             "+callbacks.progress.api_token=${oc.env:MY_TOKEN}",
             r"MY_TOKEN} reads a variable that no yaml.*\nName it in a",

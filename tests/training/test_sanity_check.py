@@ -43,7 +43,7 @@ def small_network(channels: int = 3, outputs: int = 5) -> nn.Sequential:
 
 
 def check(network: nn.Module, image_size: int = 16) -> None:
-    check_network(network, ToFloat(), image_size, 5, "model.name=custom", "data.image_size")
+    check_network(network, ToFloat(), image_size, 5, "model.name=custom", f"data.image_size={image_size}")
 
 
 @pytest.mark.parametrize(

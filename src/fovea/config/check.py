@@ -113,6 +113,7 @@ def _check_combinations(cfg: DictConfig) -> None:
             "keep data.decode=cpu, or type data.resident=false"
         )
     check_division(cfg.data)
+    _check_progressive(cfg)
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)
@@ -141,6 +142,21 @@ def _check_clipping(cfg: DictConfig) -> None:
             f"trainer.gradient_clip_val={trainer.gradient_clip_val}: a fused optimizer's gradients are still scaled "
             "with trainer.precision=16-mixed: type optimizer.fused=false"
         )
+
+
+def _check_progressive(cfg: DictConfig) -> None:
+    """Raise ValueError if growing images do not reach their full size, or do not grow."""
+    start, epochs = (OmegaConf.select(cfg, f"data.progressive.{key}") for key in ("start", "epochs"))
+    if start is None and epochs is None:
+        return
+    if start is None or epochs is None:
+        typed, missing = ("start", "epochs") if epochs is None else ("epochs", "start")
+        raise ValueError(
+            f"data.progressive.{typed}={epochs if start is None else start} needs data.progressive.{missing} too: "
+            "images grow from start pixels to data.image_size in this number of epochs"
+        )
+    if start >= cfg.data.image_size:
+        raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
 
 
 def _may_average(cfg: DictConfig) -> bool:

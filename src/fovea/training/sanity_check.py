@@ -101,7 +101,7 @@ def warn_about_few_steps(steps: int | None, batch_size: int, epochs: int | None)
 
 
 def check_network(
-    network: nn.Module, preprocess: nn.Module, image_size: int, num_classes: int, model: str, key: str
+    network: nn.Module, preprocess: nn.Module, image_size: int, num_classes: int, model: str, setting: str
 ) -> None:
     """Check the network with a batch of zeros, without changing its statistics or the random state.
 
@@ -111,7 +111,7 @@ def check_network(
         image_size: height and width, in pixels.
         num_classes: K, the expected number of logits.
         model: the network's keys and values in the config, for the error.
-        key: the key of the image size in the config, for the error.
+        setting: the key and value in the config that the image size follows from, for the error.
 
     Raises:
         ValueError: the network fails on such images, or doesn't return logits (B, num_classes).
@@ -124,7 +124,7 @@ def check_network(
         first = (str(error).strip().splitlines() or [""])[0][:200]
         raise ValueError(
             f"the network fails on a batch of images with 3 channels and {image_size} x {image_size} pixels: "
-            f"{type(error).__name__}: {first}\nchange {key}={image_size} or the network: {model}"
+            f"{type(error).__name__}: {first}\nchange {setting} or the network: {model}"
         ) from error
     if isinstance(output, Tensor) and output.shape == (BATCH, num_classes):
         return

@@ -142,7 +142,7 @@ def test_a_buffer_is_free_only_after_all_its_views_are_deleted() -> None:
     pool.reset()
     number = pool.take()
     assert number is not None
-    images = pool.filled(number)
+    images = pool.filled(number, 4)
     with torch.inference_mode():
         view = images[1:, :, :2]
     del images

@@ -1,7 +1,7 @@
 """The datamodule: reads a dataset's splits, splits off the missing ones and creates the data loaders."""
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
@@ -22,6 +22,7 @@ from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
 from fovea.data.loading.samplers import Sampler, Sequential, Shuffled
 from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.progressive import growing_size
 from fovea.data.store.store import read_store
 
 log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ImageDataModule(LightningDataModule):
         image_size: int,
         batch_size: int,
         eval_image_size: int | None = None,
+        progressive: Mapping[str, Any] | None = None,
         num_workers: int = 0,
         seed: int = 0,
         on_error: str = "raise",
@@ -76,6 +78,7 @@ class ImageDataModule(LightningDataModule):
             read: the source; it is called with `root`.
             augment: the augmentations of "train" and "eval" images.
             image_size, eval_image_size: for the summary; each crop has its own size.
+            progressive: growing training images, see `progressive.growing_size`.
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
             group_pattern, limit_per_class, corrections: see `Division`.
@@ -111,6 +114,7 @@ class ImageDataModule(LightningDataModule):
         for caution in cautions:
             log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
+        augment["train"].size_at = self.growing = growing_size(progressive, image_size)
         self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
         self.batch_size, self.num_workers = batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background

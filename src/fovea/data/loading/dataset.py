@@ -57,15 +57,15 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, key: int | Key) -> tuple[Tensor, Tensor]:
         """Return one item; raises UnreadableImage even if `on_error` is "skip"."""
         key = key if isinstance(key, tuple) else (0, int(key), 0)
-        image, squares = self._open(key[1]), empty_images(1, self.augment.crop.size)
+        image, squares = self._open(key[1]), empty_images(1, self.augment.crop_for([key]).size)
         self.render(key[1], image, self.views([(key, image)])[0], squares[0])
         self.transform([key], squares)
         return squares[0], self.index.labels(torch.tensor(key[1]))
 
     def __getitems__(self, keys: Sequence[int | Key]) -> Batch:
-        """Return a whole batch; unreadable images are skipped if `on_error` is "skip"."""
+        """Return a whole batch, of keys of one epoch; unreadable images are skipped if `on_error` is "skip"."""
         full_keys = [key if isinstance(key, tuple) else (0, int(key), 0) for key in keys]
-        return self.fill(full_keys, empty_images(len(full_keys), self.augment.crop.size))
+        return self.fill(full_keys, empty_images(len(full_keys), self.augment.crop_for(full_keys).size))
 
     def fill(self, keys: Sequence[Key], images: Tensor) -> Batch:
         """Return a whole batch whose images are written into `images`, (B, 3, S, S) uint8, channels-last."""

@@ -71,7 +71,7 @@ class Reader(Dataset[Any]):
         jpegs = [(key, image) for key, image in opened if isinstance(image, Jpeg) and image.frame.orientation == 1]
         jpeg_keys = dict(jpegs)
         others = [(key, image) for key, image in opened if key not in jpeg_keys]
-        squares = empty_images(len(others), data.augment.crop.size)
+        squares = empty_images(len(others), data.augment.crop_for(keys).size)
         kept = data.render_all(others, squares, unreadable)
         squares = squares[: len(kept)]
         data.transform(kept, squares)
@@ -135,7 +135,7 @@ class DeviceDecodeLoader:
     def _render_jpegs(self, encoded: Encoded, unreadable: list[int]) -> tuple[list[Key], Tensor]:
         """Decode, crop and transform the JPEGs: the keys of the readable ones, and squares (J, 3, S, S)."""
         data, keys = self.dataset, list[Key]()
-        squares = empty_images(len(encoded.keys), data.augment.crop.size, self.device)
+        squares = empty_images(len(encoded.keys), data.augment.crop_for(encoded.batch_keys).size, self.device)
         jpegs = zip(encoded.keys, encoded.files.split(encoded.lengths), encoded.views, strict=True)
         for chunk in iter(lambda: list(islice(jpegs, CHUNK)), []):
             decoded = self._decode([file for _, file, _ in chunk])

@@ -30,19 +30,21 @@ class FilledBatch:
         buffer: the number of the buffer that contains the images; None if no buffer was free.
         images: the images, if they are not in a buffer.
         count: the number of images; a buffer may have space for more.
+        size: their side in pixels; a buffer may have space for larger ones.
     """
 
     pool: int
     buffer: int | None
     images: Tensor | None
     count: int
+    size: int
     targets: np.ndarray
     indices: np.ndarray
     unreadable: np.ndarray
 
     def unpack(self) -> Batch:
         """Return the batch with its images from the buffer; called in the main process."""
-        images = self.images if self.buffer is None else BufferPool.pools[self.pool].filled(self.buffer)
+        images = self.images if self.buffer is None else BufferPool.pools[self.pool].filled(self.buffer, self.size)
         assert images is not None
         rest = (torch.from_numpy(array) for array in (self.targets, self.indices, self.unreadable))
         return Batch(images[: self.count], *rest)
@@ -60,14 +62,14 @@ class BatchFiller(Dataset[Any]):
 
     def __getitems__(self, work: tuple[int | None, Sequence[Key]]) -> FilledBatch:
         buffer, keys = work
-        images = self._allocate(len(keys)) if buffer is None else self.pool.buffer(buffer)[: len(keys)]
+        count, size = len(keys), self.dataset.augment.crop_for(keys).size
+        if buffer is None:
+            images = new_shared((count, size, size, 3)).permute(0, 3, 1, 2)
+        else:
+            images = self.pool.buffer(buffer, size)[:count]
         batch = self.dataset.fill(keys, images)
         small = (tensor.numpy() for tensor in batch[1:])
-        return FilledBatch(self.pool_id, buffer, images if buffer is None else None, len(batch.images), *small)
-
-    def _allocate(self, count: int) -> Tensor:
-        size = self.dataset.augment.crop.size
-        return new_shared((count, size, size, 3)).permute(0, 3, 1, 2)
+        return FilledBatch(self.pool_id, buffer, images if buffer is None else None, len(batch.images), size, *small)
 
 
 class BatchesWithBuffers:

@@ -166,7 +166,7 @@ class ResidentLoader:
         sizes = self.images.sizes[keys[:, 1]]
         readable = sizes[:, 0] > 0
         unreadable, keys, sizes = keys[~readable, 1], keys[readable], sizes[readable]
-        crop, indices = self.augment.crop, torch.from_numpy(keys[:, 1].copy())
+        crop, indices = self.augment.crop_for(keys), torch.from_numpy(keys[:, 1].copy())
         images = empty_images(0, crop.size, self.images.device)
         if len(keys):
             views = self.augment.views(self.seed, keys, sizes)

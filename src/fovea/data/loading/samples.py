@@ -56,8 +56,8 @@ def as_trained(dataset: ImageDataset, position: int, epochs: int, side: int) -> 
     Raises:
         UnreadableImage: the image cannot be read, and the dataset does not skip it.
     """
-    batch = dataset.__getitems__([(epoch, position, 0) for epoch in range(epochs)])
-    return [shrink(image, None, side) for image in batch.images]
+    batches = [dataset.__getitems__([(epoch, position, 0)]) for epoch in range(epochs)]
+    return [shrink(image, None, side) for batch in batches for image in batch.images]
 
 
 def sizes(dataset: ImageDataset, positions: Sequence[int]) -> Tensor:

@@ -45,21 +45,26 @@ class BufferPool:
         """Reserve a free buffer and return its number; None if there is none."""
         return self.free.pop() if self.free else None
 
-    def buffer(self, number: int) -> Tensor:
-        """Return a buffer (B, 3, S, S) for a worker to fill."""
-        return self.memory[number].permute(0, 3, 1, 2)
+    def buffer(self, number: int, size: int) -> Tensor:
+        """Return a buffer (B, 3, size, size) for a worker to fill; `size` is at most S."""
+        return self._part(number, size).permute(0, 3, 1, 2)
 
-    def filled(self, number: int) -> Tensor:
-        """Return a filled buffer (B, 3, S, S), which is freed when this tensor and all views of it are deleted.
+    def filled(self, number: int, size: int) -> Tensor:
+        """Return a filled buffer (B, 3, size, size), which is freed when it and all views of it are deleted.
 
         All views of a tensor share its storage, and the storage of a tensor made by `from_numpy` keeps the array alive.
         The array is therefore deleted with the last view, and its finalizer frees the buffer.
         """
-        array = self.memory[number].numpy()
+        array = self._part(number, size).numpy()
         finalizer = weakref.finalize(array, self._release, number)
         finalizer.atexit = False
         self.in_use.add(number)
         return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+    def _part(self, number: int, size: int) -> Tensor:
+        """Return the first part of a buffer as (B, size, size, 3)."""
+        batch = self.memory.shape[1]
+        return self.memory[number].flatten()[: batch * size * size * 3].view(batch, size, size, 3)
 
     def _release(self, number: int) -> None:
         self.in_use.discard(number)

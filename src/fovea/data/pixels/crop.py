@@ -3,6 +3,7 @@
 No pixels are used here. render.py applies the resulting `View`s to files, packed stores and resident images alike.
 """
 
+import copy
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
@@ -31,7 +32,7 @@ class Crop(Protocol):
     """The interface of `augment.train.crop` and `augment.eval.crop`.
 
     Attributes:
-        size: the side of the result in pixels.
+        size: the side of the result in pixels. For progressive resizing, copies get other values.
         draws: the number of uniform draws per image.
         interpolation: "bilinear" or "bicubic", antialiased.
         draft: decode a JPEG at a half, a quarter or an eighth of its size if the decoded box is still at least this
@@ -135,6 +136,17 @@ class PaddedCrop:
         y, x = (np.floor(draws[:, :2] * (resized + 2 * self.padding - self.size + 1)) - self.padding).T
         zero = np.zeros(len(sizes))
         return stack_views(zero, zero, *sizes.T, *resized.T, y, x, draws[:, 2] < self.flip)
+
+
+def with_size(crop: Crop, size: int) -> Crop:
+    """Return the crop with another `size`; the `resize` of a center crop is scaled by the same factor."""
+    if size == crop.size:
+        return crop
+    other = copy.copy(crop)
+    other.size = size
+    if isinstance(crop, CenterCrop) and isinstance(other, CenterCrop):
+        other.resize = round(crop.resize * size / crop.size)
+    return other
 
 
 def check_interpolation(interpolation: str) -> str:
