@@ -52,6 +52,7 @@ def evaluate(cfg: DictConfig) -> None:
         build.check_network(cfg, task, to_train=False)
         build.check_metrics(cfg, data, ["test"])
     build.check_loss(task, data, ["test"])
+    data.evaluated = build.average_views(cfg, task, data.augment["eval"])
     trainer = build.trainer(cfg, alone=True)
     trainer.test(task, datamodule=data, ckpt_path=str(checkpoint), weights_only=True, verbose=False)
     unreadable = sorted(set().union(*gather(data.unreadable)))
@@ -61,7 +62,8 @@ def evaluate(cfg: DictConfig) -> None:
         saved.save(cfg, folder)
         measured = len(data.splits["test"]) - len(unreadable)
         content = {"status": "finished", "checkpoint": str(checkpoint), "split": tested, "images": measured}
-        content |= {"test": figures, "unreadable": unreadable, "logit_adjustment": cfg.logit_adjustment}
+        content |= {"tta": cfg.tta, "logit_adjustment": cfg.logit_adjustment}
+        content |= {"test": figures, "unreadable": unreadable}
         run_folder.write_json(folder / "results.json", content)
         collect.write_predictions(folder, predicted)
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)

@@ -44,7 +44,7 @@ def predict(cfg: DictConfig) -> None:
     if trainer.is_global_zero:
         task.eval()
         build.check_network(cfg, task, to_train=False)
-    loader = build.files_loader(cfg, index, trainer.global_rank, trainer.world_size)
+    loader = build.files_loader(cfg, task, index, trainer.global_rank, trainer.world_size)
     batches = trainer.predict(task, loader, ckpt_path=str(checkpoint), weights_only=True) or []
     probabilities, indices, unreadable = predictions.sort_by_index(
         batch for of_rank in gather(batches) for batch in of_rank
@@ -59,6 +59,8 @@ def predict(cfg: DictConfig) -> None:
         log.info("probabilities are calibrated: the temperature is %.3f", fitted.temperature)
     if cfg.logit_adjustment:
         log.info("probabilities are adjusted to equally frequent classes: logit_adjustment=%s", cfg.logit_adjustment)
+    if fitted and cfg.tta != "none":
+        log.warning("%s uses values that were fitted to predictions without tta=%s", wanted[0], cfg.tta)
     if cfg.task == "multiclass":
         rows = predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
     else:

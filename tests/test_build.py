@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conf_groups import composed
 from lightning import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.profilers import SimpleProfiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from tasks import Data, make_batches, make_task, make_trainer
 from torch import Tensor, nn
 from torch.optim import LBFGS
@@ -16,6 +17,8 @@ from torch.optim import LBFGS
 from fovea import build, trainer_parts
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.epoch_log import EpochLog
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import CenterCrop, PaddedCrop
 from fovea.runs import run_folder
 from fovea.training.save_best import SaveBest
 from fovea.training.save_last import SaveLast
@@ -75,6 +78,29 @@ def test_a_network_of_one_size_is_refused_for_the_images_that_it_gets() -> None:
             build.check_network(cfg, task, to_train)
     cfg.data.image_size, cfg.data.eval_image_size = 24, 16
     build.check_network(cfg, task, to_train=False)
+
+
+@pytest.mark.parametrize(("tta", "views", "size"), [("none", 1, 16), ("flip", 2, 16), ("flip_five_crop", 10, 18)])
+def test_test_time_augmentation_gives_the_network_views_of_the_evaluations_size(
+    tta: str, views: int, size: int
+) -> None:
+    cfg, task, augment = composed(), make_task(network=OneSize()), Augment(CenterCrop(16, 18))
+    seen: list[Tensor] = []
+    task.network.register_forward_hook(lambda module, given, output: seen.append(given[0]))
+    OmegaConf.update(cfg, "tta", tta, force_add=True)
+    widened = build.average_views(cfg, task, augment)
+    assert (widened.crop.size, augment.crop.size) == (size, 16)
+    task.averaged_views(task.network)(torch.zeros(2, 3, size, size))
+    assert [len(images) for images in seen] == [2] * views
+
+
+def test_five_crops_of_an_image_without_a_border_are_refused() -> None:
+    cfg = composed()
+    OmegaConf.update(cfg, "tta", "five_crop", force_add=True)
+    with pytest.raises(ValueError, match=r"size=16 and resize=16: type augment\.eval\.crop\.resize=18, or tta=flip"):
+        build.average_views(cfg, make_task(), Augment(CenterCrop(16, 16)))
+    with pytest.raises(ValueError, match=r"PaddedCrop has size=16 and resize=None"):
+        build.average_views(cfg, make_task(), Augment(PaddedCrop(16)))
 
 
 def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_average() -> None:

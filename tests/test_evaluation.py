@@ -14,10 +14,12 @@ import torch
 from helpers import SMALL, make_folder
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from PIL import Image
 from sklearn import metrics as sk
 from tasks import Data, make_task, make_trainer
 from torch import Tensor
 from torchmetrics.classification import MultilabelRecall
+from torchvision.transforms.v2 import functional as F
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
@@ -26,6 +28,7 @@ from fovea.config.resolvers import CONF
 from fovea.data.index import Index
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.dataset import Batch
+from fovea.load_run import load_run
 from fovea.losses.bce import BinaryCrossEntropy
 
 Invoke = Callable[..., Any]
@@ -91,6 +94,36 @@ def test_two_evaluations_of_a_run_have_a_folder_each(invoke: Invoke, trained: Pa
     for _ in range(2):
         assert invoke("evaluate", f"run={trained}", "report=false").code == 0
     assert len([*trained.glob("evaluate/*")]) == 2
+
+
+@pytest.mark.slow
+def test_test_time_augmentation_is_the_same_in_evaluate_and_predict_and_is_a_plain_mean(
+    invoke: Invoke, trained: Path, trained_once: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """The last batch has 3 images; the views are cut out of the center square of 18 pixels."""
+    words = ("tta=flip_five_crop", "data.batch_size=4")
+    assert invoke("evaluate", f"run={trained}", "report=true", *words).code == 0
+    (file,) = trained.glob("evaluate/*/results.json")
+    assert json.loads(file.read_text())["tta"] == "flip_five_crop"
+    source, names, output = trained_once[1] / "test", ["cat", "dog", "owl"], tmp_path / "p.csv"
+    assert invoke("predict", f"run={trained}", f"source={source}", f"output={output}", *words).code == 0
+    run = load_run(trained)
+    for table in (file.parent / "predictions.csv", output):
+        rows = rows_of(table)
+        assert len(rows) == 15
+        for row in rows:
+            square = center_square(Path(trained_once[1], row["path"]), 18)
+            views = [square[:, y : y + 16, x : x + 16] for y, x in ((0, 0), (0, 2), (2, 0), (2, 2), (1, 1))]
+            with torch.no_grad():
+                logits = run.task(torch.stack([*views, *(view.flip(-1) for view in views)]))
+            expected = logits.softmax(1).mean(0)
+            found = [float(row[f"p({name})"]) for name in names]
+            np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def center_square(file: Path, side: int) -> Tensor:
+    pixels = torch.from_numpy(np.array(Image.open(file).convert("RGB"))).permute(2, 0, 1)
+    return F.center_crop(F.resize(pixels, [side], antialias=True), [side])
 
 
 def test_all_images_of_another_folder_are_tested_even_of_one_class(

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Collection, Iterable
 from contextlib import suppress
+from functools import partial
 
 import torch
 from hydra.errors import InstantiationException
@@ -28,11 +29,14 @@ from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
+from fovea.data.pixels.augment import Augment
+from fovea.data.pixels.crop import whole_square
 from fovea.data.pixels.progressive import growing_size
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
+from fovea.models.test_time_augmentation import AveragedViews
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
@@ -102,9 +106,31 @@ def _lower_batch(cfg: DictConfig, data: ImageDataModule) -> None:
         )
 
 
-def files_loader(cfg: DictConfig, index: Index, rank: int, world_size: int) -> BatchLoader:
-    """Make the loader of this rank's share of images without labels, cropped as for an evaluation."""
-    data, augment = cfg.data, instantiate(cfg.augment.eval, _convert_="all")
+def average_views(cfg: DictConfig, task: ClassificationTask, augment: Augment) -> Augment:
+    """Make the task average over the views of test-time augmentation that cfg.tta names.
+
+    Args:
+        cfg: its key `tta` is used.
+        task: its evaluations and predictions are changed.
+        augment: of evaluated images.
+
+    Returns:
+        The augmentation of the images that the views are made from.
+
+    Raises:
+        ValueError: the augmentation leaves no room for five crops.
+    """
+    if cfg.tta == "none":
+        return augment
+    size, is_multilabel = augment.crop.size, cfg.task == "multilabel"
+    task.averaged_views = partial(AveragedViews, kind=cfg.tta, size=size, multilabel=is_multilabel)
+    log.info("test-time augmentation: probabilities are averaged over the views of tta=%s", cfg.tta)
+    return augment if cfg.tta == "flip" else Augment(whole_square(augment.crop), augment.transforms)
+
+
+def files_loader(cfg: DictConfig, task: ClassificationTask, index: Index, rank: int, world_size: int) -> BatchLoader:
+    """Make the loader of this rank's share of images without labels, cropped as for an evaluation by the task."""
+    data, augment = cfg.data, average_views(cfg, task, instantiate(cfg.augment.eval, _convert_="all"))
     dataset = ImageDataset(index, augment, background=data.background, on_error="skip")
     return BatchLoader(dataset, EvalBatchSampler(len(index), data.batch_size, rank, world_size), data.num_workers)
 

@@ -28,6 +28,8 @@ class ClassificationTask(LightningModule):
         also_evaluated: other networks that validation and test measure, by the prefix of their figures' names
             ("ema_"). Callbacks add them; they are not in the module's state.
         evaluation: the current or last validation or test.
+        averaged_views: (a network) -> the network that validation, test and prediction use instead, such as one that
+            averages over views of an image.
         per_class: after a test, {metric: (K,) tensor}.
         tested: after a test, this rank's batches as `predict_step` returns them, of the network that the monitor
             measures.
@@ -71,6 +73,7 @@ class ClassificationTask(LightningModule):
         self.train_meter = Meter("train/", task, self.metrics)
         self.also_evaluated: dict[str, nn.Module] = {}
         self.evaluation: Evaluation | None = None
+        self.averaged_views: Callable[[nn.Module], nn.Module] = lambda network: network
         self.per_class: dict[str, Tensor] = {}
         self.tested: list[tuple[Tensor, Tensor, Tensor]] = []
         self.class_means_log = class_means.ClassMeansLog(self.monitor, config.get("class_names"))
@@ -157,7 +160,9 @@ class ClassificationTask(LightningModule):
         def new_meter(prefix: str) -> Meter:
             return Meter(f"{split}/{prefix}", self.task, self.metrics, per_class).to(self.device)
 
-        self.evaluation = Evaluation({"": self.network, **self.also_evaluated}, new_meter, self.adjusted)
+        networks = {"": self.network, **self.also_evaluated}
+        views = {prefix: self.averaged_views(network) for prefix, network in networks.items()}
+        self.evaluation = Evaluation(views, new_meter, self.adjusted)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         assert self.evaluation is not None
@@ -210,7 +215,8 @@ class ClassificationTask(LightningModule):
     def predict_step(self, batch: Batch, batch_idx: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return (probabilities (B, K), indices (B,), indices of the images that could not be read (S,))."""
         images, _, indices, unreadable = batch
-        return self.probabilities(self(images)), indices, unreadable
+        logits = self.averaged_views(self.network)(self.preprocess(images))
+        return self.probabilities(logits), indices, unreadable
 
     # optimizer and checkpoint
 

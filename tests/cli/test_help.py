@@ -100,7 +100,7 @@ def test_help_about_a_saved_run_shows_the_programs_own_keys_alone(
     assert code == 0
     shown = rows(out)
     own = {
-        "evaluate": {"split", "logit_adjustment", "report", "baseline"},
+        "evaluate": {"split", "logit_adjustment", "report", "baseline", "tta"},
         "predict": {
             "source",
             "output",
@@ -110,6 +110,7 @@ def test_help_about_a_saved_run_shows_the_programs_own_keys_alone(
             "logit_adjustment",
             "reject",
             "probabilities",
+            "tta",
         },
     }[name]
     roots = {key for key in shown if "." not in key and key not in GROUPS}

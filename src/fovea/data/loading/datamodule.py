@@ -38,6 +38,8 @@ class ImageDataModule(LightningDataModule):
         splits: "train", "val" and "test" -> Index. Without a test split and a test_fraction, test is val; for
             evaluation of data without val too, test is all images. Only for evaluation, train and val may be missing.
         corrected: what the corrections changed; None without corrections.
+        evaluated: the augmentation of images that are evaluated: augment["eval"], unless test-time augmentation needs a
+            larger part of them.
         unreadable: the files skipped so far on this rank (on_error="skip").
     """
 
@@ -114,6 +116,7 @@ class ImageDataModule(LightningDataModule):
         for caution in cautions:
             log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
+        self.evaluated = augment["eval"]
         augment["train"].size_at = self.growing = growing_size(progressive, image_size)
         self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
         self.batch_size, self.num_workers = batch_size, num_workers
@@ -169,7 +172,7 @@ class ImageDataModule(LightningDataModule):
         """Return a loader that yields each image of the index once over all ranks, without random augmentation."""
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         batches = EvalBatchSampler(len(index), self.batch_size, rank, world_size)
-        return self._loader(index, self.augment["eval"], batches, persistent=False)
+        return self._loader(index, self.evaluated, batches, persistent=False)
 
     def _loader(
         self, index: Index, augment: Augment, batches: TrainBatchSampler | EvalBatchSampler, persistent: bool

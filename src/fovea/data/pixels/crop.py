@@ -149,6 +149,24 @@ def with_size(crop: Crop, size: int) -> Crop:
     return other
 
 
+def whole_square(crop: Crop) -> Crop:
+    """Return the center crop of side `resize`, from which crops of `size` can be taken at the corners.
+
+    Raises:
+        ValueError: the crop has no `resize` above its `size`.
+    """
+    resize = getattr(crop, "resize", 0)
+    if resize <= crop.size:
+        raise ValueError(
+            "tta: five crops need augment.eval.crop to be a center crop with a resize above its size, but "
+            f"{type(crop).__name__} has size={crop.size} and resize={resize or None}: type "
+            f"augment.eval.crop.resize={round(crop.size / 0.875)}, or tta=flip"
+        )
+    other = copy.copy(crop)
+    other.size = resize
+    return other
+
+
 def check_interpolation(interpolation: str) -> str:
     """Return the value; raise ValueError if it is unknown."""
     if interpolation not in ("bilinear", "bicubic"):
