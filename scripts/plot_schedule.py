@@ -45,7 +45,7 @@ def parameter_groups(cfg: DictConfig) -> tuple[list["Group"], run_length.RunLeng
     data.train_batches(rank=0, world_size=1)  # raises an error if the batch size does not fit the data
     length = run_length.run_length(cfg, cfg.epoch_images // data.batch_size)
     forget_weights(cfg)
-    configured = build.task(cfg).configure_optimizers()
+    configured = build.task(cfg, to_train=False).configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
     steps = length.steps or SHOWN_EPOCHS * length.steps_per_epoch
     rates = learning_rates(schedule, cfg.scheduler.interval, steps, length.steps_per_epoch)

@@ -46,7 +46,7 @@ def evaluate(cfg: DictConfig) -> None:
     tested = data.test_on(cfg.split)
     if tested == "all" and cfg.split == "test" and is_first():
         warn_if_trained_on(cfg, data)
-    task = build.task(cfg)
+    task = build.task(cfg, to_train=False)
     if is_first():
         task.eval()
         build.check_network(cfg, task, to_train=False)

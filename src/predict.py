@@ -40,7 +40,7 @@ def predict(cfg: DictConfig) -> None:
     wanted = [text for text, is_typed in (typed | {"threshold=tuned": cfg.threshold == "tuned"}).items() if is_typed]
     fitted = calibration_file.read(Path(cfg.run), wanted[0]) if wanted else None
     index = read_files(Path(cfg.source).expanduser())
-    task, trainer = build.task(cfg), build.trainer(cfg, alone=True)
+    task, trainer = build.task(cfg, to_train=False), build.trainer(cfg, alone=True)
     if trainer.is_global_zero:
         task.eval()
         build.check_network(cfg, task, to_train=False)

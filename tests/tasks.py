@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from torchmetrics.classification import MulticlassAccuracy
 
 from fovea.data.loading.dataset import Batch
+from fovea.objectives.supervised import supervised
 from fovea.task import ClassificationTask
 from fovea.training.optimization import Optimization
 
@@ -32,6 +33,7 @@ def make_task(**options: Any) -> ClassificationTask:
         "preprocess": nn.Identity(),
         "mixing": lambda images, target: (images, target),
         "loss": nn.CrossEntropyLoss(),
+        "objective": lambda loss: functools.partial(supervised, loss=loss),
         "metrics": {"accuracy": MulticlassAccuracy(K, average="micro")},
         "per_class_metrics": {"recall": MulticlassAccuracy(K, average="none")},
         "seed": 0,

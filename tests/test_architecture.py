@@ -13,7 +13,7 @@ MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
     *("train.py", "evaluate.py", "predict.py", "report.py", "compare.py", "export.py"),
     *("fovea/build.py", "fovea/loss_parts.py", "fovea/optimization_parts.py", "fovea/trainer_parts.py"),
-    *("fovea/load_run.py", "fovea/cli/", "fovea/config/"),
+    *("fovea/parts/", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "task.py": ("training",),
     "loss_parts.py": ("config", "losses", "trainer_parts.py"),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
+    "parts": ("training",),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (
         *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
@@ -62,7 +63,7 @@ MAY_IMPORT = {
         *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
         *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models", "losses", "metrics", "optim", "loggers"), ()),
+    **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers"), ()),
     "callbacks": ("models/freeze.py", "models/head.py", "optim/gradient_clipping.py"),
     "leaderboard": (
         *("config", "runs/results_file.py"),
@@ -148,6 +149,8 @@ def test_no_file_imports_what_its_place_forbids() -> None:
         ("fovea/data/x.py", "def f():\n    from fovea import task"),
         ("fovea/data/pixels/x.py", "from fovea.data.loading import loader"),
         ("fovea/task.py", "from fovea.losses.bce import BinaryCrossEntropy"),
+        ("fovea/task.py", "from fovea.objectives.supervised import supervised"),
+        ("fovea/objectives/x.py", "from fovea.training.batch_loss import BatchLoss"),
         ("fovea/runs/x.py", "from omegaconf import OmegaConf"),
         ("fovea/training/x.py", "from fovea.data.division import split"),
         ("fovea/cli/x.py", "from fovea.distributed.gather import gather"),

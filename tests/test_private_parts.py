@@ -26,7 +26,7 @@ CHECKED_WITH = {
 PUBLIC = {  # they begin with an underscore, and are documented
     *("_asdict", "_make", "_replace", "_fields"),  # of a NamedTuple
     "_exit",  # os
-    *("_target_", "_here_", "_global_"),  # Hydra
+    *("_target_", "_partial_", "_convert_", "_recursive_", "_here_", "_global_"),  # Hydra
 }
 
 

@@ -1,5 +1,6 @@
 """Builds the parts that a program runs from a checked config."""
 
+import functools
 import logging
 import os
 import warnings
@@ -37,6 +38,7 @@ from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
 from fovea.models.test_time_augmentation import AveragedViews
+from fovea.parts import objective_parts
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
@@ -135,8 +137,13 @@ def files_loader(cfg: DictConfig, task: ClassificationTask, index: Index, rank: 
     return BatchLoader(dataset, EvalBatchSampler(len(index), data.batch_size, rank, world_size), data.num_workers)
 
 
-def task(cfg: DictConfig) -> ClassificationTask:
-    """Build the network with its loss, metrics, optimizer and schedule; its weights depend on the seed."""
+def task(cfg: DictConfig, to_train: bool = True) -> ClassificationTask:
+    """Build the network with its loss, objective, metrics, optimizer and schedule; its weights depend on the seed.
+
+    Args:
+        cfg: the config.
+        to_train: False leaves out the objective, which may need files that an evaluation doesn't.
+    """
     seed_everything(cfg.seed, verbose=False)
     loss = loss_parts.loss(cfg)
     built = metrics(cfg)
@@ -149,6 +156,7 @@ def task(cfg: DictConfig) -> ClassificationTask:
         preprocess=instantiate(cfg.preprocess),
         mixing=instantiate(cfg.mixing, _convert_="all"),
         loss=loss,
+        objective=functools.partial(objective_parts.objective, cfg) if to_train else None,
         metrics=built,
         per_class_metrics=instantiate(cfg.per_class_metrics),
         optimization=optimization_parts.optimization(cfg, network),

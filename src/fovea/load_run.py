@@ -185,7 +185,7 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
     with resolvers(), _hydras_errors():
         cfg = _config(run, where)
         with isolate_rng():  # `build.task` seeds all generators
-            task, precision = build.task(cfg), build.trainer(cfg, alone=True).precision_plugin
+            task, precision = build.task(cfg, to_train=False), build.trainer(cfg, alone=True).precision_plugin
         build.check_network(cfg, task.eval(), to_train=False)
         file = checkpoint.to_evaluate(Path(cfg.run), cfg.ckpt_path)
         _load_weights(task, file)

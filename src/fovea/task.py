@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from fovea.training import class_means, loop_state, meter
-from fovea.training.batch_loss import BatchLoss
+from fovea.training.batch_loss import BatchLoss, Loss, MeasuredObjective, Objective
 from fovea.training.evaluation import Evaluation
 from fovea.training.meter import Meter
 from fovea.training.optimization import Optimization
@@ -44,7 +44,8 @@ class ClassificationTask(LightningModule):
         network: nn.Module,
         preprocess: nn.Module,
         mixing: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
-        loss: Callable[[Tensor, Tensor], Tensor],
+        loss: Loss,
+        objective: Callable[[Loss], Objective] | None,
         metrics: Mapping[str, Metric],
         per_class_metrics: Mapping[str, Metric],
         optimization: Optimization,
@@ -57,6 +58,7 @@ class ClassificationTask(LightningModule):
         preprocess: (B, 3, H, W) uint8 -> the network's float input.
         mixing: (the network's input, target) -> the same of a mixed training batch, target (B, K) float.
         loss: (logits, target) -> scalar, the mean over what is known; or unreduced, see BatchLoss.
+        objective: makes the training's objective from its loss; None: the network is not trained.
         metrics: updated with (probabilities (B, K), integer target) of some batches at once; each gives a scalar.
         per_class_metrics: the same, each gives (K,); for test alone.
         seed: the steps' randomness follows from it.
@@ -68,6 +70,7 @@ class ClassificationTask(LightningModule):
         self.register_buffer("logit_shift", logit_shift, persistent=False)
         self.task: Literal["multiclass", "multilabel"] = task
         self.network, self.preprocess, self.mixing, self.loss = network, preprocess, mixing, BatchLoss(loss, task)
+        self.objective = objective and MeasuredObjective(objective, self.loss)
         self.optimization, self.monitor, self.seed, self.config = optimization, optimization.monitor, seed, config
         self.metrics, self.per_class_metrics = dict(metrics), dict(per_class_metrics)
         self.train_meter = Meter("train/", task, self.metrics)
@@ -111,8 +114,8 @@ class ClassificationTask(LightningModule):
                 return None  # no step
             raise ValueError("no image of a rank's batch could be read, and the other ranks can't step without it")
         images, target = self.mix(self.preprocess(batch[0]), batch[1])
-        logits = self.network(images)  # (B, K)
-        loss = self.loss(logits, target)
+        assert self.objective is not None
+        loss, logits = self.objective(self.network, images, target)
         self.batch_loss = loss.mean.detach()
         if self.rejects(loss.value):  # DDP needs gradients from every rank: zeros
             return torch.stack([(p * 0).sum() for p in self.network.parameters() if p.requires_grad]).sum()

@@ -21,7 +21,7 @@ from fovea.config.resolvers import conf_texts
 PACKAGE = Path(__file__).resolve().parents[1]
 # Folders of parts that yamls build; their classes and functions write no files and start no processes. Of all other
 # folders only the targets that conf/ names are allowed.
-GROUPS = ("models", "losses", "metrics", "optim", "callbacks")
+GROUPS = ("models", "losses", "objectives", "metrics", "optim", "callbacks")
 DATA = "data"  # only its classes and read_* functions: its other functions pack, fetch and write files
 READER = re.compile(r"[A-Z]\w*|read_\w+", re.ASCII)
 

@@ -161,6 +161,7 @@ KEYS = {  # `*` stands for any part of a key
     "model.checkpoint_path": Key(typed=Typed.PATH_OR_NAME, reads=True),
     "loss": SECTION,
     "loss.label_smoothing": Key(Share),
+    "objective": Key(dict, parts=True),
     "optimizer": SECTION._replace(resume=FIXED),
     "optimizer.lr": Key(Annotated[float, Gt(0)]),
     "optimizer.weight_decay": Key(AtLeastZero),

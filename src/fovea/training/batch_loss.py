@@ -1,4 +1,4 @@
-"""Computes the loss of a batch and the batch's weight in the mean loss of an epoch."""
+"""Computes the loss of a batch, or what a training minimizes instead, and the batch's weight in an epoch's mean."""
 
 import copy
 import functools
@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]  # logits, target -> loss
+Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]  # network, images, target -> loss, logits
 
 
 class Measured(NamedTuple):
@@ -79,6 +80,57 @@ class BatchLoss(nn.Module):
         if weight is None:
             return counted.long()
         return weight[labels.clamp(min=0)] * counted
+
+
+class MeasuredObjective:
+    """Gives an objective the loss of the config, and measures what it returns as BatchLoss measures a loss.
+
+    So an objective computes with plain scalars. The loss that it gets is the mean over the known targets, and the loss
+    that it returns has to be a mean too. Where the config's loss is a sum over the batch (`reduction="sum"`), the
+    optimizer minimizes the returned mean times the batch's weight, so that the learning rate keeps its meaning.
+
+    It is not a module: an objective may hold another network, which must be in no checkpoint and not wrapped by DDP.
+    """
+
+    def __init__(self, make: Callable[[Loss], Objective], loss: BatchLoss) -> None:
+        """Args:
+        make: makes the objective from its loss, (logits (B, K), target) -> scalar.
+        loss: the config's.
+        """
+        self.loss, self.objective = loss, make(self._mean_loss)
+        self.last: Measured | None = None  # the loss that the objective has asked for last in this step
+
+    def __call__(self, network: nn.Module, images: Tensor, target: Tensor) -> tuple[Measured, Tensor]:
+        """Return the measured loss and the logits (B, K).
+
+        The batch's weight in the epoch's mean is that of the last call of the config's loss; its number of images if
+        the objective doesn't call the loss.
+
+        Raises:
+            ValueError: the objective's loss is not a scalar, or its logits are not (B, K).
+        """
+        self.last = None
+        loss, logits = self.objective(network, images, target)
+        if loss.ndim or logits.ndim != 2 or len(logits) != len(target):
+            raise ValueError(
+                f"objective: it returned a loss of shape {tuple(loss.shape)} and logits of shape "
+                f"{tuple(logits.shape)} for {len(target)} images; it has to return a scalar and logits (B, K)"
+            )
+        measured, self.last = self._measured(loss, len(target)), None
+        return measured, logits
+
+    def _mean_loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.last = self.loss(logits, target)
+        return self.last.mean
+
+    def _measured(self, loss: Tensor, images: int) -> Measured:
+        last = self.last
+        if last is None:
+            return Measured(loss, loss, torch.tensor(images, device=loss.device))
+        if loss is last.mean:
+            return last
+        summed = loss * torch.where(last.weight > 0, last.weight, 1) if self.loss.reduction == "sum" else loss
+        return Measured(summed, loss, last.weight)
 
 
 def reduction_of(loss: Loss) -> str | None:
