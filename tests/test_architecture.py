@@ -41,7 +41,10 @@ MAY_IMPORT = {
     "task.py": ("training",),
     "loss_parts.py": ("config", "losses", "trainer_parts.py"),
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
-    "parts": ("training",),
+    "parts": (
+        *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
+        *("models", "objectives", "callbacks", "data/pixels"),
+    ),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (
         *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
@@ -60,8 +63,8 @@ MAY_IMPORT = {
     "run_tables.py": ("runs/results_file.py", "report", "report/run", "report/statistics"),
     "pooled_folds.py": ("leaderboard", "report", "report/statistics"),
     "load_run.py": (
-        *("build.py", "task.py", "error_text.py", "cli", "cli/errors", "config"),
-        *("run_tables.py", "runs", "report", "callbacks", "data/loading", "data/pixels"),
+        *("build.py", "parts", "task.py", "cli", "config"),
+        *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers"), ()),
     "callbacks": ("models/freeze.py", "models/head.py", "optim/gradient_clipping.py"),

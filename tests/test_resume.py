@@ -191,6 +191,26 @@ def test_each_checkpoint_leads_to_the_same_end(
         assert_same(whole, run)
 
 
+OBJECTIVES = {"distillation": ("objective=distillation", "objective.teacher=")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_a_run_with_another_objective_is_resumed_exactly_and_evaluated_without_its_teacher(
+    name: str, train_and_keep: Callable[..., tuple[Path, list[Path]]], invoke: Invoke, small_data: Path, tmp_path: Path
+) -> None:
+    teacher = tmp_path / "the teacher"
+    more = (*NO_DROPOUT, "trainer.max_epochs=1", "report=false", f"hydra.run.dir={teacher}")
+    assert invoke("train", *TINY, *more, f"data.root={small_data}").code == 0
+    words = [f"{word}{teacher}" if word.endswith("teacher=") else word for word in OBJECTIVES[name]]
+    whole, kept = train_and_keep(*DROPOUT, *words, "trainer.accumulate_grad_batches=2", "on_nan=skip")
+    for run in (kept[1], kept[-2]):
+        assert invoke("train", f"resume={run}").code == 0
+        assert_same(whole, run)
+    shutil.rmtree(teacher)
+    assert invoke("evaluate", f"run={whole}").code == 0
+
+
 @pytest.mark.parametrize(
     ("place", "number", "step"),
     [

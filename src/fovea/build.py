@@ -35,10 +35,9 @@ from fovea.data.pixels.crop import whole_square
 from fovea.data.pixels.progressive import growing_size
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
-from fovea.models.cosine import use_cosine_classifier
 from fovea.models.freeze import freeze
 from fovea.models.test_time_augmentation import AveragedViews
-from fovea.parts import objective_parts
+from fovea.parts import network_parts, objective_parts
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
@@ -251,10 +250,8 @@ def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str])
 
 def _network(cfg: DictConfig) -> nn.Module:
     """Build the network in channels-last layout, the fastest for convolutions; L-BFGS can't flatten such gradients."""
-    known = {"class_names": list(cfg.class_names)} if "class_names" in cfg.model else {}
-    network: nn.Module = instantiate(cfg.model, **known, _convert_="all")
-    if (scale := OmegaConf.select(cfg, "cosine_scale")) is not None:  # a run of an earlier version has no such key
-        use_cosine_classifier(network, scale)
+    scale = OmegaConf.select(cfg, "cosine_scale")  # a run of an earlier version has no such key
+    network = network_parts.network(cfg.model, cfg.class_names, scale)
     network = network if optimization_parts.is_lbfgs(cfg.optimizer) else network.to(memory_format=torch.channels_last)
     if cfg.freeze:
         freeze(network, cfg.freeze)

@@ -1,7 +1,6 @@
 """Loads a trained run in Python: `load_run("<run folder>")("photo.jpg")` returns class names and probabilities."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -9,28 +8,23 @@ from typing import Any, NamedTuple, overload
 
 import hydra
 import torch
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities.seed import isolate_rng
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from fovea import build, error_text
-from fovea.callbacks import ema
+from fovea import build
 from fovea.cli.command import read_command
 from fovea.cli.environment import load_environment
-from fovea.cli.errors import composition_errors
-from fovea.cli.named_run import with_run_folders
-from fovea.cli.paths import expanded, with_value
+from fovea.cli.paths import with_value
 from fovea.config.check import check
 from fovea.config.defaults import own_hydra
 from fovea.config.resolvers import resolvers
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.given_images import GivenImages, OneImage, is_single_image
 from fovea.data.pixels.augment import Augment
+from fovea.parts import network_parts
 from fovea.report import calibration_file
 from fovea.run_tables import RunComparison, RunTables
 from fovea.runs import checkpoint
@@ -182,13 +176,13 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
     """
     where = _device(device)
     load_environment()
-    with resolvers(), _hydras_errors():
-        cfg = _config(run, where)
+    with resolvers(), network_parts.hydras_errors():
+        cfg = network_parts.run_config(run, where)
         with isolate_rng():  # `build.task` seeds all generators
             task, precision = build.task(cfg, to_train=False), build.trainer(cfg, alone=True).precision_plugin
         build.check_network(cfg, task.eval(), to_train=False)
         file = checkpoint.to_evaluate(Path(cfg.run), cfg.ckpt_path)
-        _load_weights(task, file)
+        network_parts.load_weights(task.network, task.monitor, file)
         augment = instantiate(cfg.augment.eval, _convert_="all")
     precision.convert_module(task).to(where)
     folder = Path(cfg.run).absolute()
@@ -212,38 +206,3 @@ def _device(asked: str | torch.device | None) -> torch.device:
         return torch.zeros(1, device=asked).device
     except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without it
         raise ValueError(f'device={asked}: {str(error).splitlines()[0]}\ndevice="cpu" always works') from error
-
-
-@contextmanager
-def _hydras_errors() -> Iterator[None]:
-    """Turn errors of Hydra and OmegaConf into ValueErrors."""
-    try:
-        yield
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ValueError(composition_errors.explain(error) or error_text.explain(error)) from error
-
-
-def _config(run: str | PathLike[str], device: torch.device) -> DictConfig:
-    """Return the run's config, composed with predict.yaml and checked, for one device instead of the training's."""
-    accelerator = "gpu" if device.type == "cuda" else device.type
-    alone = (f"++trainer.accelerator={accelerator}", "++trainer.devices=1", "++trainer.num_nodes=1")
-    words = with_run_folders([with_value("run", expanded("run", str(run)))], ("run",))
-    with own_hydra():
-        command = read_command("predict", ("run",), [*words, *alone, "++trainer.strategy=auto", "output_dir=null"])
-        cfg = hydra.compose(command.config_name, command.words)
-        check(cfg, "predict", command.source)
-    return cfg
-
-
-def _load_weights(task: ClassificationTask, file: Path) -> None:
-    """Load the checkpoint's weights, or its averaged weights if the run's monitor is a figure of them."""
-    content = checkpoint.read(file)
-    try:
-        task.load_state_dict(content["state_dict"])
-        if ema.monitors_average(task.monitor) and ema.KEY in content:
-            task.network.load_state_dict(content[ema.KEY])
-    except (RuntimeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ValueError(
-            f"{file}: these are not weights of the network that the run's config builds: {reason}"
-        ) from error

@@ -63,6 +63,8 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
     if source is None or source.is_typed("baseline"):
         _check_baseline(OmegaConf.select(cfg, "baseline"))
     _check_combinations(cfg)
+    if program in TRAINS:
+        _check_teacher(cfg)
 
 
 def _resolved(cfg: DictConfig) -> dict[str, Any]:
@@ -103,6 +105,13 @@ def _check_baseline(folder: str | None) -> None:
             f"baseline={folder} has no predictions of a test: name the folder of a run that was tested, or of an "
             "evaluation"
         )
+
+
+def _check_teacher(cfg: DictConfig) -> None:
+    """Raise ValueError if the teacher's run does not exist; only a training needs it."""
+    place = OmegaConf.select(cfg, "objective.teacher")
+    if isinstance(place, str) and not Path(place).expanduser().exists():
+        raise ValueError(f"objective.teacher={place}: there is no such run folder")
 
 
 def _check_combinations(cfg: DictConfig) -> None:
