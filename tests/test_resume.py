@@ -191,7 +191,11 @@ def test_each_checkpoint_leads_to_the_same_end(
         assert_same(whole, run)
 
 
-OBJECTIVES = {"distillation": ("objective=distillation", "objective.teacher=")}
+OBJECTIVES = {
+    "distillation": ("objective=distillation", "objective.teacher="),
+    "r_drop": ("objective=r_drop",),
+    "sam": ("objective=sam",),
+}
 
 
 @pytest.mark.slow

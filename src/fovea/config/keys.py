@@ -165,6 +165,7 @@ KEYS = {  # `*` stands for any part of a key
     "objective.alpha": Key(Share),
     "objective.temperature": Key(Annotated[float, Gt(0)]),
     "objective.weight": Key(AtLeastZero),
+    "objective.rho": Key(AtLeastZero),
     "objective.teacher": INPUT._replace(type=Text | dict, own=None),
     "objective.teacher.name": NAME,
     "objective.teacher.weights": Key(typed=Typed.PATH_OR_NAME),
