@@ -78,6 +78,7 @@ def test_what_runs_code_or_touches_files_is_not_allowed(target: str) -> None:
         *(
             "fovea.models.se_resnet.SEResNet",
             "fovea.optim.schedulers.warmup_cosine",
+            "fovea.objectives.consistency.RDrop",
             "fovea.data.sources.folder.read_folder",
         ),
         *("torch.nn.CrossEntropyLoss", "torch.optim.SGD", "torch.optim.lr_scheduler.CosineAnnealingLR"),
