@@ -24,6 +24,9 @@ FACTS = """(page, window) => {
     charts: page.querySelectorAll(".uplot canvas").length,
     errors: [...page.querySelectorAll("td.bad")].map(c => c.textContent),
     swatches: page.querySelectorAll(".swatch").length,
+    legend: [...page.querySelectorAll(".plots > div:first-child .u-series")].slice(1).map(row => [
+      row.querySelector(".u-label").textContent, row.querySelector(".u-marker").style.borderColor]),
+    colors: [...page.querySelectorAll(".swatch")].map(swatch => swatch.style.backgroundColor),
   };
 }"""
 
@@ -59,7 +62,9 @@ def test_the_page_shows_groups_runs_curves_and_errors_without_a_fault(tmp_path: 
     ]
     assert facts["links"] == ["0/report.html", "1/report.html", "2/report.html"]
     assert facts["errors"] == [f"ValueError: {SCRIPT}"]
-    assert (facts["charts"], facts["swatches"]) == (5, 3)  # loss and accuracy of train and val, and val ema accuracy
+    assert (facts["charts"], facts["swatches"]) == (5, 2)  # loss and accuracy of train and val, and val ema accuracy
+    first, second = facts["colors"]  # of the groups
+    assert facts["legend"] == [["1 seed=0", first], ["1 seed=1", first], ["2", second]]
 
 
 def test_the_csv_has_a_row_for_each_run_with_the_figures_of_its_group(tmp_path: Path) -> None:

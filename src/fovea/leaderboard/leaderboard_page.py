@@ -28,7 +28,8 @@ def write(file: Path, title: str, sentences: Sequence[str], groups: Sequence[Gro
     """
     entries = [entry for group in groups for entry in group.entries]
     several = any(len(group.entries) > 1 for group in groups)
-    names, charts, shared = test_names(groups), overlaid(groups), shared_overrides(entries)
+    names, shared, (charts, damaged) = test_names(groups), shared_overrides(entries), overlaid(groups)
+    drawn = {number for chart in charts for number in chart["colors"]}
     runs = [
         _run(entry, n, set(shared), names, file.parent) for n, group in enumerate(groups, 1) for entry in group.entries
     ]
@@ -36,7 +37,7 @@ def write(file: Path, title: str, sentences: Sequence[str], groups: Sequence[Gro
     text = page.render(
         "leaderboard.html",
         title=title,
-        sentences=sentences,
+        sentences=[*sentences, *damaged],
         monitor=monitor_title(groups),
         names=names,
         several=several,
@@ -46,7 +47,7 @@ def write(file: Path, title: str, sentences: Sequence[str], groups: Sequence[Gro
         errors=[run for run in runs if run["error"]],
         section=section,
         charts=charts,
-        legend=[group.label for group in groups if charts],
+        legend=[(n, group.label) for n, group in enumerate(groups) if n in drawn],
         left_out=f"The first {MOST_RUNS} of {len(entries)} runs." if len(entries) > MOST_RUNS else "",
         differences=_differences(groups),
         data={"charts": charts, **shown},

@@ -31,7 +31,7 @@ def charts(file: Path) -> list[Chart]:
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
+        rows = list(csv.DictReader(line for line in lines if line.endswith("\n")))  # a killed run may cut off the last
     groups: dict[str, dict[str, str]] = {}
     for column in rows[0] if rows else ():
         placed = _place(column)

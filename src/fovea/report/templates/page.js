@@ -22,7 +22,8 @@ function axis(label, extra) {
 
 function draw(place, chart) {
   place.replaceChildren();
-  const curves = Object.entries(chart.curves);
+  const labels = chart.labels || Object.keys(chart.curves);  // the keys of an object have an order of their own
+  const curves = labels.map(label => [label, chart.curves[label]]);
   const mark = {
     hooks: { draw: [plot => {
       const { ctx, bbox } = plot;
