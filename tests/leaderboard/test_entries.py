@@ -34,6 +34,14 @@ def test_jobs_of_a_sweep_are_in_the_order_of_their_numbers(tmp_path: Path) -> No
     assert jobs_of(tmp_path / "none") == []
 
 
+def test_the_jobs_of_several_sweeps_stay_together(tmp_path: Path) -> None:
+    for sweep in ("b", "a"):
+        for number in (10, 2):
+            job = {"number": number, "overrides": [f"seed={number}"]}
+            write_run(tmp_path / sweep / str(number), job=job)
+    assert [entry.name for entry in find([tmp_path])] == ["a/2", "a/10", "b/2", "b/10"]
+
+
 @pytest.mark.parametrize("name", ["results.json", "provenance.json", "config.yaml", "job.json"])
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     write_run(tmp_path, job={"number": 0, "overrides": []})
@@ -43,12 +51,21 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 
 
 def test_overrides_that_only_say_where_or_how_to_run_are_left_out_and_later_ones_count(tmp_path: Path) -> None:
-    first = ["src/train.py", "model=a", "trainer.max_epochs=5", "hydra.run.dir=x", "report=false", "+optimizer.x=1"]
+    first = [
+        "src/train.py",
+        "model=a",
+        "trainer.max_epochs=5",
+        "hydra.run.dir=x",
+        "report=false",
+        "~mixing.a",
+        "+optimizer.x=1",
+    ]
     second = ["src/train.py", "resume=runs/1", "trainer.max_epochs=9", "task_name=mine"]
     write_run(tmp_path, argv=[first, second])
     assert list(find([tmp_path])[0].overrides.values()) == [
         "model=a",
         "trainer.max_epochs=9",
+        "~mixing.a",
         "+optimizer.x=1",
         "task_name=mine",
     ]

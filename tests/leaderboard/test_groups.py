@@ -82,3 +82,44 @@ def test_what_only_the_machine_or_the_screen_needs_tells_no_runs_apart(tmp_path:
         "trainer": {"max_epochs": 1, "profiler": "simple"},
     }
     assert len(groups_of(tmp_path, {}, {"config": own})) == 1
+
+
+def test_a_job_that_never_began_is_of_the_group_of_its_seeds(tmp_path: Path) -> None:
+    for number, seed in ((0, 0), (1, 1)):
+        job = {"number": number, "overrides": ["model=a", f"seed={seed}"]}
+        write_run(tmp_path / str(number), config={"seed": seed, "model": {"name": "a"}}, job=job)
+    write_run(tmp_path / "3", config={"model": {"name": "b"}}, job={"number": 3, "overrides": ["model=b", "seed=0"]})
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/job.json").write_text('{"number": 2, "overrides": ["model=a", "seed=2"]}')
+    groups = grouped(find([tmp_path]))
+    assert [(group.label, group.status) for group in groups] == [
+        ("model=a", "2 finished, 1 not begun"),
+        ("model=b", "finished"),
+    ]
+
+
+def test_runs_that_failed_before_they_had_a_config_are_not_averaged(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text('{"status": "failed", "seconds": 1, "error": "ValueError: no"}')
+    write_run(tmp_path / "c")
+    assert [group.label for group in grouped(find([tmp_path]))] == ["defaults", "a", "b"]
+
+
+def test_labels_differ_even_if_the_first_different_keys_are_equal(tmp_path: Path) -> None:
+    keys = ("a", "b", "c", "d")
+    rows = [(0, 0, 0, 0), (1, 1, 1, 0), (1, 1, 1, 1), (None, True, 1, 1)]
+    runs: list[dict[str, Any]] = [{"config": {"optimizer": dict(zip(keys, row, strict=True))}} for row in rows]
+    labels = [group.label for group in groups_of(tmp_path, *runs, runs[0] | {"data": "d2"})]
+    assert len(set(labels)) == 5
+    start = "optimizer.a=1 optimizer.b=1 optimizer.c=1 optimizer.d="
+    assert [label for label in labels if label.startswith(start)] == [start + "0", start + "1"]
+    assert any("optimizer.a=null optimizer.b=true" in label for label in labels)  # as they are typed
+    assert sum("data d" in label for label in labels) == 2
+
+
+def test_an_evaluation_is_told_from_its_run_by_the_split(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", config={"data": {"sampler": {"power": 1}}})
+    write_run(tmp_path / "run/evaluate/1", None, config={"split": "val"}, argv=[])
+    groups = grouped(find([tmp_path / "run", tmp_path / "run/evaluate/1"]))
+    assert [group.label for group in groups] == ["defaults", "split=val"]

@@ -33,6 +33,7 @@ class Entry:
         mode: min or max, of the monitor.
         best: the monitor's best value; None if there is none, or if it is undefined.
         test: the test figures; None where undefined.
+        split: the split that they are of; empty if the run was not tested.
         seconds: the time that the run took; None for an evaluation.
         data: a digest of the images, labels and splits; None for an evaluation, or if the run never read them.
     """
@@ -47,6 +48,7 @@ class Entry:
     mode: str | None
     best: float | None
     test: dict[str, float | None]
+    split: str
     seconds: float | None
     data: str | None
 
@@ -89,10 +91,10 @@ def _runs_below(folder: Path) -> Iterator[Path]:
             yield Path(place)
 
 
-def _order(folder: Path) -> tuple[int, str]:
+def _order(folder: Path) -> tuple[str, int]:
     """Sort a sweep's jobs by their numbers, other runs by their names, which begin with their date."""
     job = folder / JOB
-    return (read_job(job)["number"] if job.exists() else -1, str(folder))
+    return (str(folder.parent), read_job(job)["number"]) if job.exists() else (str(folder), -1)
 
 
 def read(folder: Path, name: str) -> Entry:
@@ -109,11 +111,12 @@ def read(folder: Path, name: str) -> Entry:
         overrides=dict(_overrides(run, starts)),
         config={key: value for key, value in dotted(config) if config and _is_chosen(key)},
         status=results.get("status", NOT_BEGUN),
-        error=results.get("error") or "",
+        error=(results.get("error") or "").partition("\n")[0],
         monitor=monitor,
         mode=config.get("mode"),
         best=(results.get("best") or {}).get("value"),
         test=results.get("test") or {},
+        split=(results.get("split") or results.get("tested_on") or "test") if results.get("test") else "",
         seconds=results.get("seconds"),
         data=None if evaluated else _data_of(starts),
     )
@@ -143,7 +146,7 @@ def _overrides(folder: Path, starts: Sequence[Mapping[str, Any]]) -> Iterator[tu
         words = read_job(folder / JOB)["overrides"]
     for word in map(str, words):
         key, equals, _ = word.lstrip("+~").partition("=")
-        if equals and not key.startswith(("-", "hydra.")) and _is_chosen(key):
+        if (equals or word.startswith("~")) and not key.startswith(("-", "hydra.")) and _is_chosen(key):
             yield key, word
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from fovea.leaderboard.curves import MOST_RUNS, overlaid
 from fovea.leaderboard.entries import Entry
-from fovea.leaderboard.groups import Figure, Group, different_keys, shared_overrides
+from fovea.leaderboard.groups import Figure, Group, different_keys, shared_overrides, value_text
 from fovea.leaderboard.text_table import figure_cell, monitor_title, test_names
 from fovea.report import page
 from fovea.report.run.texts import duration
@@ -98,16 +98,11 @@ def _link(entry: Entry, folder: Path) -> str:
 
 def _differences(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """Return the keys in which the configs differ, with each value and the ranks of the groups that have it."""
-    begun = [(n, group.entries[0]) for n, group in enumerate(groups, 1) if group.entries[0].config]
+    begun = [(n, group.first) for n, group in enumerate(groups, 1) if group.first.config]
     rows = []
     for key in different_keys([entry for _, entry in begun]):
         ranks: dict[str, list[str]] = {}
         for n, entry in begun:
-            ranks.setdefault(_text(entry.config, key), []).append(str(n))
+            ranks.setdefault(value_text(entry.config, key), []).append(str(n))
         rows.append({"key": key, "values": [{"text": t, "ranks": ", ".join(found)} for t, found in ranks.items()]})
     return rows
-
-
-def _text(config: Mapping[str, Any], key: str) -> str:
-    value = config.get(key, "")
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
