@@ -84,6 +84,17 @@ def test_the_csv_has_a_row_for_each_run_with_the_figures_of_its_group(tmp_path: 
     assert rows[3]["error"] == f"ValueError: {SCRIPT}"
 
 
+def test_figures_of_other_splits_and_opposite_modes_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", tested_on="val")
+    assert leaderboard.cautions(find([tmp_path])) == ["The test figures are of the split val."]
+    write_run(tmp_path / "b", config={"mode": "min"})
+    assert leaderboard.cautions(find([tmp_path])) == [
+        "Some runs maximize val/accuracy and others minimize it, so they are not sorted.",
+        "The test figures are of different splits (test, val): don't compare them.",
+    ]
+    assert leaderboard.cautions(find([tmp_path / "b"])) == []
+
+
 def test_runs_of_different_data_or_monitors_are_said_to_be_incomparable(tmp_path: Path) -> None:
     write_run(tmp_path / "a")
     write_run(tmp_path / "b", data="d2", monitor="val/loss")

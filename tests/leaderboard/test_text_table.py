@@ -24,8 +24,8 @@ def test_jobs_are_rows_with_what_they_share_and_their_errors_below(tmp_path: Pat
     job(tmp_path, 2, "model=c", "x=1", best=None, test={}, status="failed", error="ValueError: no such model")
     assert table(grouped(find([tmp_path])), None).splitlines() == [
         "job  overrides  status    val/accuracy  test/accuracy  test/f1  test/loss  test/recall        time",
-        "1    model=b    finished        0.9500         0.8000   0.7000     0.5000                     10 s",
-        "0    model=a    finished        0.9000         0.8000   0.7000     0.5000               3 min 20 s",
+        "1    model=b    finished        0.9500         0.8000   0.7000     0.5000    undefined        10 s",
+        "0    model=a    finished        0.9000         0.8000   0.7000     0.5000    undefined  3 min 20 s",
         "2    model=c    failed                                                                        10 s",
         "all with x=1",
         "job 2 failed: ValueError: no such model",
@@ -52,3 +52,18 @@ def test_runs_with_long_names_are_numbered_and_listed_below(tmp_path: Path) -> N
     lines = table(grouped(find([tmp_path])), None).splitlines()
     assert lines[0].startswith("run  overrides")
     assert lines[-2:] == [f"1  {entry.folder}" for entry in find([tmp_path])]
+
+
+def test_figures_of_any_size_keep_digits(tmp_path: Path) -> None:
+    for number, factor in enumerate((1, 2)):
+        test = {"accuracy": 1.2e-5 * factor, "loss": 1234.5678 * factor}
+        job(tmp_path, number, f"seed={number}", best=0.99361 + 2e-5 * factor, test=test)
+    row = table(grouped(find([tmp_path])), None).splitlines()[1]
+    assert "0.9936 ± 0.0000  1.8e-05 ± 8.49e-06  1851.8517 ± 872.9713" in row
+
+
+def test_a_figure_that_some_runs_lack_says_of_how_many_runs_it_is(tmp_path: Path) -> None:
+    for number, value in enumerate((0.5, None, 0.7)):
+        job(tmp_path, number, f"seed={number}", test={"accuracy": 0.5, "auroc": value})
+    row = table(grouped(find([tmp_path])), None).splitlines()[1]
+    assert "0.5000 ± 0.0000  0.6000 ± 0.1414 (n = 2)" in row

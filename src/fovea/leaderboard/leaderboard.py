@@ -45,9 +45,17 @@ def cautions(entries: Sequence[Entry]) -> list[str]:
     """Return sentences about runs whose figures can't be compared."""
     data = {entry.data for entry in entries if entry.data and entry.config.get("data.fold") is None}
     monitors = sorted({entry.monitor for entry in entries if entry.best is not None})
+    modes = {entry.mode for entry in entries if entry.best is not None}
+    splits = sorted({entry.split for entry in entries if entry.split})
     found = []
     if len(data) > 1:
         found.append(f"The runs read {len(data)} different sets of images or labels: don't compare their figures.")
     if len(monitors) > 1:
         found.append(f"The runs have different monitors ({', '.join(monitors)}), so they are not sorted.")
+    elif len(modes) > 1:
+        found.append(f"Some runs maximize {monitors[0]} and others minimize it, so they are not sorted.")
+    if len(splits) > 1:
+        found.append(f"The test figures are of different splits ({', '.join(splits)}): don't compare them.")
+    elif splits and splits != ["test"]:
+        found.append(f"The test figures are of the split {splits[0]}.")
     return found

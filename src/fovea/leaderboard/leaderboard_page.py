@@ -9,7 +9,7 @@ from urllib.parse import quote
 from fovea.leaderboard.curves import MOST_RUNS, overlaid
 from fovea.leaderboard.entries import Entry
 from fovea.leaderboard.groups import Figure, Group, different_keys, shared_overrides, value_text
-from fovea.leaderboard.text_table import figure_cell, monitor_title, test_names
+from fovea.leaderboard.text_table import best_cell, monitor_title, test_cell, test_names
 from fovea.report import page
 from fovea.report.run.texts import duration
 
@@ -81,14 +81,14 @@ def _run(entry: Entry, rank: int, shared: set[str], names: Sequence[str], folder
 def _figures(group: Group, names: Sequence[str]) -> dict[str, Any]:
     seconds = group.seconds
     return {
-        "best": _cell(group.best),
-        "test": [_cell(group.test(name)) for name in names],
+        "best": _cell(best_cell(group), group.best),
+        "test": [_cell(test_cell(group, name), group.test(name)) for name in names],
         "time": {"text": duration(seconds.mean) if seconds else "", "exact": seconds.mean if seconds else ""},
     }
 
 
-def _cell(figure: Figure | None) -> dict[str, Any]:
-    return {"text": figure_cell(figure), "exact": "" if figure is None else figure.mean}
+def _cell(text: str, figure: Figure | None) -> dict[str, Any]:
+    return {"text": text, "exact": "" if figure is None else figure.mean}
 
 
 def _link(entry: Entry, folder: Path) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fovea.leaderboard.entries import Entry
 from fovea.leaderboard.groups import Figure, Group, shared_overrides
-from fovea.report.run.texts import duration, figure_text
+from fovea.report.run.texts import duration, figure_text, is_small
 
 SHORT_NAME, NARROWEST = 6, 24  # characters: of a name that fits into a column, and of the column of overrides
 MOST_NAMES = 4  # in a cell
@@ -25,12 +25,31 @@ class Column(NamedTuple):
         return max(map(len, [self.title, *self.cells]))
 
 
-def figure_cell(figure: Figure | None) -> str:
-    """Return `0.9936`, or `0.9936 ± 0.0032` of several runs; empty if there is none."""
+def figure_cell(figure: Figure | None, runs: int = 1) -> str:
+    """Return `0.9936`, or `0.9936 ± 0.0032` of several runs; empty if there is none.
+
+    If the figure is not of all `runs` of the group, their number is added: `0.9936 ± 0.0032 (n = 2)`.
+    """
     if figure is None:
         return ""
-    spread = "" if figure.deviation is None else f" ± {figure.deviation:.4f}"
-    return figure_text(figure.mean) + spread
+    spread = "" if figure.deviation is None else f" ± {_deviation_text(figure.mean, figure.deviation)}"
+    return figure_text(figure.mean) + spread + (f" (n = {figure.n})" if figure.n < runs else "")
+
+
+def _deviation_text(mean: float, deviation: float) -> str:
+    """Return the deviation with as many digits as the mean."""
+    return figure_text(deviation) if is_small(mean) else f"{deviation:.4f}"
+
+
+def best_cell(group: Group) -> str:
+    """Return the monitor's best value."""
+    return figure_cell(group.best, len(group.counted))
+
+
+def test_cell(group: Group, name: str) -> str:
+    """Return a test figure; `undefined` if runs were tested but none has a value."""
+    tested = any(name in entry.test for entry in group.counted)
+    return figure_cell(group.test(name), len(group.counted)) or ("undefined" if tested else "")
 
 
 def test_names(groups: Sequence[Group]) -> list[str]:
@@ -56,7 +75,7 @@ def table(groups: Sequence[Group], width: int | None) -> str:
     entries = [entry for group in groups for entry in group.entries]
     named = all(len(entry.name) <= SHORT_NAME for entry in entries)
     left, right = _columns(groups, named)
-    figures = [Column(f"test/{name}", [figure_cell(g.test(name)) for g in groups], True) for name in test_names(groups)]
+    figures = [Column(f"test/{name}", [test_cell(g, name) for g in groups], True) for name in test_names(groups)]
     used = sum(column.width + len(GAP) for column in [left[0], *right]) + NARROWEST
     shown = figures[:1]
     for column in figures[1:]:
@@ -79,7 +98,7 @@ def _columns(groups: Sequence[Group], named: bool) -> tuple[list[Column], list[C
     return left, [
         Column("status", [group.status for group in groups]),
         *([Column("n", [str(len(group.counted)) for group in groups], True)] if several else []),
-        Column(monitor_title(groups), [figure_cell(group.best) for group in groups], True),
+        Column(monitor_title(groups), [best_cell(group) for group in groups], True),
         Column("time", [duration(group.seconds.mean) if group.seconds else "" for group in groups], True),
     ]
 

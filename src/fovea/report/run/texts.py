@@ -5,8 +5,15 @@ from collections.abc import Sequence
 
 
 def figure_text(value: float | None) -> str:
-    """Return a figure with four decimals."""
-    return "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
+    """Return a figure with four decimals, or with three digits if it is very small."""
+    if value is None or math.isnan(value):
+        return "undefined"
+    return f"{value:.3g}" if is_small(value) else f"{value:.4f}"
+
+
+def is_small(value: float) -> bool:
+    """Whether four decimals would leave less than one digit of the value."""
+    return 0 < abs(value) < 0.001
 
 
 def duration(seconds: float) -> str:
