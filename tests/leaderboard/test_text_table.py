@@ -39,11 +39,18 @@ def test_a_narrow_terminal_gets_the_monitored_figure_and_wrapped_overrides(tmp_p
     job(tmp_path, 2, "seed=0", "model=b", "trainer.max_epochs=3", "data.batch_size=128", "optimizer.lr=0.1")
     lines = table(grouped(find([tmp_path])), 80).splitlines()
     assert lines[0].split() == ["job", "overrides", "status", "n", "val/accuracy", "test/accuracy", "time"]
+    assert max(map(len, lines)) <= 80
     start = next(n for n, line in enumerate(lines) if line.startswith("0 1 "))
-    row, (second, third) = lines[start].split(), lines[start + 1 : start + 3]
-    assert row[2:4] == [long[0], "2"]
-    assert row[-8:] == ["0.9000", "±", "0.0000", "0.8000", "±", "0.0000", "10", "s"]
-    assert (second.split(), third.split()) == ([long[1]], ["model=a"])
+    rows = [line.split() for line in lines[start : start + 4]]
+    assert rows[0][3:] == ["2", "finished", "2", "0.9000", "0.8000", "10", "s"]
+    assert rows[1][1:] == ["±", "0.0000", "±", "0.0000"]
+    wrapped = [rows[0][2], rows[1][0], *(" ".join(row) for row in rows[2:])]
+    assert wrapped == [
+        "optimizer.weight_decay_",
+        "of_part_1=0.0001",
+        "optimizer.weight_decay_",
+        "of_part_2=0.0001 model=a",
+    ]
 
 
 def test_runs_with_long_names_are_numbered_and_listed_below(tmp_path: Path) -> None:
@@ -67,3 +74,16 @@ def test_a_figure_that_some_runs_lack_says_of_how_many_runs_it_is(tmp_path: Path
         job(tmp_path, number, f"seed={number}", test={"accuracy": 0.5, "auroc": value})
     row = table(grouped(find([tmp_path])), None).splitlines()[1]
     assert "0.5000 ± 0.0000  0.6000 ± 0.1414 (n = 2)" in row
+
+
+def test_statuses_have_a_line_each_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    for number, status in enumerate(("finished", "finished", "failed", "interrupted")):
+        job(tmp_path, number, f"seed={number}", "optimizer.weight_decay=0.0001", "model=a", status=status)
+    job(tmp_path, 4, "seed=0", "optimizer.weight_decay=0.001", "model=b")
+    lines = table(grouped(find([tmp_path])), 80).splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith("0 1 2 3"))
+    assert [part in line for part, line in zip(("2 finished", "1 failed", "1 interrupted"), lines[start:])] == [
+        True
+    ] * 3
+    wide = table(grouped(find([tmp_path])), None)
+    assert "2 finished, 1 failed, 1 interrupted" in wide

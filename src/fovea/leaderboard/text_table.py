@@ -1,7 +1,7 @@
 """The leaderboard as text for a terminal or a log."""
 
-import textwrap
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from fovea.leaderboard.entries import Entry
@@ -10,7 +10,7 @@ from fovea.report.run.texts import duration, figure_text, is_small
 
 SHORT_NAME, NARROWEST = 6, 24  # characters: of a name that fits into a column, and of the column of overrides
 MOST_NAMES = 4  # in a cell
-GAP = "  "
+GAP, BREAKS = "  ", "=,./_"
 
 
 class Column(NamedTuple):
@@ -70,13 +70,13 @@ def table(groups: Sequence[Group], width: int | None) -> str:
 
     Args:
         groups: the best first.
-        width: of the terminal: test figures that don't fit are left out, and overrides are wrapped; None: no limit.
+        width: of the terminal: test figures that don't fit are left out, and cells have several lines; None: no limit.
     """
     entries = [entry for group in groups for entry in group.entries]
     named = all(len(entry.name) <= SHORT_NAME for entry in entries)
     left, right = _columns(groups, named)
     figures = [Column(f"test/{name}", [test_cell(g, name) for g in groups], True) for name in test_names(groups)]
-    used = sum(column.width + len(GAP) for column in [left[0], *right]) + NARROWEST
+    used = sum(column.width + len(GAP) for column in [left[0], *right]) + min(NARROWEST, left[1].width)
     shown = figures[:1]
     for column in figures[1:]:
         if width is None or used + sum(c.width + len(GAP) for c in [*shown, column]) <= width:
@@ -109,16 +109,40 @@ def _names(entries: Sequence[Entry]) -> str:
 
 
 def _lines(columns: Sequence[Column], width: int | None) -> list[str]:
-    """Return the lines of the table; the second column is wrapped to fit."""
-    others = sum(column.width + len(GAP) for n, column in enumerate(columns) if n != 1)
-    longest = max(len(word) for cell in columns[1].cells for word in cell.split())
-    room = columns[1].width if width is None else min(columns[1].width, max(NARROWEST, longest, width - others))
-    widths = [room if n == 1 else column.width for n, column in enumerate(columns)]
+    """Return the lines of the table. Where it is too wide, cells are split, and the overrides are wrapped."""
+    cells, widths = [[[cell] for cell in column.cells] for column in columns], [column.width for column in columns]
+    gaps = len(GAP) * (len(columns) - 1)
+    if width is not None:
+        for splits in ([2], range(3, len(columns))):  # the status, then the figures
+            if gaps + sum(widths) - widths[1] + min(widths[1], NARROWEST) > width:
+                for n in splits:
+                    cells[n] = [_split(cell) for cell in columns[n].cells]
+                    widths[n] = max(len(part) for cell in [[columns[n].title], *cells[n]] for part in cell)
+        widths[1] = min(widths[1], max(NARROWEST, width - gaps - sum(widths) + widths[1]))
+        cells[1] = [_wrapped(cell, widths[1]) for cell in columns[1].cells]
     lines = [_line([column.title for column in columns], widths, columns)]
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        first, *rest = textwrap.wrap(cells[1], room, break_long_words=False, break_on_hyphens=False)
-        lines.append(_line([cells[0], first, *cells[2:]], widths, columns))
-        lines += [" " * (widths[0] + len(GAP)) + part for part in rest]
+    for row in zip(*cells, strict=True):
+        lines += [_line(parts, widths, columns) for parts in zip_longest(*row, fillvalue="")]
+    return lines
+
+
+def _split(cell: str) -> list[str]:
+    """Split `2 finished, 1 failed` and `0.9936 ± 0.0032` into two lines each."""
+    return cell.replace(", ", "\n").replace(" ± ", "\n± ").splitlines() or [""]
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Split the text into lines at its spaces; a word that is too long is split after one of BREAKS."""
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + 1 + len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        while len(word) > width:
+            cut = max(word.rfind(mark, 0, width) for mark in BREAKS) + 1 or width
+            lines.append(word[:cut])
+            word = word[cut:]
+        lines.append(word)
     return lines
 
 
