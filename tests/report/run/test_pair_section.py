@@ -8,6 +8,7 @@ import torch
 from run_files import predictions
 from torchmetrics.classification import MulticlassAccuracy
 
+from fovea.report import page
 from fovea.report.errors import wrong
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import comparison
@@ -90,3 +91,13 @@ def test_other_images_are_refused() -> None:
     changed = replace(other, labels=torch.roll(other.labels, 1))
     with pytest.raises(ValueError, match="labels of"):
         section_of(one, changed, {})
+
+
+def test_a_single_image_is_counted_in_the_singular() -> None:
+    one, other = two()
+    section, _ = section_of(one, other, {})
+    counts = [1, 2]
+    lists = [entry | {"count": count} for entry, count in zip(section["lists"], counts, strict=True)]
+    text = page.render("pair.html", section=section | {"lists": lists})
+    assert "Only a is right: 1 image<" in text
+    assert "Only b is right: 2 images<" in text
