@@ -6,7 +6,6 @@ paired tests.
 """
 
 import argparse
-import logging
 import os
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from fovea.leaderboard.entries import Entry, find
 from fovea.leaderboard.groups import grouped
 from fovea.leaderboard.leaderboard_page import Pair
 
-log = logging.getLogger(__name__)
+LONGEST_NAME = 30  # characters: of overrides that name a run
 
 
 def main() -> None:
@@ -71,8 +70,8 @@ def compared_images(entries: list[Entry]) -> tuple[Pair | None, str]:
     from fovea.load_run import load_metrics
     from fovea.report.run.pair_section import pair_text
 
-    metrics = load_metrics(entries[0].folder)
     try:
+        metrics = load_metrics(entries[0].folder)
         pair = run_report.pair(names_of(entries), [entry.folder for entry in entries], metrics)
     except ValueError as error:
         note = f"The test images are not compared: {error}"
@@ -98,9 +97,10 @@ def pooled_folds(entries: list[Entry], output: Path) -> list[str]:
 
 
 def names_of(entries: list[Entry]) -> list[str]:
-    """Return what tells the two runs apart: their overrides, or their folders if these are the same."""
+    """Return what tells the two runs apart: their overrides, or their folders if these are the same or long."""
     labels = [group.label for entry in entries for group in grouped(entries) if entry in group.entries]
-    return labels if labels[0] != labels[1] else [entry.name for entry in entries]
+    short = labels[0] != labels[1] and max(map(len, labels)) <= LONGEST_NAME
+    return labels if short else [entry.name for entry in entries]
 
 
 if __name__ == "__main__":

@@ -74,7 +74,9 @@ def evaluate(cfg: DictConfig) -> None:
             collect.keep_images(folder, task, data, predicted, None)
         summary.log_figures(tested, content, data.class_names, task.per_class, cfg.monitor)
         if cfg.report:
-            run_report.write_or_warn(folder, lambda: run_report.compared(folder, cfg.baseline, lambda: task.metrics))
+            run_report.write_or_warn(
+                folder, lambda: run_report.compared(folder, cfg.baseline, lambda: build.tested_metrics(cfg))
+            )
         log.info("figures of each class: %s", summary.short_path(folder / "per_class.csv"))
 
 

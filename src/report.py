@@ -19,7 +19,7 @@ def main(cfg: DictConfig) -> None:
     from fovea import build, run_report
 
     folder = Path(cfg.run)
-    against = run_report.compared(folder, cfg.baseline, lambda: build.metrics(cfg))
+    against = run_report.compared(folder, cfg.baseline, lambda: build.tested_metrics(cfg))
     log.info("report: %s", summary.short_path(run_report.write(folder, against)))
 
 

@@ -109,7 +109,7 @@ def compare(cfg: DictConfig, folder: Path) -> "Comparison | None":
     """Compare the test with another run's, if one is asked for."""
     from fovea import build, run_report
 
-    return run_report.compared(folder, cfg.baseline, lambda: build.metrics(cfg))
+    return run_report.compared(folder, cfg.baseline, lambda: build.tested_metrics(cfg))
 
 
 def save_start(cfg: DictConfig, folder: Path, data: "ImageDataModule", world_size: int, resumed: bool) -> None:

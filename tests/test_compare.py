@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
+from board_files import write_run
 
+from compare import names_of
+from fovea.leaderboard.entries import find
 from fovea.report import prediction_file
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -50,6 +54,37 @@ def test_other_test_images_are_named_and_only_the_table_is_shown(invoke: Invoke,
     page = trained.parent / "leaderboard.html"
     assert out.endswith(f"leaderboard: {page}\n")
     assert "are not compared" in page.read_text("utf-8")
+
+
+def test_the_images_are_not_compared_if_a_config_builds_no_metrics(invoke: Invoke, trained: Path, other: Path) -> None:
+    config = trained / "config.yaml"
+    config.write_text(config.read_text("utf-8").replace("\nseed: ", "\nseed: -1"), "utf-8")
+    code, out, _ = invoke("compare", str(trained.parent))
+    assert code == 0
+    assert "The test images are not compared: seed=-" in out
+    assert (trained.parent / "leaderboard.html").is_file()
+
+
+def test_figures_of_averaged_weights_are_named_like_those_of_the_results(
+    invoke: Invoke, trained: Path, other: Path
+) -> None:
+    for run in (trained, other):
+        config = yaml.safe_load((run / "config.yaml").read_text("utf-8"))
+        config["callbacks"]["ema"] = {"_target_": "fovea.callbacks.ema.EMA"}
+        (run / "config.yaml").write_text(yaml.safe_dump(config | {"monitor": "val/ema_accuracy"}), "utf-8")
+    code, out, _ = invoke("compare", str(trained.parent))
+    assert (code, "not compared" in out) == (0, False)
+    lines = out.partition("against")[2].splitlines()
+    assert [line.split()[0] for line in lines[2:4]] == ["ema_accuracy", "ema_f1"]
+
+
+def test_runs_with_many_overrides_are_named_by_their_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for words in (["x=1"], ["optimizer.weight_decay=0.001", "trainer.max_epochs=50"]):
+            argv = ["train.py", *(f"{word}{name}" for word in words)]
+            write_run(tmp_path / str(len(words)) / name, config={"model": {"name": name}}, argv=[argv])
+    assert names_of(find([tmp_path / "1"])) == ["x=1a", "x=1b"]
+    assert names_of(find([tmp_path / "2"])) == ["a", "b"]
 
 
 def test_a_run_without_a_test_and_last_are_accepted(invoke: Invoke, trained: Path, other: Path, tmp_path: Path) -> None:

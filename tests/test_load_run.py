@@ -204,6 +204,16 @@ def test_a_loaded_run_has_the_tables_of_its_folder_and_compares_itself_with_anot
     assert (swapped.only_one, swapped.only_other) == (found.only_other, found.only_one)
 
 
+def test_another_run_may_be_in_the_home_folder_and_averages_have_their_names(
+    loaded: LoadedRun, tmp_path: Path, few_resamples: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    prediction_file.write(tmp_path, "predictions", of_a_test("multiclass", seed=1))
+    assert set(loaded.compare("~").metrics.index) == set(loaded.task.metrics)
+    monkeypatch.setattr(loaded.task, "monitor", "val/ema_accuracy")
+    assert set(loaded.compare("~").metrics.index) == {f"ema_{name}" for name in loaded.task.metrics}
+
+
 def test_an_image_is_a_path_a_pil_image_an_array_or_a_tensor(loaded: LoadedRun, photos: list[Path]) -> None:
     file = next(photo for photo in photos if photo.suffix == ".png")
     with Image.open(file) as image:

@@ -4,7 +4,7 @@ import functools
 import logging
 import os
 import warnings
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from fovea import loss_parts, optimization_parts, trainer_parts
+from fovea.callbacks import ema
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
@@ -168,6 +169,17 @@ def task(cfg: DictConfig, to_train: bool = True) -> ClassificationTask:
 def metrics(cfg: DictConfig) -> dict[str, Metric]:
     """Build the metrics, by name; those that are null in the config are left out."""
     return {name: metric for name, metric in instantiate(cfg.metrics).items() if metric is not None}
+
+
+def tested_metrics(cfg: DictConfig) -> dict[str, Metric]:
+    """Build the metrics of the predictions, with their names in results.json."""
+    return named_as_tested(metrics(cfg), cfg.monitor)
+
+
+def named_as_tested(built: Mapping[str, Metric], monitor: str) -> dict[str, Metric]:
+    """Return metrics with the names of the network that predicts: `ema_accuracy` if the monitor is of averages."""
+    prefix = "ema_" if ema.monitors_average(monitor) else ""
+    return {f"{prefix}{name}": metric for name, metric in built.items()}
 
 
 def check_network(cfg: DictConfig, task: ClassificationTask, to_train: bool = True) -> None:

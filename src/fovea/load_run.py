@@ -64,7 +64,7 @@ class LoadedRun:
         checkpoint: the file of the weights: the run's best checkpoint, or its last if it has no best one.
         task: the network with its preprocessing and `probabilities(logits)`; in eval mode, on `device`.
         config: the run's config, resolved, as plain containers; secrets are masked.
-        metrics: the test figures of results.json; empty if the run was not tested.
+        metrics: the test figures of results.json, None where undefined; empty if the run was not tested.
         augment: the transform that crops images for an evaluation.
         precision: Lightning's plugin for trainer.precision.
     """
@@ -73,7 +73,7 @@ class LoadedRun:
     checkpoint: Path
     task: ClassificationTask
     config: dict[str, Any]
-    metrics: dict[str, float]
+    metrics: dict[str, float | None]
     augment: Augment
     precision: Precision
 
@@ -112,7 +112,8 @@ class LoadedRun:
         Raises:
             ValueError: pandas is not installed, one of them has no predictions of a test, or they are of other images.
         """
-        return self.tables.compare(other.folder if isinstance(other, LoadedRun) else other, self.task.metrics)
+        folder = other.folder if isinstance(other, LoadedRun) else Path(other).expanduser()
+        return self.tables.compare(folder, build.named_as_tested(self.task.metrics, self.task.monitor))
 
     @overload
     def __call__(  # type: ignore[overload-overlap]
@@ -191,12 +192,12 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
 
 
 def load_metrics(run: Path) -> dict[str, Metric]:
-    """Build the metrics of a run's config, by name."""
-    with own_hydra():
+    """Build the metrics of a run's config by name. Raises ValueError if the config is damaged or not allowed."""
+    with network_parts.hydras_errors(), own_hydra():
         command = read_command("report", ("run",), [with_value("run", run)])
         cfg = hydra.compose(command.config_name, command.words)
         check(cfg, "report", command.source)
-        return build.metrics(cfg)
+        return build.tested_metrics(cfg)
 
 
 def _device(asked: str | torch.device | None) -> torch.device:

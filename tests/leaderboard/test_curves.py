@@ -37,7 +37,7 @@ def test_the_monitored_chart_is_first_also_for_averaged_weights(tmp_path: Path) 
     assert set(titles[0]) == set(titles[1])
 
 
-def test_a_damaged_history_costs_only_the_curves_of_its_run_and_is_named(tmp_path: Path) -> None:
+def test_a_run_with_a_damaged_history_has_no_curves_and_is_named(tmp_path: Path) -> None:
     file = write_job(tmp_path, 0, "x=0") / "metrics.csv"
     file.write_text("epoch,step,val/accuracy\n1,x,0.5\n")
     write_job(tmp_path, 1, "x=1")

@@ -1,8 +1,10 @@
 """leaderboard.html in a real browser, and leaderboard.csv beside it."""
 
 import csv
+import os
 from pathlib import Path
 
+import pytest
 from board_files import write_run
 from browser import COUNTED, look
 from run_files import METRICS, SCRIPT
@@ -82,6 +84,22 @@ def test_the_csv_has_a_row_for_each_run_with_the_figures_of_its_group(tmp_path: 
     assert rows[2]["test/loss deviation"] == ""
     assert rows[2]["overrides"] == f"seed=0 model={SCRIPT}"
     assert rows[3]["error"] == f"ValueError: {SCRIPT}"
+
+
+def test_paths_are_relative_to_the_page_wherever_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link, a relative path and a name that is not UTF-8."""
+    folder = tmp_path / os.fsdecode(b"b\xff")
+    made(folder)
+    (tmp_path / "link").symlink_to(folder)
+    monkeypatch.chdir(tmp_path)
+    for place in (Path("link"), Path(folder.name), folder):
+        leaderboard.write(place, "", [], find([place]), None)
+        assert 'href="0/report.html"' in (folder / "leaderboard.html").read_text("utf-8")
+        with (folder / "leaderboard.csv").open(newline="", encoding="utf-8") as lines:
+            assert [row["report"] for row in csv.DictReader(lines)] == [f"{n}/report.html" for n in range(3)] + [""]
+    beside = leaderboard.write(tmp_path, "", [], find([folder]), None)
+    assert 'href="b%FF/0/report.html"' in beside.read_text("utf-8")
+    assert b"b\xff/0/report.html" in (tmp_path / "leaderboard.csv").read_bytes()
 
 
 def test_figures_of_other_splits_and_opposite_modes_are_named(tmp_path: Path) -> None:

@@ -19,13 +19,17 @@ def write(file: Path, groups: Sequence[Group]) -> None:
     values are empty. Paths are relative to the file's folder where they lie below it.
     """
     rows = [
-        _of_run(entry, names, file.parent) | {"group": n} | _of_group(group, names)
+        _of_run(entry, names, file.parent.resolve()) | {"group": n} | _of_group(group, names)
         for names in [test_names(groups)]
         for n, group in enumerate(groups, 1)
         for entry in group.entries
     ]
-    with atomic_write(file) as temporary, temporary.open("w", newline="", encoding="utf-8") as out:
-        writer = csv.DictWriter(out, list(dict.fromkeys(["group", *(key for row in rows for key in row)])))
+    columns = list(dict.fromkeys(["group", *(key for row in rows for key in row)]))
+    with (
+        atomic_write(file) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,  # for any bytes in paths
+    ):
+        writer = csv.DictWriter(out, columns)
         writer.writeheader()
         writer.writerows(rows)
 

@@ -93,7 +93,7 @@ def _cell(text: str, figure: Figure | None) -> dict[str, Any]:
 
 def _link(entry: Entry, folder: Path) -> str:
     """Return the address of the run's report, relative to the page, so that both can be moved together."""
-    return quote(Path(os.path.relpath(entry.report, folder)).as_posix()) if entry.report else ""
+    return quote(os.fsencode(Path(os.path.relpath(entry.report, folder.resolve())).as_posix())) if entry.report else ""
 
 
 def _differences(groups: Sequence[Group]) -> list[dict[str, Any]]:

@@ -91,7 +91,7 @@ def table(groups: Sequence[Group], width: int | None) -> str:
 
 
 def _columns(groups: Sequence[Group], named: bool) -> tuple[list[Column], list[Column]]:
-    """Return the columns up to the overrides, and those behind them; the last is the time."""
+    """Return the columns up to the overrides, and those after them; the last is the time."""
     names = [_names(group.entries) if named else str(n) for n, group in enumerate(groups, 1)]
     left = [Column("job" if named else "run", names), Column("overrides", [group.label for group in groups])]
     several = any(len(group.entries) > 1 for group in groups)
