@@ -1,7 +1,7 @@
 """A small classifier with BatchNorm and its batches, for tests that drive Lightning without the command line."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,9 @@ class Data(LightningDataModule):
     def train_dataloader(self) -> Any:
         assert self.trainer is not None
         return Rest(self.train, self.trainer)
+
+    def training_images(self) -> Iterator[Tensor]:
+        yield from (batch.images for batch in self.train)
 
     def val_dataloader(self) -> Any:
         return Batches(self.val)

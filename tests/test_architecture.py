@@ -18,12 +18,21 @@ KNOWS_HYDRA = (
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
 TORCH_FREE = (
-    *("cli/", "config/", "files.py", "error_text.py", "distributed/rank.py", "distributed/threads.py"),
+    *(
+        "cli/",
+        "config/",
+        "files.py",
+        "runs/figure_names.py",
+        "error_text.py",
+        "distributed/rank.py",
+        "distributed/threads.py",
+    ),
     *("runs/results_file.py", "runs/checkpoint_names.py"),
     *("leaderboard/", "report/page.py", "report/run/history.py", "report/run/texts.py"),
 )
-# What a folder or file of the package may import of the package, besides its own folder and files.py; a file's own rule
-# replaces its folder's. build.py may import all.
+EVERYWHERE = ("files.py", "runs/figure_names.py")  # may be imported by all
+# What a folder or file of the package may import of the package, besides its own folder and these two; a file's own
+# rule replaces its folder's. build.py may import all.
 MAY_IMPORT = {
     "cli": (
         "cli/errors",
@@ -43,13 +52,14 @@ MAY_IMPORT = {
     "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
     "parts": (
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
-        *("models", "objectives", "callbacks", "data/pixels"),
+        *("models", "objectives", "data/pixels"),
     ),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (
         *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
         *("report", "report/pictures", "report/statistics"),
     ),
+    "soup": ("task.py", "runs", "models", "data/fingerprint.py", "data/loading"),
     "optimization_parts.py": ("models", "optim", "training"),
     "collect.py": (
         *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
@@ -67,7 +77,10 @@ MAY_IMPORT = {
         *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers"), ()),
-    "callbacks": ("models/freeze.py", "models/head.py", "optim/gradient_clipping.py"),
+    "callbacks": (
+        *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/head.py"),
+        "optim/gradient_clipping.py",
+    ),
     "leaderboard": (
         *("config", "runs/results_file.py"),
         *("report/page.py", "report/run/history.py", "report/run/texts.py"),
@@ -77,7 +90,15 @@ MAY_IMPORT = {
     "report/pictures": ("report", "report/statistics"),
     "report/run": ("report", "report/statistics"),
     **dict.fromkeys(
-        ("files.py", "error_text.py", "distributed/rank.py", "runs/results_file.py", "runs/checkpoint_names.py"), ()
+        (
+            "files.py",
+            "runs/figure_names.py",
+            "error_text.py",
+            "distributed/rank.py",
+            "runs/results_file.py",
+            "runs/checkpoint_names.py",
+        ),
+        (),
     ),
     "distributed/threads.py": (),
     "data": ("data/scan",),
@@ -120,8 +141,8 @@ def allowed_for(file: str) -> set[str] | None:
     """The folders and files that a file of the package may import; None for all."""
     room = room_of(file)
     if file in MAY_IMPORT:
-        return {"files.py", *MAY_IMPORT[file]}
-    return {room, "files.py", *MAY_IMPORT[room]} if room in MAY_IMPORT else None
+        return {*EVERYWHERE, *MAY_IMPORT[file]}
+    return {room, *EVERYWHERE, *MAY_IMPORT[room]} if room in MAY_IMPORT else None
 
 
 def room_of(file: str) -> str:

@@ -105,6 +105,10 @@ def test_five_crops_of_an_image_without_a_border_are_refused() -> None:
 
 def test_figures_of_averaged_weights_can_be_monitored_where_a_callback_is_an_average() -> None:
     assert kinds(trainer_parts.callbacks(config("val/ema_accuracy", smooth=EMA_NODE))) == ["MyEMA"]
+    swa = {"_target_": "fovea.callbacks.swa.SWA", "after_step": 1}
+    assert kinds(trainer_parts.callbacks(config("val/swa_accuracy", ema=EMA_NODE, swa=swa))) == ["MyEMA", "SWA"]
+    with pytest.raises(ValueError, match=r"monitor=val/swa_accuracy is not logged .*callbacks=\[default,swa\]"):
+        trainer_parts.callbacks(config("val/swa_accuracy", smooth=EMA_NODE))
     with pytest.raises(ValueError, match=r"monitor=val/ema_accuracy is not logged without averaged weights"):
         trainer_parts.callbacks(config("val/ema_accuracy", ema=EPOCH_LOG))
 

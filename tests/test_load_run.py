@@ -22,7 +22,6 @@ from hydra.core.global_hydra import GlobalHydra
 from PIL import Image
 
 from fovea import build
-from fovea.callbacks import ema
 from fovea.config import saved
 from fovea.config.resolvers import PROJECT
 from fovea.load_run import LoadedRun, load_run
@@ -45,7 +44,7 @@ def make_run(folder: Path, *overrides: str, task: str = "multiclass", ema_weight
     network = build.task(cfg)
     content = {"state_dict": network.state_dict(), "pytorch-lightning_version": lightning.__version__, "callbacks": {}}
     if ema_weights:
-        content[ema.KEY] = {name: value * 0.5 for name, value in network.network.state_dict().items()}
+        content["state_dict_ema"] = {name: value * 0.5 for name, value in network.network.state_dict().items()}
     torch.save(content, folder / "checkpoints" / "best.ckpt")
     write_json(folder / "results.json", {"status": "finished", "test": METRICS})
     (folder / "metrics.csv").write_text("step,epoch,train/loss,val/loss\n9,0,1.5,1.4\n19,1,1.0,1.2\n")

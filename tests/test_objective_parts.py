@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 from torch import nn
 
 from fovea import build
-from fovea.callbacks import ema
 from fovea.config import saved
 from fovea.config.check import check
 from fovea.load_run import load_run
@@ -66,7 +65,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved.save(cfg, folder)
     task = build.task(cfg)
     average = {name: value * 0.5 for name, value in task.network.state_dict().items()}
-    torch.save({"state_dict": task.state_dict(), ema.KEY: average}, folder / "checkpoints" / "best.ckpt")
+    torch.save({"state_dict": task.state_dict(), "state_dict_ema": average}, folder / "checkpoints" / "best.ckpt")
     return folder
 
 

@@ -110,7 +110,9 @@ def assert_same(first: Path, second: Path) -> None:
 
 ALL = (
     "mixing=mixup_cutmix",
-    "callbacks=[default,ema,early_stopping]",
+    "callbacks=[default,ema,swa,early_stopping]",
+    "callbacks.swa.after_step=2",
+    "callbacks.swa.every_n_steps=2",
     "trainer.accumulate_grad_batches=2",
     "scheduler=one_cycle",
 )

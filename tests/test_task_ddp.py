@@ -15,6 +15,7 @@ from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.finite_loss import all_finite, finite_loss
+from fovea.callbacks.swa import SWA
 from fovea.data.loading.dataset import Batch
 from fovea.models.freeze import freeze
 from fovea.objectives.consistency import RDrop
@@ -117,13 +118,23 @@ def of_objectives(rank: int, folder: Path) -> dict[str, dict[str, Tensor]]:
     return states
 
 
+def averaged(rank: int, folder: Path) -> dict[str, Any]:
+    """The equal average of three steps, with the mean over them of the trained weights, and each rank's images."""
+    swa, weights, data = SWA(2, 1), Weights(), data_of(rank)
+    make_trainer(swa, weights, max_epochs=1, **two_devices()).fit(make_task(), datamodule=data)
+    assert swa.average is not None
+    return {"average": swa.average.state_dict(), "trained": weights.states, "images": [*data.training_images()]}
+
+
+WORK = (evaluated, skipped, stopped, frozen, averaged, of_objectives)
+
+
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
     folder = tmp_path_factory.mktemp("ranks")
 
     def work(rank: int) -> dict[str, Any]:
-        functions = (evaluated, skipped, stopped, frozen, of_objectives)
-        return {function.__name__: function(rank, folder) for function in functions}
+        return {function.__name__: function(rank, folder) for function in WORK}
 
     return folder, on_two_ranks(work, folder)
 
@@ -203,3 +214,20 @@ def worst_nearby(net: nn.Sequential, batch: Batch, rho: float) -> list[Tensor]:
                 for parameter, gradient in zip(moved.parameters(), gradients, strict=True):
                     parameter.add_(length * gradient / norm)
     return list(gradients)
+
+
+def test_ranks_have_the_same_average_with_the_statistics_of_the_batches_of_both(seen: Any) -> None:
+    _, ranks = seen
+    first, second = (rank["averaged"] for rank in ranks)
+    for name, tensor in first["average"].items():
+        if not name.endswith("num_batches_tracked"):
+            assert torch.equal(tensor, second["average"][name]), name
+    net = make_task().network.eval()
+    for name, parameter in net.named_parameters():
+        parameter.data = torch.stack([state[name] for state in first["trained"][2:]]).mean(0)
+        torch.testing.assert_close(first["average"][name], parameter.data)
+    seen_by_norm = [net[0](images) for images in (*first["images"], *second["images"])]
+    mean = torch.stack([x.mean((0, 2, 3)) for x in seen_by_norm]).mean(0)
+    var = torch.stack([x.var((0, 2, 3)) for x in seen_by_norm]).mean(0)
+    torch.testing.assert_close(first["average"]["1.running_mean"], mean)
+    torch.testing.assert_close(first["average"]["1.running_var"], var)

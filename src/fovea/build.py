@@ -21,7 +21,6 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from fovea import loss_parts, optimization_parts, trainer_parts
-from fovea.callbacks import ema
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
@@ -40,6 +39,7 @@ from fovea.models.freeze import freeze
 from fovea.models.test_time_augmentation import AveragedViews
 from fovea.parts import network_parts, objective_parts
 from fovea.runs.checkpoint import SafeCheckpointIO
+from fovea.runs.figure_names import AVERAGES, average_of, prefix
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
@@ -147,7 +147,7 @@ def task(cfg: DictConfig, to_train: bool = True) -> ClassificationTask:
     seed_everything(cfg.seed, verbose=False)
     loss = loss_parts.loss(cfg)
     built = metrics(cfg)
-    check_monitor(cfg.monitor, [*built, "loss"], averaged=True)  # `trainer` checks whether weights are averaged
+    check_monitor(cfg.monitor, [*built, "loss"], AVERAGES)  # `trainer` checks whether weights are averaged
     cfg.mode = mode_of(cfg.monitor, cfg.mode, built)
     network = _network(cfg)
     return ClassificationTask(
@@ -178,8 +178,8 @@ def tested_metrics(cfg: DictConfig) -> dict[str, Metric]:
 
 def named_as_tested(built: Mapping[str, Metric], monitor: str) -> dict[str, Metric]:
     """Return metrics with the names of the network that predicts: `ema_accuracy` if the monitor is of averages."""
-    prefix = "ema_" if ema.monitors_average(monitor) else ""
-    return {f"{prefix}{name}": metric for name, metric in built.items()}
+    before = prefix(average_of(monitor))
+    return {f"{before}{name}": metric for name, metric in built.items()}
 
 
 def check_network(cfg: DictConfig, task: ClassificationTask, to_train: bool = True) -> None:

@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
 from omegaconf import DictConfig
 
-from fovea.callbacks.ema import EMA
+from fovea.callbacks.averaged_weights import AveragedWeights
 from fovea.config.schema import check_monitor
 from fovea.error_text import line
 from fovea.loggers.metrics_csv import MetricsCsv
@@ -36,14 +36,15 @@ def callbacks(cfg: DictConfig) -> list[Callback]:
     built = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
     built.sort(key=lambda callback: isinstance(callback, SaveLast))
     _refuse_two_writers(built, ", ".join(cfg.callbacks))
-    averaged = any(isinstance(callback, EMA) for callback in built)
-    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averaged)
+    averages = [callback.kind for callback in built if isinstance(callback, AveragedWeights)]
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], averages)
     return built
 
 
 def _refuse_two_writers(built: Sequence[Callback], keys: str) -> None:
     written = [str(callback.file) for callback in built if isinstance(callback, SaveBest | SaveLast)]
-    written += ["the averaged weights of a checkpoint" for callback in built if isinstance(callback, EMA)]
+    kinds = [callback.kind for callback in built if isinstance(callback, AveragedWeights)]
+    written += [f"the averaged weights ({kind}) of a checkpoint" for kind in kinds]
     twice = [place for n, place in enumerate(written) if place in written[:n]]
     if twice:
         raise ValueError(f"callbacks: two of {keys} would write {twice[0]}: keep one of them")
@@ -56,7 +57,7 @@ def averages(cfg: DictConfig) -> list[Callback]:
 
 def _is_average(key: object, node: DictConfig) -> bool:
     try:
-        return builds(node, EMA)
+        return builds(node, AveragedWeights)
     except Exception as error:  # an import may raise any class of error
         log.warning("callbacks.%s is left out: %s", key, str(error).splitlines()[0])
         return False

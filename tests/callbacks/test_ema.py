@@ -15,7 +15,7 @@ from tasks import Data, batch, make_batches, make_task, make_trainer, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fovea.callbacks.ema import EMA, decay_at, update_average
+from fovea.callbacks.ema import EMA, decay_at
 from fovea.models.se_resnet import SEResNet
 from fovea.models.weights import load_weights
 
@@ -25,18 +25,6 @@ State = dict[str, Tensor]
 def test_the_decay_rises_to_its_final_value() -> None:
     assert [decay_at(t, 0.5, 10) for t in (0, 2, 8, 100)] == [1 / 10, 3 / 12, 0.5, 0.5]
     assert decay_at(0, 0.9, warmup=1) == 0.9
-
-
-def test_parameters_and_running_statistics_are_averaged_and_counters_copied() -> None:
-    average, raw = network(), network()
-    with torch.no_grad():
-        for tensor in raw.state_dict().values():
-            tensor += 1
-    before = copy.deepcopy(average.state_dict())
-    update_average(average, raw, decay=0.75)
-    for key, tensor in average.state_dict().items():
-        moved = 1 if key.endswith("num_batches_tracked") else 0.25
-        torch.testing.assert_close(tensor, before[key] + moved)
 
 
 class Steps(Callback):

@@ -106,6 +106,8 @@ def test_tensors_under_nested_keys_are_found(tmp_path: Path) -> None:
         (["model", "ema"], "ema"),
         (["model", "model_ema"], "model_ema"),
         (["state_dict", "state_dict_ema"], "state_dict_ema"),
+        (["state_dict", "state_dict_swa"], "state_dict_swa"),
+        (["state_dict", "state_dict_swa", "state_dict_ema"], "state_dict_ema"),
         (["model", "state_dict"], "state_dict"),
     ],
 )
@@ -114,6 +116,14 @@ def test_averaged_weights_are_preferred_to_raw_ones(tmp_path: Path, keys: list[s
     torch.save(content, tmp_path / "w.pth")
     load_weights(network, tmp_path / "w.pth")
     assert_equal(network, content[used])
+
+
+def test_the_averaged_weights_that_the_run_monitored_are_preferred(tmp_path: Path) -> None:
+    content = {name: trained() for name in ("state_dict", "state_dict_ema", "state_dict_swa")}
+    torch.save(content | {"config": {"monitor": "val/swa_loss"}}, tmp_path / "w.pth")
+    network = Net()
+    load_weights(network, tmp_path / "w.pth")
+    assert_equal(network, content["state_dict_swa"])
 
 
 def test_a_head_for_another_number_of_classes_is_not_loaded(tmp_path: Path) -> None:

@@ -49,14 +49,14 @@ def test_the_tested_checkpoint_is_described_with_epochs_counted_from_one() -> No
 def test_the_lowest_classes_are_named_without_undefined_and_perfect_ones() -> None:
     names = ["ant", "bee", "cat", "dog", "elk", "fox"]
     f1 = [0.5, math.nan, 0.25, 1.0, 0.75, 0.9]
-    assert summary.lowest_text(names, {"images": [3] * 6, "f1": f1}, averaged=False) == (
+    assert summary.lowest_text(names, {"images": [3] * 6, "f1": f1}, average="") == (
         "lowest f1: cat (0.2500)  ant (0.5000)  elk (0.7500)"
     )
     both = {"average_precision": f1[::-1], "f1": f1, "ema_average_precision": [0.125] + [1.0] * 5}
-    assert summary.lowest_text(names, both, averaged=False).startswith("lowest average_precision: dog")
-    assert summary.lowest_text(names, both, averaged=True) == "lowest ema_average_precision: ant (0.1250)"
-    assert summary.lowest_text(names[:1], {"f1": [1.0]}, averaged=False) == ""
-    assert summary.lowest_text(names, {"images": [3] * 6}, averaged=False) == ""
+    assert summary.lowest_text(names, both, average="").startswith("lowest average_precision: dog")
+    assert summary.lowest_text(names, both, average="ema") == "lowest ema_average_precision: ant (0.1250)"
+    assert summary.lowest_text(names[:1], {"f1": [1.0]}, average="") == ""
+    assert summary.lowest_text(names, {"images": [3] * 6}, average="") == ""
 
 
 def test_figures_are_in_the_order_of_their_names() -> None:

@@ -28,6 +28,7 @@ METRICS = {
         ("val/ece", "min"),
         ("train/ece", "min"),
         ("val/ema_ece", "min"),
+        ("val/swa_ece", "min"),
         ("val/ema_accuracy", "max"),
         ("val/no_loss_of_sharpness", "max"),
         ("val/loss", "min"),

@@ -63,7 +63,7 @@ def by_hand(figures: Figures, mode: str) -> int:
     return min(range(len(figures)), key=lambda epoch: (sign * figures[epoch][0], figures[epoch][1], epoch))
 
 
-@pytest.mark.parametrize("prefix", ["", "ema_"])
+@pytest.mark.parametrize("prefix", ["", "ema_", "swa_"])
 def test_for_equal_monitors_the_loss_decides_and_for_equal_losses_the_epoch(tmp_path: Path, prefix: str) -> None:
     fit(tmp_path, LogsFigures(TIED, prefix))
     assert best(tmp_path)["epoch"] == by_hand(TIED, "max") == 2

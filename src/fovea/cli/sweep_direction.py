@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.runs.figure_names import split_name
+
 KEY = "hydra.sweeper.direction"
 DIRECTIONS = {"min": "minimize", "max": "maximize"}
 
@@ -23,9 +25,10 @@ def direction_of(cfg: DictConfig) -> str:
         ValueError: neither is known.
     """
     name = cfg.monitor.partition("/")[2]
-    nodes = [OmegaConf.select(cfg.metrics, one) for one in (name, name.removeprefix("ema_"))]
+    metric = split_name(name)[1]
+    nodes = [OmegaConf.select(cfg.metrics, one) for one in (name, metric)]
     node = next((node for node in nodes if node is not None), None)
-    mode = cfg.mode or ("min" if name in ("loss", "ema_loss") else None)
+    mode = cfg.mode or ("min" if metric == "loss" else None)
     if mode is None and node is not None:
         higher = getattr(get_object(node._target_), "higher_is_better", None)
         mode = ("max" if higher else "min") if isinstance(higher, bool) else None

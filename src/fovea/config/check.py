@@ -21,6 +21,7 @@ from fovea.config.resume_rules import masked_keys, refuse_masked_values
 from fovea.config.run_length import check_schedule
 from fovea.config.saved import composed, plain, to_save
 from fovea.config.schema import check_monitor, check_types
+from fovea.runs.figure_names import AVERAGES, average_of
 
 Program = Literal[
     "train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify", "plot_schedule"
@@ -126,7 +127,7 @@ def _check_combinations(cfg: DictConfig) -> None:
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)
-    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], _may_average(cfg))
+    check_monitor(cfg.monitor, [*cfg.metrics, "loss"], AVERAGES if _may_average(cfg) else ())
     by_step = cfg.scheduler.interval == "step" and str(cfg.scheduler._target_).endswith("ReduceLROnPlateau")
     if cfg.monitor.startswith("train/") and by_step:
         raise ValueError(
@@ -170,7 +171,7 @@ def _check_progressive(cfg: DictConfig) -> None:
 
 def _may_average(cfg: DictConfig) -> bool:
     """Whether a callback may average the weights: any but Lightning's and the default ones. build.py checks exactly."""
-    if "/ema_" not in cfg.monitor:
+    if not average_of(cfg.monitor):
         return False
     usual = {target for _, target in targets(composed()["callbacks"])}
     named = {str(target) for _, target in targets(OmegaConf.to_container(cfg.callbacks, resolve=True))}

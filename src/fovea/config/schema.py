@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from fovea.config.keys import KEYS, names
+from fovea.runs.figure_names import average_of, prefix
 
 MOST = 3  # errors that a message lists
 
@@ -54,16 +55,17 @@ def _validator(key: str) -> TypeAdapter[Any]:
     return TypeAdapter(KEYS[key].type, config=ConfigDict(strict=True, allow_inf_nan=False))
 
 
-def check_monitor(monitor: str, metrics: Iterable[str], averaged: bool) -> None:
+def check_monitor(monitor: str, metrics: Iterable[str], averages: Iterable[str]) -> None:
     """Raise ValueError if `monitor` is not `train/<name>` or `val/<name>` of one of the metrics.
 
-    With `averaged` weights, `val/ema_<name>` is allowed too.
+    With `averages` of the weights, "ema" or "swa", `val/<average>_<name>` is allowed too.
     """
-    splits = ("val/", "train/", "val/ema_") if averaged else ("val/", "train/")
+    splits = ("val/", "train/", *(f"val/{prefix(average)}" for average in averages))
     metrics = list(metrics)
     names = [f"{split}{name}" for split in splits for name in metrics]
-    if monitor not in names and monitor in [f"val/ema_{name}" for name in metrics]:
-        raise ValueError(f"monitor={monitor} is not logged without averaged weights: callbacks=[default,ema]")
+    average = average_of(monitor)
+    if monitor not in names and monitor in [f"val/{prefix(average)}{name}" for name in metrics]:
+        raise ValueError(f"monitor={monitor} is not logged without averaged weights: callbacks=[default,{average}]")
     if monitor not in names:
         near = difflib.get_close_matches(monitor, names, n=1, cutoff=0.5)
         suggestion = f"did you mean {near[0]}? " if near else ""

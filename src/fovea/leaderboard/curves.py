@@ -8,9 +8,10 @@ from typing import Any
 from fovea.leaderboard.entries import Entry
 from fovea.leaderboard.groups import REPEATED, Group
 from fovea.report.run import history
+from fovea.runs.figure_names import AVERAGES, split_name
 
 MOST_RUNS = 20  # in a chart: those of the best groups
-SPLITS = ("train", "val", "val ema")  # of a figure; its curves are in separate charts
+SPLITS = ("train", "val", *(f"val {average}" for average in AVERAGES))  # of a figure; its curves are in separate charts
 
 
 def overlaid(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -34,7 +35,8 @@ def overlaid(groups: Sequence[Group]) -> tuple[list[dict[str, Any]], list[str]]:
 
 def _title(monitor: str) -> str:
     """Return the chart's title: `val accuracy` of `val/accuracy`, `val ema accuracy` of `val/ema_accuracy`."""
-    return monitor.replace("/ema_", " ema ").replace("/", " ")
+    split, _, name = monitor.partition("/")
+    return " ".join(word for word in (split, *split_name(name)) if word)
 
 
 def _first_runs(groups: Sequence[Group]) -> Iterator[tuple[int, str, Entry]]:

@@ -1,5 +1,6 @@
 """Reads a weights file without running code from it, by its content and not its suffix; recognises other formats."""
 
+import json
 import pickle
 import re
 import zipfile
@@ -8,10 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-WRAPPERS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model")
+from fovea.runs.figure_names import AVERAGES, average_of, checkpoint_key
+
+WRAPPERS = (*map(checkpoint_key, AVERAGES), "model_ema", "ema", "state_dict", "model")
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # the weights in a Hugging Face model folder
 SAVE_STATE_DICT = "save `network.state_dict()` with torch.save, alone or under the key 'state_dict'"
 MAGIC_BYTES = {  # first bytes of a file -> (its format, what to do)
@@ -65,8 +69,9 @@ def read_weights(path: str | Path) -> Weights:
 
     The format is found from the content, because .pth, .pt, .pth.tar, .bin and .ckpt are all used for both formats.
     Tensors may be nested, as in {"model": ..., "optimizer": ...}, several levels deep. If there are several such keys,
-    the first of state_dict_ema, model_ema, ema, state_dict, model is used: averaged weights before raw ones, as in
-    timm. A checkpoint of this project also has its class names.
+    the first of state_dict_ema, state_dict_swa, model_ema, ema, state_dict, model is used: averaged weights before raw
+    ones, as in timm. A checkpoint of this project also has its class names, and a safetensors file may have them as
+    JSON in its metadata; if the monitor of the checkpoint's run was a figure of averaged weights, these are used.
 
     Raises:
         ValueError: the file doesn't exist, has another format, is damaged, contains objects other than tensors and
@@ -80,7 +85,7 @@ def read_weights(path: str | Path) -> Weights:
     if not file.is_file():
         raise ValueError(f"weights {file}: no such file")
     content, source = _read(file), str(file)
-    class_names = _class_names(content)
+    class_names = _class_names(_metadata(file) if _is_safetensors(file) else content)
     while wrapper := _wrapper(content):
         content, source = content[wrapper], f"{source}[{wrapper}]"
     entries = content if isinstance(content, dict) else {}
@@ -113,6 +118,16 @@ def _read(file: Path) -> Any:
         raise ValueError(
             f"weights {file}: cannot be read ({reason})\nThe file is truncated or no weights file: copy it again."
         ) from error
+
+
+def _metadata(file: Path) -> dict[str, Any]:
+    """Return what a safetensors file says of its tensors, as the config of a checkpoint."""
+    with safe_open(file, "pt") as opened:
+        text = (opened.metadata() or {}).get("class_names", "")
+    try:
+        return {"config": {"class_names": json.loads(text)}}
+    except ValueError:
+        return {}
 
 
 def _is_safetensors(file: Path) -> bool:
@@ -156,4 +171,12 @@ def _class_names(content: Any) -> list[str] | None:
 def _wrapper(content: Any) -> str | None:
     if not isinstance(content, dict):
         return None
-    return next((name for name in WRAPPERS if isinstance(content.get(name), dict)), None)
+    monitored = _average(content.get("config"))
+    names = (checkpoint_key(monitored), *WRAPPERS) if monitored else WRAPPERS
+    return next((name for name in names if isinstance(content.get(name), dict)), None)
+
+
+def _average(config: Any) -> str:
+    """Return the averaged weights that the run's monitor is a figure of, or ""."""
+    monitor = config.get("monitor") if isinstance(config, dict) else None
+    return average_of(monitor) if isinstance(monitor, str) else ""

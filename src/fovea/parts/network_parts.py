@@ -15,7 +15,6 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from fovea import error_text
-from fovea.callbacks import ema
 from fovea.cli.command import read_command
 from fovea.cli.errors import composition_errors
 from fovea.cli.named_run import with_run_folders
@@ -24,6 +23,7 @@ from fovea.config.check import check
 from fovea.config.defaults import own_hydra
 from fovea.models.cosine import use_cosine_classifier
 from fovea.runs import checkpoint
+from fovea.runs.figure_names import average_of, checkpoint_key
 
 
 def network(node: Any, class_names: Sequence[str], cosine_scale: float | None = None) -> nn.Module:
@@ -81,8 +81,9 @@ def load_weights(network: nn.Module, monitor: str, file: Path) -> None:
         prefix = "network."  # the task's name for it
         tensors = {name.removeprefix(prefix): t for name, t in content["state_dict"].items() if name.startswith(prefix)}
         network.load_state_dict(tensors)
-        if ema.monitors_average(monitor) and ema.KEY in content:
-            network.load_state_dict(content[ema.KEY])
+        average = average_of(monitor)
+        if average and checkpoint_key(average) in content:
+            network.load_state_dict(content[checkpoint_key(average)])
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(

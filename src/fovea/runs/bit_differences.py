@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fovea.runs import checkpoint, provenance
+from fovea.runs.figure_names import AVERAGES, checkpoint_key
 from fovea.runs.results_file import results_of
 
 RATES = ("batches_per_sec", "samples_per_sec", "items_per_sec", "flops_per_sec")
@@ -25,7 +26,7 @@ OWN = {  # keys of a checkpoint whose values are specific to a run
     *("dirpath", "best_model_path", "kth_best_model_path", "last_model_path", "best_k_models"),  # ModelCheckpoint's
     "time_elapsed",  # Timer's
 }
-WEIGHTS = ("state_dict", "state_dict_ema", "optimizer_states")  # compared as a whole, whatever their keys
+WEIGHTS = ("state_dict", *map(checkpoint_key, AVERAGES), "optimizer_states")  # compared as a whole, whatever their keys
 
 
 def differences(of: Path, folder: Path) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
+from fovea.runs.figure_names import average_of, prefix
 
 log = logging.getLogger(__name__)
 RANKED_BY = ("f1", "average_precision")  # classes are ranked by the first of these that exists
@@ -61,17 +62,17 @@ def _figure(value: float | None) -> str:
     return "undefined" if value is None or math.isnan(value) else f"{value:.4f}"
 
 
-def lowest_text(class_names: Sequence[str], per_class: Mapping[str, Iterable[Any]], averaged: bool) -> str:
+def lowest_text(class_names: Sequence[str], per_class: Mapping[str, Iterable[Any]], average: str) -> str:
     """Return `lowest f1: dog (0.8125)  cat (0.9000)`; an empty text if no class has a figure below 1.
 
     Args:
         class_names: the K classes.
         per_class: {metric: (K,)} as in per_class.csv; nan if undefined.
-        averaged: use the figures of the averaged weights.
+        average: the averaged weights whose figures are used; "" for the trained weights.
     """
     multilabel = "average_precision" in per_class
     metrics = RANKED_BY[::-1] if multilabel else RANKED_BY
-    name = next((full for metric in metrics if (full := "ema_" * averaged + metric) in per_class), None)
+    name = next((full for metric in metrics if (full := prefix(average) + metric) in per_class), None)
     if name is None:
         return ""
     values = [(float(value), k) for k, value in enumerate(per_class[name])]
@@ -118,7 +119,7 @@ def log_figures(
     """Log the figures of a test, `test` and `intervals` of results.json, and the classes with the lowest figures."""
     table = figures_table(split, results["test"], results.get("intervals") or {})
     log.info(table, extra={"screen": table})
-    worst = lowest_text(class_names, per_class, averaged="/ema_" in monitor)
+    worst = lowest_text(class_names, per_class, average_of(monitor))
     if worst:
         log.info(worst)
 

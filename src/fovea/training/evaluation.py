@@ -46,9 +46,10 @@ class Evaluation:
         Returns:
             Each network's logits (B, K), by prefix.
         """
-        logits = {prefix: network(images) for prefix, network in self.networks.items()}
-        for prefix, of_network in logits.items():
-            self.meters[prefix].update(loss(of_network, target), self.adjust(of_network), target)
+        of_network = {network: network(images) for network in dict.fromkeys(self.networks.values())}
+        logits = {prefix: of_network[network] for prefix, network in self.networks.items()}
+        for prefix, of_prefix in logits.items():
+            self.meters[prefix].update(loss(of_prefix, target), self.adjust(of_prefix), target)
         return logits
 
     def compute(self) -> dict[str, Tensor]:

@@ -4,6 +4,8 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from fovea.runs.figure_names import split_name
+
 log = logging.getLogger(__name__)
 
 
@@ -11,7 +13,7 @@ def mode_of(monitor: str, configured: str | None, metrics: Mapping[str, Any]) ->
     """Return `max` if higher values of the monitor are better, `min` if lower ones are.
 
     Args:
-        monitor: `<split>/<metric>` or `<split>/ema_<metric>`; the metric is `loss` or one of `metrics`.
+        monitor: `<split>/<metric>` or `<split>/<average>_<metric>`; the metric is `loss` or one of `metrics`.
         configured: `mode` of the config, which has priority; None: use the metric's `higher_is_better`.
         metrics: by name.
 
@@ -19,7 +21,7 @@ def mode_of(monitor: str, configured: str | None, metrics: Mapping[str, Any]) ->
         ValueError: neither the config nor the metric defines the mode.
     """
     name = monitor.partition("/")[2]
-    metric = metrics.get(name, metrics.get(name.removeprefix("ema_")))
+    metric = metrics.get(name, metrics.get(split_name(name)[1]))
     higher = False if metric is None else getattr(metric, "higher_is_better", None)
     if not isinstance(higher, bool):
         if configured is None:

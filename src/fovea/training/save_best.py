@@ -10,6 +10,8 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
+from fovea.runs.figure_names import average_of, prefix
+
 log = logging.getLogger(__name__)
 
 
@@ -39,7 +41,7 @@ class SaveBest(ModelCheckpoint):
         self.file = Path(str(self.dirpath)) / "best.ckpt"
         self.fits = True
         self.loss: float | None = None  # of the best checkpoint
-        self.loss_name = f"{monitor.partition('/')[0]}/{'ema_' if '/ema_' in monitor else ''}loss"
+        self.loss_name = f"{monitor.partition('/')[0]}/{prefix(average_of(monitor))}loss"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.fits = stage == "fit"

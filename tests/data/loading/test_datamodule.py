@@ -1,13 +1,18 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from helpers import make_folder
+from torchvision.transforms.v2 import RandomHorizontalFlip
 
 from fovea.data.division.division import Division, divide
 from fovea.data.index import Index, Splits
 from fovea.data.loading.datamodule import ImageDataModule, with_class_order
+from fovea.data.loading.dataset import ImageDataset
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop
+from fovea.data.sources.folder import read_folder
 
 AUGMENT = Augment(CenterCrop(8, 8))
 
@@ -78,6 +83,28 @@ def datamodule(root: Path, **options: float) -> ImageDataModule:
         return Splits("multiclass", ("a", "b"), index(40), index(10, start=40), index(10, start=50))
 
     return ImageDataModule(read, str(root), {"train": AUGMENT, "eval": AUGMENT}, 8, 8, **options)  # type: ignore[arg-type]
+
+
+def test_training_images_are_the_augmented_batches_of_the_first_epoch_each_time(tmp_path: Path) -> None:
+    make_folder(tmp_path, ("a", "b"), images=5)
+    augment = {"train": Augment(CenterCrop(12, 8), [RandomHorizontalFlip()]), "eval": AUGMENT}
+    data = ImageDataModule(
+        lambda root: read_folder(tmp_path), str(tmp_path), augment, 8, batch_size=3, seed=1, val_fraction=0.2
+    )
+    batches = data.train_batches(0, 1)
+    dataset = ImageDataset(data.splits["train"], augment["train"], 1)
+    expected = [dataset.__getitems__(keys).images for keys in batches]
+    for _ in range(2):
+        assert all(map(torch.equal, data.training_images(), expected))
+    assert len(list(data.training_images())) == len(expected) == 2
+
+
+def test_growing_training_images_are_given_at_their_full_size(tmp_path: Path) -> None:
+    make_folder(tmp_path, ("a", "b"), images=5)
+    augment, growing = {"train": Augment(CenterCrop(8, 8)), "eval": AUGMENT}, {"start": 4, "epochs": 2, "step": 4}
+    options: dict[str, Any] = {"batch_size": 3, "progressive": growing, "val_fraction": 0.2}
+    data = ImageDataModule(lambda root: read_folder(tmp_path), str(tmp_path), augment, 8, **options)
+    assert {tuple(images.shape) for images in data.training_images()} == {(3, 3, 8, 8)}
 
 
 def test_the_fingerprint_changes_with_a_label_but_not_with_other_options(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """The datamodule: reads a dataset's splits, splits off the missing ones and creates the data loaders."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from inspect import signature
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import torch
 from lightning import LightningDataModule
+from torch import Tensor
 
 from fovea.data.class_names import check_classes
 from fovea.data.division.division import Division, divide
@@ -153,6 +154,16 @@ class ImageDataModule(LightningDataModule):
         loader = self._loader(self.splits["train"], self.augment["train"], batches, persistent=True)
         return TrainLoader(loader, batches, self._position)
 
+    def training_images(self) -> Iterator[Tensor]:
+        """Yield this rank's images (B, 3, S, S) of an epoch of the training, augmented, in batches; uint8.
+
+        It is the first epoch or, if the images grow, the first one with the full size.
+        """
+        batches = self.train_batches(*self._rank())
+        batches.start_at(self.growing.epochs if self.growing else 0, 0)
+        for batch in self._loader(self.splits["train"], self.augment["train"], batches, persistent=False):
+            yield batch.images
+
     def train_batches(self, rank: int, world_size: int) -> TrainBatchSampler:
         """Return the batch sampler; raise ValueError if the batch size does not fit the data or the device count."""
         sampler = Sequential(self.splits["train"]) if self._overfits() else self.train_sampler
@@ -170,9 +181,12 @@ class ImageDataModule(LightningDataModule):
 
     def loader_of(self, index: Index) -> Iterable[Batch]:
         """Return a loader that yields each image of the index once over all ranks, without random augmentation."""
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        batches = EvalBatchSampler(len(index), self.batch_size, rank, world_size)
+        batches = EvalBatchSampler(len(index), self.batch_size, *self._rank())
         return self._loader(index, self.evaluated, batches, persistent=False)
+
+    def _rank(self) -> tuple[int, int]:
+        """Return this rank and the number of ranks."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _loader(
         self, index: Index, augment: Augment, batches: TrainBatchSampler | EvalBatchSampler, persistent: bool

@@ -5,6 +5,7 @@ from typing import Any
 
 from fovea.report.prediction_file import Predictions
 from fovea.report.run.history import Chart, Value
+from fovea.runs.figure_names import split_name
 
 GAP = 0.05  # between the train and val figure, above which a network has probably memorized images
 LEARNT = 0.95  # train figure, below which a network has probably not learnt its training images
@@ -67,7 +68,7 @@ def _too_short(name: str, train: Value, val: Value, epochs: int) -> str:
 
 def _last_figures(charts: Sequence[Chart], monitor: str) -> tuple[str, Value, Value]:
     """Return the monitored metric with its last train and val figures; None if there are none, or for a loss."""
-    name = monitor.partition("/")[2].removeprefix("ema_")
+    name = split_name(monitor.partition("/")[2])[1]
     chart = next((chart for chart in charts if chart.title == name and name != "loss"), None)
     if chart is None:
         return name, None, None
@@ -80,7 +81,7 @@ def _last(values: Sequence[Value]) -> Value:
 
 def _wide_interval(results: Mapping[str, Any]) -> str:
     intervals = {name: pair for name, pair in (results.get("intervals") or {}).items() if pair}
-    name = results.get("monitor", "").partition("/")[2].removeprefix("ema_")
+    name = split_name(results.get("monitor", "").partition("/")[2])[1]
     low, high = intervals.get(name, (0, 0))
     if high - low <= WIDE:
         return ""

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from fovea.runs.figure_names import split_name
+
 Value = float | None
 
 
@@ -25,8 +27,8 @@ class Chart(NamedTuple):
 def charts(file: Path) -> list[Chart]:
     """Return a chart for each figure of train and val ("loss", "accuracy"), one of learning rates, one of throughput.
 
-    Curves are named by split, "ema" for averaged weights: "train", "val", "val ema"; `train/loss_step` is "train, one
-    batch". An empty list if there is no file.
+    Curves are named by split, with the average of averaged weights: "train", "val", "val ema"; `train/loss_step` is
+    "train, one batch". An empty list if there is no file.
     """
     if not file.is_file():
         return []
@@ -51,8 +53,8 @@ def _place(column: str) -> tuple[str, str] | None:
         return "images per second", "train"
     if split not in ("train", "val"):
         return None
-    averaged = name.startswith("ema_")
-    return name.removeprefix("ema_"), f"{split} ema" if averaged else split
+    average, metric = split_name(name)
+    return metric, f"{split} {average}".rstrip()
 
 
 def _chart(title: str, columns: dict[str, str], rows: Sequence[dict[str, str]]) -> Chart:

@@ -1,0 +1,111 @@
+"""Stochastic weight averaging (SWA): the mean of the weights at the ends of the last epochs.
+
+Source: Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, algorithm 1.
+Deviation: BatchNorm's statistics are recomputed before each validation, not only at the end, so that figures and
+checkpoints of the average are right throughout.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from lightning import Trainer
+from torch import Tensor
+
+from fovea.callbacks.averaged_weights import AveragedWeights, copy_of
+from fovea.models.averages import move_average
+from fovea.models.batch_norm import recompute_statistics, running_statistics, trained_layers
+
+log = logging.getLogger(__name__)
+
+
+def averaged_weights(step: int, after_step: int, every: int) -> int:
+    """Return how many weights are averaged at a step: those of the multiples of `every` in (after_step, step]."""
+    return max(0, step // every - after_step // every)
+
+
+class SWA(AveragedWeights):
+    """Averages the weights of the optimizer steps that are multiples of `every_n_steps`, after `after_step`.
+
+    Which weights are averaged is a function of the step alone. Until the first of them, the average is the trained
+    network itself.
+
+    Before a validation, BatchNorm's running statistics of the average are recomputed over an epoch of training batches
+    of all ranks, augmented but not mixed; it is the same epoch each time. Layers that `freeze=` keeps are left alone.
+    """
+
+    kind = "swa"
+
+    def __init__(self, after_step: int | None, every_n_steps: int | None = None) -> None:
+        """Args:
+        after_step: >= 0. None, as in a run without an end, is refused when the training starts.
+        every_n_steps: >= 1; None: the steps of an epoch.
+        """
+        super().__init__()
+        if (after_step or 0) < 0 or (every_n_steps is not None and every_n_steps < 1):
+            raise ValueError(
+                f"callbacks.swa: after_step={after_step} must be at least 0, every_n_steps={every_n_steps} at least 1"
+            )
+        self.after_step, self.every_n_steps, self.every = after_step, every_n_steps, 1
+        self.norms: list[str] = []
+        self.recomputed = 0  # number of averaged weights when the statistics were recomputed last
+
+    def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+        """Raise ValueError if it is not known when the averaging starts."""
+        if self.after_step is None:
+            raise ValueError(
+                "callbacks.swa.after_step is a share of the run, but the run has no end: type a number of steps"
+            )
+        super().on_fit_start(trainer, pl_module)
+        self.norms, self.recomputed = trained_layers(pl_module.network), 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+        self.every = self.every_n_steps or steps_per_epoch
+        if not self.count(self.step):
+            self.replace(pl_module, pl_module.network)
+
+    def count(self, step: int) -> int:
+        """Return how many weights are averaged at a step."""
+        return averaged_weights(step, self.after_step or 0, self.every)
+
+    def update(self, pl_module: Any) -> None:
+        """Add the weights to the average if it is their turn."""
+        n = self.count(self.step)
+        if n == self.count(self.step - 1):
+            return
+        if n == 1:
+            self.replace(pl_module, copy_of(pl_module.network))
+            return
+        assert self.average is not None
+        move_average(self.average, pl_module.network, 1 / n)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
+        super().on_validation_start(trainer, pl_module)
+        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.norms:
+            return
+        n = self.count(self.step)
+        if n != self.recomputed:
+            self._recompute(trainer, pl_module)
+            self.recomputed = n
+
+    def _recompute(self, trainer: Trainer, pl_module: Any) -> None:
+        """Recompute the statistics; each batch of each rank has the same weight. All ranks must call this."""
+        assert self.average is not None
+        if not self.recomputed and trainer.is_global_zero:
+            log.info("before each validation, BatchNorm's statistics of the average are now computed from the images")
+        with trainer.precision_plugin.forward_context():
+            recompute_statistics(self.average, self.norms, _inputs(trainer, pl_module))
+        for tensor in running_statistics(self.average, self.norms):
+            tensor.copy_(trainer.strategy.reduce(tensor, reduce_op="mean"))
+
+
+def _inputs(trainer: Trainer, pl_module: Any) -> Iterator[Tensor]:
+    """Yield the network's inputs (B, 3, H, W) of an epoch, as many as trainer.limit_train_batches lets through."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    for images in islice(data.training_images(), int(trainer.num_training_batches)):
+        if len(images):  # none if no image of a batch can be read, with data.on_error=skip
+            yield pl_module.preprocess(images.to(pl_module.device))
