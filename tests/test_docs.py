@@ -50,8 +50,8 @@ def commands(file: Path) -> list[str]:
 
 COMMANDS = list(dict.fromkeys(command for file in DOCS for command in commands(file)))
 NEW = [c for c in COMMANDS if c.startswith("python src/train.py") and not re.search(r" (-|resume=|rerun=)", c)]
-OTHERS = [c for c in COMMANDS if c not in NEW and not re.search(r" --|rename\.py|compare\.py", c)]
-COMPARING = [c for c in COMMANDS if c.startswith("python src/compare.py")]
+OTHERS = [c for c in COMMANDS if c not in NEW and not re.search(r" --|rename\.py|compare\.py|soup\.py", c)]
+OF_FOLDERS = [c for c in COMMANDS if re.search(r"(src/compare|scripts/soup)\.py", c)]  # read by argparse
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +66,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     saved.save(cfg, folder)
     (folder / "results.json").write_text(json.dumps({"status": "finished"}))
     (folder / "predictions.csv").touch()  # for baseline=
+    (folder / "soup.safetensors").touch()
     return folder
 
 
@@ -108,11 +109,11 @@ def test_a_command_of_the_guides_that_starts_from_a_run_sweeps_or_packs_is_accep
         check_overrides(cfg, asked.config_name, overrides)
 
 
-@pytest.mark.parametrize("command", COMPARING)
-def test_a_command_of_the_guides_that_compares_is_accepted(command: str) -> None:
-    parser = runpy.run_path(str(PROJECT / "src" / "compare.py"))["parser"]()
-    words = re.sub("<[a-z ]+>", "x", command).split()[2:]
-    assert parser.parse_args(words).folders[0] == words[0]
+@pytest.mark.parametrize("command", OF_FOLDERS)
+def test_a_command_of_the_guides_that_names_folders_is_accepted(command: str) -> None:
+    _, script, *words = re.sub("<[a-z ]+>", "x", command).split()
+    parser = runpy.run_path(str(PROJECT / script))["parser"]()
+    assert parser.parse_intermixed_args(words).folders[0] == words[0]
 
 
 @pytest.mark.parametrize("command", NEW)

@@ -91,7 +91,8 @@ def _runs_below(folder: Path) -> Iterator[Path]:
 def _can_be_used(key: str, run: Path) -> bool:
     if key == "rerun":
         try:
-            return results_of(run).get("status") == "finished"
+            results = results_of(run)
         except ValueError:  # damaged
             return False
+        return results.get("status") == "finished" and "averaged" not in results
     return bool(existing(run, TO_RESUME if key == "resume" else TO_EVALUATE))

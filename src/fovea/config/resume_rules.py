@@ -134,6 +134,8 @@ def _short(value: Any) -> str:
 def refuse_unfinished(typed: str, folder: Path) -> None:
     """Raise ValueError if the run is not finished, so that a rerun can't be compared with it."""
     file = folder / "results.json"
+    if "averaged" in results_of(folder):
+        raise ValueError(f"{typed}: its weights are an average (soup.json), so there is no training to repeat")
     status = results_of(folder)["status"] if file.is_file() else "missing"
     if status != "finished":
         raise ValueError(
