@@ -1,0 +1,216 @@
+"""The experiments of conf/experiment take two steps on stand-ins, and have the published rates and weight decays."""
+
+import json
+from collections.abc import Callable, Iterator
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from conf_groups import GROUPS, composed
+from omegaconf import DictConfig, open_dict
+from torch import nn
+from torchvision.models import resnet18
+
+from fovea import build, optimization_parts
+from fovea.config import run_length
+from fovea.config.check import check
+from fovea.config.resolvers import CONF, register_resolvers
+from fovea.data.pixels.progressive import growing_size
+from fovea.optim.learning_rates import learning_rates
+from fovea.parts import network_parts
+
+FAST = ("imagenet_se_resnet50", "imagenet_mobilenet_v2")
+NETWORKS = {  # the network's _target_ -> a small one of the same family
+    "build_torchvision": ("model.name=resnet18", "model.weights=null"),
+    "build_timm": ("model.name=resnet18",),
+    "MobileNetV2": ("model.width_mult=0.1",),
+    "SEResNet": ("model.width=16",),
+}
+OTHER_NETWORKS = {  # for experiments that the table above does not suit
+    "imagenet_se_resnext50": ("model.width=32", "model.cardinality=4"),
+    "coco_asl": ("model.name=tresnet_m", "model.weights=null"),
+    "voc_asl": ("model.name=tresnet_m", "model.weights=null"),
+}
+IMAGES = {"imagenet": 1_281_167, "coco": 118_287, "cifar10": 45_000, "folder": 6_400, "voc": 4_510}
+TINY = (
+    *("data.image_size=32", "data.eval_image_size=32", "data.batch_size=4", "data.num_workers=0"),
+    *("trainer.accelerator=cpu", "trainer.devices=1", "trainer.precision=null", "trainer.log_every_n_steps=1"),
+    "logger=csv",
+)
+
+
+def small_network(name: str) -> tuple[str, ...]:
+    """The overrides that make the experiment's network small."""
+    target = composed(f"experiment={name}", "data.root=x").model._target_.rpartition(".")[2]
+    return OTHER_NETWORKS.get(name, NETWORKS[target])
+
+
+def small_data(name: str, cfg: DictConfig, folder: Path) -> Iterator[str]:
+    """The overrides that replace the experiment's data by the folder's."""
+    several_labels = cfg.monitor.endswith("mAP")
+    yield from (f"data={'multilabel_csv' if several_labels else 'folder'}", f"data.root='{folder}'", *TINY)
+    if several_labels:
+        files = sorted(folder.rglob("*.png"))
+        rows = [f"{file.relative_to(folder)},{n % 2},{n % 3 % 2}" for n, file in enumerate(files)]
+        (folder / "labels.csv").write_text("\n".join(["path,cat,dog", *rows]))
+    if cfg.data.progressive.start is not None:
+        yield from ("data.progressive.start=16", "data.progressive.step=16")
+    if cfg.data.folds is not None:
+        yield "data.fold=0"
+    if "teacher" in cfg.objective:
+        torch.save(resnet18(num_classes=3).state_dict(), folder / "teacher.pth")
+        yield from ("objective.teacher.name=resnet18", f"objective.teacher.weights='{folder}/teacher.pth'")
+
+
+def two_steps(name: str, folder: Path, run: Path) -> dict[str, Any]:
+    """Train the experiment on stand-ins for two optimizer steps, and return the figures that were logged."""
+    words = [f"experiment={name}", *small_network(name)]
+    words += small_data(name, composed(f"experiment={name}", "data.root=x"), folder)
+    register_resolvers()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", words)
+    with open_dict(cfg):
+        for key in ("train_list", "val_list"):  # of voc_asl's own data
+            cfg.data.read.pop(key, None)
+    run.mkdir()
+    cfg.run_dir = str(run)
+    check(cfg, "train")
+    data = build.datamodule(cfg)
+    task = build.task(cfg)
+    build.check_loss(task, data, data.splits)
+    trainer = build.trainer(cfg)
+    trainer.fit_loop.epoch_loop.max_steps = 2  # later than the schedule, whose length is that of the whole run
+    trainer.fit(task, datamodule=data)
+    assert trainer.global_step == 2
+    return {key: float(value) for key, value in trainer.callback_metrics.items()}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in GROUPS["experiment"]],
+)
+def test_an_experiment_takes_two_steps(
+    name: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
+    figures = two_steps(name, folder, tmp_path / "run")
+    assert torch.tensor(list(figures.values())).isfinite().all()
+
+
+@pytest.mark.slow
+def test_the_experiment_with_folds_tests_every_image_once(
+    invoke: Callable[..., tuple[int, str, str]], folder: Path, tmp_path: Path
+) -> None:
+    words = ("experiment=folder_folds", f"data.root='{folder}'", *TINY, *small_network("folder_folds"))
+    code, _, err = invoke("train", *words, "trainer.max_epochs=3", "report=false", f"hydra.sweep.dir={tmp_path}/folds")
+    assert code == 0, err
+    (pooled,) = json.loads((tmp_path / "folds" / "folds.json").read_text())
+    images = sum(len(list((folder / split).rglob("*.png"))) for split in ("train", "val"))  # test is in no fold
+    assert (pooled["folds"], pooled["images"]) == (5, images)
+
+
+def optimized(name: str) -> tuple[DictConfig, nn.Module, Any, Any]:
+    """(config, network without memory, its optimizer, schedule) of the experiment for the length of its own data."""
+    cfg = composed(f"experiment={name}", "data.root=x")
+    images = IMAGES[name.partition("_")[0]]
+    cfg.epoch_images = images
+    run_length.fill_in(cfg, images // cfg.data.batch_size)
+    if "weights" in cfg.model:
+        cfg.model.weights = None
+    with torch.device("meta"):
+        network = network_parts.network(cfg.model, cfg.class_names)
+    configured = optimization_parts.optimization(cfg, network).configure(network)
+    return cfg, network, configured["optimizer"], configured["lr_scheduler"]["scheduler"]
+
+
+THIRTIES = {0: 0.1, 29: 0.1, 30: 0.01, 60: 0.001, 89: 0.001}
+RATES: dict[str, dict[int, float]] = {  # experiment -> {epoch, from 0: the published rate in its first step}
+    "imagenet_resnet50": THIRTIES,
+    "imagenet_resnext50": THIRTIES | {90: 1e-4, 99: 1e-4},
+    "imagenet_mobilenet_v2": {0: 0.045, 1: 0.0441, 100: 0.045 * 0.98**100, 299: 0.045 * 0.98**299},
+    "imagenet_se_resnet50": {0: 0.6, 30: 0.06, 60: 0.006, 90: 0.0006},
+    "imagenet_se_resnext50": {0: 0.6, 30: 0.06, 60: 0.006, 90: 0.0006},
+    "imagenet_resnet50_v2": {
+        **{0: 0.005, 1: 0.104, 4: 0.401, 5: 0.5},
+        **{epoch: 0.25 * (1 + cos(pi * (epoch - 5) / 595)) for epoch in (124, 300, 599)},
+    },
+    "imagenet_resnet50_rsb_a1": {0: 1e-4, 300: 2.5e-3} | {e: 2.5e-3 * (1 + cos(pi * e / 600)) for e in (5, 500, 599)},
+    "imagenet_resnet50_rsb_a2": {0: 1e-4, 150: 2.5e-3} | {e: 2.5e-3 * (1 + cos(pi * e / 300)) for e in (5, 200, 299)},
+    "imagenet_resnet50_rsb_a3": {0: 1e-4, 50: 4e-3} | {e: 4e-3 * (1 + cos(pi * e / 100)) for e in (5, 75, 99)},
+    "imagenet_resnet50_ffcv": {0: 1.7e-4, 1: 0.850085, 2: 1.7, 9: 0.85, 15: 1.7 / 14},
+    "imagenet_distillation": {0: 0.1, 30: 0.01, 60: 0.001, 90: 1e-4, 99: 1e-4},
+    "cifar10_se_resnet18": {0: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 8e-4, 199: 8e-4},
+}
+SLOW_RATES = {  # schedules of 20,000 steps and more
+    "imagenet_resnet18_ffcv": {0: 5e-5, 1: 0.250025, 2: 0.5, 9: 0.25, 15: 0.5 / 14},
+    "coco_asl": {0: 4e-6, 8: (4e-6 + 1e-4) / 2, 16: 1e-4, 40: 5e-5 * (1 + cos(pi * 24 / 64))},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "published"),
+    [*RATES.items(), *(pytest.param(*row, marks=pytest.mark.slow) for row in SLOW_RATES.items())],
+)
+def test_the_learning_rates_of_epochs_are_the_published_ones(name: str, published: dict[int, float]) -> None:
+    cfg, _, _, schedule = optimized(name)
+    by_epoch = cfg.scheduler.interval == "epoch"
+    epoch = 1 if by_epoch else cfg.schedule_epoch
+    last = max(published) * epoch + 1
+    rates = learning_rates(schedule, "step", last, 1)  # of each unit of the schedule
+    for number, rate in published.items():
+        assert rates[number * epoch] == pytest.approx(rate, rel=1e-3), number
+
+
+ALL = {"conv1.weight": 1.0, "layer2.0.downsample.1.weight": 1.0, "bn1.weight": 1.0, "fc.weight": 1.0, "fc.bias": 1.0}
+WEIGHTS = ALL | {"layer2.0.downsample.1.weight": 0.0, "bn1.weight": 0.0, "fc.bias": 0.0}
+WEIGHTS_AND_HEAD = WEIGHTS | {"fc.bias": 1.0}
+DECAYS: dict[str, tuple[float, dict[str, float]]] = {  # experiment -> weight decay, and its factor for some parameters
+    "imagenet_resnet50": (1e-4, ALL),
+    "imagenet_resnext50": (1e-4, ALL),
+    "imagenet_mobilenet_v2": (4e-5, {"features.0.0.weight": 1.0, "features.0.1.weight": 1.0, "classifier.1.bias": 1.0}),
+    "imagenet_se_resnet50": (1e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
+    "imagenet_se_resnext50": (1e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
+    "imagenet_resnet50_v2": (2e-5, WEIGHTS_AND_HEAD),
+    "imagenet_resnet50_rsb_a1": (0.01, WEIGHTS),
+    "imagenet_resnet50_rsb_a2": (0.02, WEIGHTS),
+    "imagenet_resnet50_rsb_a3": (0.02, WEIGHTS),
+    "imagenet_resnet18_ffcv": (5e-5, WEIGHTS_AND_HEAD | {"layer2.0.downsample.1.weight": 1.0}),
+    "imagenet_resnet50_ffcv": (1e-4, WEIGHTS_AND_HEAD | {"layer2.0.downsample.1.weight": 1.0}),
+    "imagenet_distillation": (1e-4, ALL),
+    "cifar10_se_resnet18": (5e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
+    "coco_asl": (1e-4 / 128, {"head.fc.weight": 1.0, "head.fc.bias": 0.0}),  # of a loss that is 128 times as large
+}
+
+
+@pytest.mark.parametrize("name", DECAYS)
+def test_the_weight_decay_of_each_parameter_is_the_published_one(name: str) -> None:
+    _, network, optimizer, _ = optimized(name)
+    decay, factors = DECAYS[name]
+    found = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    parameters = dict(network.named_parameters())
+    assert {key: found[id(parameters[key])] for key in factors} == pytest.approx(
+        {key: decay * factor for key, factor in factors.items()}
+    )
+
+
+def test_fine_tuning_has_a_smaller_rate_for_each_layer_below_the_classifier() -> None:
+    _, network, optimizer, _ = optimized("folder_finetuning")
+    found = {id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]}
+    parameters = dict(network.named_parameters())
+    layers = ["fc.weight", "layer4.2.conv1.weight", "layer4.1.conv1.weight", "layer4.0.conv1.weight"]
+    assert [found[id(parameters[layer])] for layer in layers] == pytest.approx([1e-3, 7.5e-4, 5.625e-4, 4.21875e-4])
+
+
+def test_ffcv_grows_its_images_before_epoch_12() -> None:
+    data = composed("experiment=imagenet_resnet50_ffcv", "data.root=x").data
+    size = growing_size(data.progressive, data.image_size)
+    assert size is not None
+    assert [size(epoch) for epoch in range(16)] == [160] * 12 + [192] * 4
+
+
+def test_every_experiment_with_a_published_recipe_is_compared_with_it() -> None:
+    ours = {"cifar10_small", "folder_finetuning", "folder_folds", "voc_asl"}  # voc_asl has the values of coco_asl
+    assert {*RATES, *SLOW_RATES} == DECAYS.keys() == set(GROUPS["experiment"]) - ours
