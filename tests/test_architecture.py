@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "distributed": ("error_text.py",),
     "task.py": ("training",),
     "loss_parts.py": ("config", "losses", "trainer_parts.py"),
-    "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers"),
+    "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers", "speed"),
     "parts": (
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
         *("models", "objectives", "data/pixels"),
@@ -76,7 +76,7 @@ MAY_IMPORT = {
         *("build.py", "parts", "task.py", "cli", "config"),
         *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers"), ()),
+    **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()),
     "callbacks": (
         *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/head.py"),
         "optim/gradient_clipping.py",

@@ -281,11 +281,15 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
 
     Args:
         cfg: the config.
-        alone: for an evaluation: without loggers, and without callbacks except those that average weights.
+        alone: for an evaluation: without loggers, and without callbacks except those that average weights or compile.
     """
     torch.use_deterministic_algorithms(False)  # Lightning keeps both settings from an earlier job of the sweep
     torch.backends.cudnn.benchmark = False
-    callbacks = [Progress(), *trainer_parts.averages(cfg)] if alone else trainer_parts.callbacks(cfg)
+    callbacks = (
+        [Progress(), *trainer_parts.averages(cfg), *trainer_parts.compiling(cfg)]
+        if alone
+        else trainer_parts.callbacks(cfg)
+    )
     loggers = [] if alone else trainer_parts.loggers(cfg)
     built = _trainer_of(cfg.trainer, trainer_parts.wanted(callbacks, cfg.trainer, loggers), loggers)
     check_world(built.world_size)

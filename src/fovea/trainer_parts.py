@@ -11,7 +11,7 @@ from hydra.utils import get_object, instantiate
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import PassThroughProfiler, Profiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from fovea.callbacks.averaged_weights import AveragedWeights
 from fovea.config.schema import check_monitor
@@ -34,6 +34,7 @@ def callbacks(cfg: DictConfig) -> list[Callback]:
             callback averages them.
     """
     built = [instantiate(node) for node in cfg.callbacks.values() if node is not None]
+    built += compiling(cfg)
     built.sort(key=lambda callback: isinstance(callback, SaveLast))
     _refuse_two_writers(built, ", ".join(cfg.callbacks))
     averages = [callback.kind for callback in built if isinstance(callback, AveragedWeights)]
@@ -53,6 +54,15 @@ def _refuse_two_writers(built: Sequence[Callback], keys: str) -> None:
 def averages(cfg: DictConfig) -> list[Callback]:
     """Build the callbacks that an evaluation needs: those that average weights. The others need not be installed."""
     return [instantiate(node) for key, node in cfg.callbacks.items() if node is not None and _is_average(key, node)]
+
+
+def compiling(cfg: DictConfig) -> list[Callback]:
+    """Build the callback of compile=true, which comes after those that average weights."""
+    if not OmegaConf.select(cfg, "compile"):  # a run of an earlier version has no such key
+        return []
+    from fovea.speed.compile_callback import CompileNetworks  # here, because torch's compiler is slow to import
+
+    return [CompileNetworks(cfg.data.batch_size)]
 
 
 def _is_average(key: object, node: DictConfig) -> bool:

@@ -86,6 +86,7 @@ WRITES = "a place to write to"
 LASTS = "the run's length; the log states what changes in the schedule"
 LOOKS_ON = "observes the training only"
 SKIPS = "makes no difference until the first error"
+ROUNDS = "the same computation; only rounding differs"
 MACHINE = "the machine; the log states whether results stay bit for bit the same"
 
 KEYS = {  # `*` stands for any part of a key
@@ -101,6 +102,7 @@ KEYS = {  # `*` stands for any part of a key
     "lr_reference_batch": Key(Positive, resume=FIXED),
     "imbalance": Key(Text),
     "cosine_scale": Key(Annotated[float, Gt(0)] | None, resume=FIXED),
+    "compile": Key(bool, resume=ROUNDS),
     "ckpt_path": START,
     "resume": INPUT,
     "rerun": INPUT,

@@ -1,0 +1,82 @@
+"""Compiles a network with torch.compile, in place: the names of its weights stay as they are."""
+
+import logging
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._dynamo.exc import TorchDynamoException
+
+log = logging.getLogger(__name__)
+
+
+def compile_network(network: nn.Module, batch_size: int, backend: Any = "inductor") -> None:
+    """Let calls of the network run compiled code, until `uncompile`; deep copies of it are not compiled.
+
+    Code is made for one shape of batches at a time, when the first batch of this shape arrives. The shapes are those of
+    full batches, so that a last, smaller batch doesn't cost another compilation: it runs uncompiled, with the same
+    result except for rounding. Hooks that are added to the network's layers while it is compiled may not be called.
+
+    Args:
+        network: (B, 3, H, W) -> (B, K).
+        batch_size: of a full batch on this device; batches of several times as many images are compiled too.
+        backend: what torch.compile takes.
+
+    Raises:
+        ValueError: torch can't compile on this platform; later, from a call: the code can't be compiled.
+    """
+    # nn.Module.compile sets this attribute too; copies, pickles and the state dict leave it out
+    network._compiled_call_impl = CompiledCall(network, batch_size, backend)
+
+
+def uncompile(network: nn.Module) -> None:
+    """Let calls of the network run its own code again."""
+    network._compiled_call_impl = None
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Return True after `compile_network`."""
+    return isinstance(network._compiled_call_impl, CompiledCall)
+
+
+class CompiledCall:
+    """Calls a network, compiled for full batches and uncompiled for others. Logs the time of each compilation."""
+
+    def __init__(self, network: nn.Module, batch_size: int, backend: Any) -> None:
+        self.network, self.batch_size = network, batch_size
+        self.seen: set[tuple[Any, ...]] = set()  # what code was made for
+        try:
+            self.compiled = torch.compile(network._call_impl, dynamic=False, backend=backend)
+        except RuntimeError as error:  # a version of Python, or a platform, without torch.compile
+            raise _failed(error) from error
+
+    def __call__(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if not len(images) or len(images) % self.batch_size:
+            return self.network._call_impl(images, *args, **kwargs)
+        kind = (self.network.training, torch.is_grad_enabled(), images.shape, images.dtype)
+        if kind in self.seen:
+            return self.compiled(images, *args, **kwargs)
+        self.seen.add(kind)
+        return self._first(images, *args, **kwargs)
+
+    def _first(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            output = self.compiled(images, *args, **kwargs)
+        except TorchDynamoException as error:
+            raise _failed(error) from error
+        purpose = "training" if self.network.training else "evaluation"
+        seconds = time.perf_counter() - start
+        log.info("compiled the network for %s on batches %s in %.1f s", purpose, list(images.shape), seconds)
+        return output
+
+
+def _failed(error: Exception) -> ValueError:
+    lines = [line for line in str(error).strip().splitlines() if line]
+    reason = " ".join(lines[:2]) or type(error).__name__
+    return ValueError(
+        f"compile=true: torch.compile failed: {reason[:300]}\n"
+        "It needs a C++ compiler (g++) on the CPU, and Triton with a C compiler on a GPU: install them, or type "
+        "compile=false"
+    )
