@@ -40,6 +40,7 @@ from fovea.models.test_time_augmentation import AveragedViews
 from fovea.parts import network_parts, objective_parts
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.runs.figure_names import AVERAGES, average_of, prefix
+from fovea.speed.gradient_checkpointing import checkpoint_blocks
 from fovea.task import ClassificationTask
 from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
@@ -273,6 +274,8 @@ def _network(cfg: DictConfig) -> nn.Module:
                 "For trained weights: weights=<file>, or model.weights=DEFAULT if the model has them",
                 cfg.freeze,
             )
+    if OmegaConf.select(cfg, "gradient_checkpointing"):
+        checkpoint_blocks(network)
     return network
 
 

@@ -69,6 +69,12 @@ def test_gradients_that_can_not_be_clipped_as_asked_are_an_error(tmp_path: Path,
     check(composed(tmp_path, *words, "trainer.gradient_clip_val=null", "trainer.gradient_clip_algorithm=null"), "train")
 
 
+def test_compiling_and_checkpointing_together_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keep one of them"):
+        check(composed(tmp_path, "compile=true", "gradient_checkpointing=true"), "train")
+    check(composed(tmp_path, "compile=true"), "train")
+
+
 def test_values_to_type_again_are_listed_when_the_training_begins(tmp_path: Path) -> None:
     assert values_to_retype(composed(tmp_path)) == []
     assert values_to_retype(composed(tmp_path, MINE % "'${run_dir}/mine'")) == []

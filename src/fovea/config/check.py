@@ -127,6 +127,7 @@ def _check_combinations(cfg: DictConfig) -> None:
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)
+    _check_compiling(cfg)
     check_monitor(cfg.monitor, [*cfg.metrics, "loss"], AVERAGES if _may_average(cfg) else ())
     by_step = cfg.scheduler.interval == "step" and str(cfg.scheduler._target_).endswith("ReduceLROnPlateau")
     if cfg.monitor.startswith("train/") and by_step:
@@ -167,6 +168,14 @@ def _check_progressive(cfg: DictConfig) -> None:
         )
     if start >= cfg.data.image_size:
         raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
+
+
+def _check_compiling(cfg: DictConfig) -> None:
+    if OmegaConf.select(cfg, "compile") and OmegaConf.select(cfg, "gradient_checkpointing"):
+        raise ValueError(
+            "compile=true and gradient_checkpointing=true: torch.compile decides itself what to compute again: "
+            "keep one of them"
+        )
 
 
 def _may_average(cfg: DictConfig) -> bool:

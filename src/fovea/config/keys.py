@@ -103,6 +103,7 @@ KEYS = {  # `*` stands for any part of a key
     "imbalance": Key(Text),
     "cosine_scale": Key(Annotated[float, Gt(0)] | None, resume=FIXED),
     "compile": Key(bool, resume=ROUNDS),
+    "gradient_checkpointing": Key(bool, resume="the same computation, in less memory"),
     "ckpt_path": START,
     "resume": INPUT,
     "rerun": INPUT,
