@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+HALVES = (torch.float16, torch.bfloat16)
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits, target -> loss
 Objective = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]  # network, images, target -> loss, logits
 
@@ -51,7 +52,13 @@ class BatchLoss(nn.Module):
         self.loss = unreduced(loss) if self.per_target else loss
 
     def forward(self, logits: Tensor, target: Tensor) -> Measured:
-        """logits (B, K); target (B,) int64, or (B, K) float with -1 where unknown."""
+        """Measure a batch; a loss gets logits of half precision as float32.
+
+        Args:
+            logits: (B, K).
+            target: (B,) int64, or (B, K) float with -1 where unknown.
+        """
+        logits = logits.float() if logits.dtype in HALVES else logits
         filled = target.masked_fill(target == -1, 0) if self.multilabel and self.per_target else target
         loss = self.loss(logits, filled)
         counts = self._counts(target, loss.ndim)  # (B,) or (B, K)
