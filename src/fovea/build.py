@@ -205,9 +205,12 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     """Warn about images that are left out, and about steps that are too few or not reached.
 
     Raises:
-        ValueError: each device would get batches of one image, and the network has BatchNorm.
+        ValueError: each device would get batches of one image, and the network has BatchNorm; or BatchNorm can't be
+            synchronised.
     """
     world, keys = trainer.world_size, cfg.trainer
+    if keys.sync_batchnorm:
+        sanity_check.check_sync_batchnorm(world, trainer.strategy.root_device.type)
     sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
     sanity_check.warn_about_left_out_images(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
     typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)

@@ -8,12 +8,13 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from tasks import make_trainer
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torchvision import models
 
 from fovea.training.sanity_check import (
     check_batch,
     check_network,
+    check_sync_batchnorm,
     check_validation,
     warn_about_few_steps,
     warn_about_left_out_images,
@@ -171,3 +172,22 @@ def test_few_steps_cause_a_warning_with_a_sufficient_number_of_epochs(caplog: py
     assert "only 10 optimizer steps" in caplog.text
     assert "trainer.max_epochs=100 (now 10)" in caplog.text
     assert "data.batch_size=64" in caplog.text
+
+
+def test_batchnorm_is_synchronised_on_several_gpus_only(caplog: pytest.LogCaptureFixture) -> None:
+    check_sync_batchnorm(2, "cuda")
+    assert not caplog.messages
+    check_sync_batchnorm(1, "cpu")
+    assert "no effect on one device" in caplog.text
+    with pytest.raises(ValueError, match=r"on 2 CPU processes.*type trainer\.sync_batchnorm=false"):
+        check_sync_batchnorm(2, "cpu")
+
+
+def test_torch_has_no_synchronised_batchnorm_on_a_cpu() -> None:
+    """If this fails, the check above is no longer needed."""
+    distributed.init_process_group("gloo", rank=0, world_size=1, store=distributed.HashStore())
+    try:
+        with pytest.raises(ValueError, match="expected input tensor to be on"):
+            nn.SyncBatchNorm(3)(torch.zeros(2, 3, 4, 4))
+    finally:
+        distributed.destroy_process_group()

@@ -74,6 +74,25 @@ def check_batch(network: nn.Module, batch_size: int, world_size: int, synced: bo
     )
 
 
+def check_sync_batchnorm(world_size: int, device: str) -> None:
+    """Check that BatchNorm can be synchronised over the devices; warn if there is only one.
+
+    Args:
+        world_size: the number of devices.
+        device: their type, as torch names it.
+
+    Raises:
+        ValueError: the devices are CPU processes, for which torch has no synchronised BatchNorm.
+    """
+    if world_size == 1:
+        log.warning("trainer.sync_batchnorm=true has no effect on one device: BatchNorm sees the whole batch")
+    elif device == "cpu":
+        raise ValueError(
+            f"trainer.sync_batchnorm=true on {world_size} CPU processes: torch synchronises BatchNorm on GPUs only: "
+            "type trainer.sync_batchnorm=false"
+        )
+
+
 def warn_about_left_out_images(images: int, batch_size: int, world_size: int) -> None:
     """Warn if more than an eighth of the training images is left out of each epoch because it doesn't fill a batch."""
     left_out = images % batch_size
