@@ -129,7 +129,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
     network = SEResNet(7, width=4)
     if cfg.freeze:
         freeze(network, cfg.freeze)
-    optimizer = instantiate(cfg.optimizer, _convert_="all")(optimization_parts.parameter_groups(cfg, network)(network))
+    optimizer = optimization_parts.optimizer(cfg.optimizer)(optimization_parts.parameter_groups(cfg, network)(network))
     scheduler = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(scheduler, dict)
     del scheduler["interval"]

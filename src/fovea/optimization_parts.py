@@ -8,7 +8,7 @@ from typing import Any
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torch.optim import LBFGS
+from torch.optim import LBFGS, Optimizer
 
 from fovea.models import head
 from fovea.models.layer_order import layer_numbers
@@ -70,12 +70,22 @@ def optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
     assert isinstance(schedule, dict)
     interval = schedule.pop("interval")
     return Optimization(
-        instantiate(cfg.optimizer, _convert_="all"),
+        optimizer(cfg.optimizer),
         parameter_groups(cfg, network),
         _with_warmup(cfg, instantiate(schedule, _convert_="all")),
         interval,
         cfg.monitor,
     )
+
+
+def optimizer(node: DictConfig) -> Callable[[Any], Optimizer]:
+    """Build the function from parameters to the optimizer; NAdam, RAdam and Adamax don't know fused, even if null."""
+    arguments = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(arguments, dict)
+    if arguments.get("fused", "") is None:
+        del arguments["fused"]
+    built: Callable[[Any], Optimizer] = instantiate(arguments, _convert_="all")
+    return built
 
 
 def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from fovea import optimization_parts
+
 OURS = ["adam", "adamp", "adamw", "lamb", "lars", "lbfgs", "lion", "muon", "rmsprop", "sgd"]
 AS_ADAM = ["Adamax", "NAdam", "RAdam"]  # conf/optimizer/adam.yaml says that they take its arguments
 FRACTIONS = {"lr", "weight_decay", "momentum", "dampening", "eps", "alpha", "rho"}
@@ -27,7 +29,7 @@ def trainable() -> tuple[nn.Module, Callable[[], Tensor]]:
 def build(network: nn.Module, *overrides: str) -> Optimizer:
     """Build it with the parameter groups of the optimizer's yaml, or of an override."""
     cfg = composed(*overrides)
-    return instantiate(cfg.optimizer, _convert_="all")(instantiate(cfg.parameter_groups)(network))
+    return optimization_parts.optimizer(cfg.optimizer)(instantiate(cfg.parameter_groups)(network))
 
 
 def train(optimizer: Optimizer, loss: Callable[[], Tensor], steps: int) -> None:
@@ -84,3 +86,15 @@ def test_lbfgs_selects_the_parameter_groups_that_it_supports() -> None:
     all_at_once, apart = (composed(f"optimizer={name}").parameter_groups._target_ for name in ("lbfgs", "sgd"))
     assert all_at_once.endswith(".all_parameters")
     assert apart.endswith(".no_decay_on_norms_and_biases")
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_fused_step_is_the_same_step(name: str) -> None:
+    weights = []
+    for fused in ("null", "true"):
+        network, loss = trainable()
+        optimizer = build(network, f"optimizer={name}", f"optimizer.fused={fused}")
+        assert optimizer.defaults["fused"] is (True if fused == "true" else None)
+        train(optimizer, loss, steps=3)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-4, atol=1e-6)
