@@ -36,6 +36,7 @@ PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml i
     "src/report.py": ("report", ("run",)),
     "scripts/pack.py": ("pack", ()),
     "scripts/plot_schedule.py": ("plot_schedule", ()),
+    "scripts/find_lr.py": ("find_lr", ()),
     "scripts/verify.py": ("verify", ()),
     "scripts/browse.py": ("browse", ()),
 }

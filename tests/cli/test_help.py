@@ -20,6 +20,7 @@ PROGRAMS = (
     "../scripts/browse",
     "../scripts/verify",
     "../scripts/plot_schedule",
+    "../scripts/find_lr",
 )
 TRAINER: tuple[str, ...] = (
     "accelerator",

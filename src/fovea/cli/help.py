@@ -36,6 +36,7 @@ GROUPS = {  # train lists all groups
     "browse": ("data", "augment"),
     "verify": ("data",),
     "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer", "warmup"),
+    "find_lr": ("data", "model", "optimizer", "parameter_groups", "loss", "mixing", "trainer"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.eval_image_size", "data.batch_size", "data.num_workers"),
@@ -43,6 +44,7 @@ KEYS = {  # listed besides a program's own keys; train lists all keys
     "report": (),
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
     "plot_schedule": (*SPLITS, *LENGTH, "data.batch_size", "data.sampler", "freeze", *RATES),
+    "find_lr": (*SPLITS, "data.batch_size", "freeze", "weights", "optimizer", "lr_scaling", "trainer.precision"),
     "verify": (*SPLITS, *VERIFY),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }

@@ -129,6 +129,10 @@ KEYS = {  # `*` stands for any part of a key
     "calibrated": Key(bool),
     "logit_adjustment": Key(AtLeastZero | None),
     "reject": Key(Share | Literal["auto"] | None),
+    # finding a learning rate
+    "lowest_lr": Key(Annotated[float, Gt(0)]),
+    "highest_lr": Key(Annotated[float, Gt(0)]),
+    "steps": Key(Annotated[int, Ge(20)]),
     # packing
     "format": Key(Literal["files", "jpeg", "raw"]),
     "short_side": Key(Positive | None),
