@@ -90,6 +90,7 @@ FOLDERS = {  # program -> the name of its log, its folder, a sweep's folder
     "pack": ("pack", ".", "runs/task/sweep_<stamp>/0"),
     "plot_schedule": ("plot_schedule", ".", "runs/task/sweep_<stamp>/0"),
     "find_lr": ("find_lr", ".", "runs/task/sweep_<stamp>/0"),
+    "find_batch_size": ("find_batch_size", ".", "runs/task/sweep_<stamp>/0"),
     "verify": ("verify", ".", "runs/task/sweep_<stamp>/0"),
     "browse": ("browse", ".", "runs/task/sweep_<stamp>/0"),
 }

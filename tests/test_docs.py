@@ -37,6 +37,7 @@ PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml i
     "scripts/pack.py": ("pack", ()),
     "scripts/plot_schedule.py": ("plot_schedule", ()),
     "scripts/find_lr.py": ("find_lr", ()),
+    "scripts/find_batch_size.py": ("find_batch_size", ()),
     "scripts/verify.py": ("verify", ()),
     "scripts/browse.py": ("browse", ()),
 }

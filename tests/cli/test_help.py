@@ -21,6 +21,7 @@ PROGRAMS = (
     "../scripts/verify",
     "../scripts/plot_schedule",
     "../scripts/find_lr",
+    "../scripts/find_batch_size",
 )
 TRAINER: tuple[str, ...] = (
     "accelerator",

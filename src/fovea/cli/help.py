@@ -37,6 +37,7 @@ GROUPS = {  # train lists all groups
     "verify": ("data",),
     "plot_schedule": ("data", "model", "optimizer", "parameter_groups", "scheduler", "trainer", "warmup"),
     "find_lr": ("data", "model", "optimizer", "parameter_groups", "loss", "mixing", "trainer"),
+    "find_batch_size": ("data", "model", "optimizer", "trainer"),
 }
 KEYS = {  # listed besides a program's own keys; train lists all keys
     "evaluate": (*DATA, "data.eval_image_size", "data.batch_size", "data.num_workers"),
@@ -45,6 +46,7 @@ KEYS = {  # listed besides a program's own keys; train lists all keys
     "pack": (*DATA, "data.split_seed", "data.background", "data.read"),
     "plot_schedule": (*SPLITS, *LENGTH, "data.batch_size", "data.sampler", "freeze", *RATES),
     "find_lr": (*SPLITS, "data.batch_size", "freeze", "weights", "optimizer", "lr_scaling", "trainer.precision"),
+    "find_batch_size": (*SPLITS, "data.image_size", "freeze", "compile", "gradient_checkpointing", "trainer.precision"),
     "verify": (*SPLITS, *VERIFY),
     "browse": (*DATA, "data.store", "data.image_size", "data.background", "data.read", "augment", "seed"),
 }

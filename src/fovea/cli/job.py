@@ -25,7 +25,14 @@ from fovea.distributed.rank import is_first
 
 Job = Callable[[DictConfig], None]
 FULL_ERROR = "HYDRA_FULL_ERROR"
-SCRIPTS = ("pack", "browse", "verify", "plot_schedule", "find_lr")  # programs in scripts/, which make no run folder
+SCRIPTS = (
+    "pack",
+    "browse",
+    "verify",
+    "plot_schedule",
+    "find_lr",
+    "find_batch_size",
+)  # programs in scripts/, which make no run folder
 log = logging.getLogger(__name__)
 
 

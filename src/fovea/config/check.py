@@ -24,7 +24,18 @@ from fovea.config.schema import check_monitor, check_types
 from fovea.runs.figure_names import AVERAGES, average_of
 
 Program = Literal[
-    "train", "resume", "rerun", "evaluate", "predict", "report", "pack", "browse", "verify", "plot_schedule", "find_lr"
+    "train",
+    "resume",
+    "rerun",
+    "evaluate",
+    "predict",
+    "report",
+    "pack",
+    "browse",
+    "verify",
+    "plot_schedule",
+    "find_lr",
+    "find_batch_size",
 ]
 TRAINS = ("train", "resume", "rerun")
 OF_A_RUN = ("evaluate", "predict", "report")  # these use no logger, and perhaps not the run's own data
@@ -59,7 +70,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
         _check_packing(cfg)
     if program in (*TRAINS, "plot_schedule"):
         check_schedule(cfg)
-    if program in (*TRAINS, "plot_schedule", "find_lr"):
+    if program in (*TRAINS, "plot_schedule", "find_lr", "find_batch_size"):
         check_imbalance(cfg)
     _check_files(cfg, not_read=names("division") if program in OF_A_RUN else ())
     if source is None or source.is_typed("baseline"):

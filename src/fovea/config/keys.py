@@ -133,6 +133,11 @@ KEYS = {  # `*` stands for any part of a key
     "lowest_lr": Key(Annotated[float, Gt(0)]),
     "highest_lr": Key(Annotated[float, Gt(0)]),
     "steps": Key(Annotated[int, Ge(20)]),
+    # finding a batch size
+    "smallest": Key(Positive),
+    "largest": Key(Positive | None),
+    "measured_steps": Key(Positive),
+    "longest_step": Key(Annotated[int | float, Gt(0)]),
     # packing
     "format": Key(Literal["files", "jpeg", "raw"]),
     "short_side": Key(Positive | None),
