@@ -19,6 +19,7 @@ from fovea.task import ClassificationTask
 Invoke = Callable[..., tuple[int, str, str]]
 
 
+@pytest.mark.slow
 def test_a_cpu_gets_the_speed_of_each_size_and_nothing_is_kept(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL, "measured_steps=1", "trainer.accumulate_grad_batches=2")
     code, out, err = invoke("../scripts/find_batch_size", *data, "smallest=4", "largest=10")

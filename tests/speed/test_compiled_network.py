@@ -120,6 +120,7 @@ def states(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return content["state_dict"], content["state_dict_ema"]
 
 
+@pytest.mark.slow
 def test_a_compiled_training_with_averaged_weights_is_resumed_exactly(tmp_path: Path) -> None:
     """Two epochs at once, and stopped within the second: all weights and the average are bit for bit the same."""
     task = make_task()
