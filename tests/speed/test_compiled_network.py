@@ -18,6 +18,7 @@ from torch._dynamo.utils import counters
 
 from fovea.callbacks.ema import EMA
 from fovea.models.features import features_and_logits
+from fovea.objectives.sharpness_aware import sharpness_aware
 from fovea.speed.compile_callback import CompileNetworks
 from fovea.speed.compiled_network import compile_network, is_compiled, uncompile
 from fovea.training.save_last import SaveLast
@@ -61,6 +62,18 @@ def test_a_smaller_last_batch_runs_uncompiled() -> None:
         assert net(torch.cat([FULL, FULL])).shape == (10, 3)
         assert net(FULL[:0]).shape == (0, 3)
     assert compiled_frames() == 2  # of 5 and of 10 images
+
+
+def test_an_objective_may_replace_the_weights_of_a_compiled_network() -> None:
+    plain = network()
+    plain[3] = nn.Identity()
+    compiled, target = copy.deepcopy(plain), torch.tensor([0, 1, 2, 0, 1])
+    compile_network(compiled, batch_size=5, backend="eager")
+    for net in (plain, compiled):
+        sharpness_aware(net, FULL, target, nn.functional.cross_entropy, rho=0.5)[0].backward()
+    for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad)
+    assert compiled_frames() == 2  # with the network's own weights, and with those nearby
 
 
 def test_copies_are_not_compiled_and_hooks_work_after_uncompile() -> None:

@@ -1,20 +1,24 @@
 """A checkpointed network has the gradients and statistics of the same network without checkpoints, bit for bit."""
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers import SMALL
 from tasks import Data, make_batches, make_task, make_trainer
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision import models
 
 from fovea.callbacks.ema import EMA
 from fovea.models.mobilenet_v2 import MobileNetV2
 from fovea.models.se_resnet import SEResNet
+from fovea.objectives.sharpness_aware import sharpness_aware
 from fovea.speed.gradient_checkpointing import blocks_of, checkpoint_blocks
 from fovea.training.save_last import SaveLast
 
@@ -61,6 +65,17 @@ def test_gradients_and_statistics_are_bit_for_bit_those_without_checkpoints(
     assert all(torch.equal(own_state[name], tensor) for name, tensor in state.items())
     counters = [tensor.item() for name, tensor in own_state.items() if name.endswith("num_batches_tracked")]
     assert set(counters) == {1}  # torch.utils.checkpoint alone would count the recomputation too
+
+
+def test_the_recomputation_uses_the_weights_that_an_objective_put_in_the_place_of_the_networks() -> None:
+    plain = SEResNet(3, width=8)
+    checkpointed, target = copy.deepcopy(plain), torch.tensor([0, 1, 2, 0])
+    checkpoint_blocks(checkpointed)
+    for network in (plain, checkpointed):
+        sharpness_aware(network, IMAGES, target, F.cross_entropy, rho=0.5)[0].backward()
+    for ours, theirs in zip(checkpointed.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    assert all(torch.equal(a, b) for a, b in zip(checkpointed.buffers(), plain.buffers(), strict=True))
 
 
 class Wrapped(nn.Module):
@@ -163,3 +178,18 @@ def test_a_training_with_averaged_weights_ends_with_the_same_weights(tmp_path: P
     plain, checkpointed = states
     assert list(checkpointed) == list(plain)
     assert all(torch.equal(checkpointed[name], tensor) for name, tensor in plain.items())
+
+
+@pytest.mark.slow
+def test_a_run_with_checkpoints_equals_one_without(
+    invoke: Callable[..., tuple[int, str, str]], runs: Callable[[], list[Path]], folder: Path
+) -> None:
+    data = ("data=folder", f"data.root={folder}", *SMALL, "callbacks=[default,ema]", "objective=sam")
+    for words in ((), ("gradient_checkpointing=true",)):
+        code, _, err = invoke("train", *data, *words)
+        assert code == 0, err
+    plain, checkpointed = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs())
+    for part in ("state_dict", "state_dict_ema"):
+        assert list(checkpointed[part]) == list(plain[part])
+        assert all(torch.equal(checkpointed[part][name], tensor) for name, tensor in plain[part].items())
+    assert invoke("evaluate", f"run={runs()[1]}")[0] == 0

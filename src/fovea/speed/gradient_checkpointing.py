@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -83,21 +83,39 @@ def _checkpointed(kind: type[nn.Module]) -> type[nn.Module]:
             return kind.forward(self, *args, **kwargs)
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-            return nullcontext(), keeping_statistics(self)
+            return nullcontext(), used_again(state_of(self))
 
         return checkpoint(kind.forward, self, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 
     return type(kind.__name__, (kind,), {"forward": forward, "__module__": kind.__module__})
 
 
+State = list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]  # (module, its own parameters, its own buffers)
+
+
+def state_of(module: nn.Module) -> State:
+    """Return the tensors that the module and the modules in it use now."""
+    return [(part, dict(part._parameters), dict(part._buffers)) for part in module.modules()]
+
+
 @contextmanager
-def keeping_statistics(module: nn.Module) -> Iterator[None]:
-    """Let layers in training mode, such as BatchNorm, update copies of their buffers, which are then thrown away."""
-    own = [(part, dict(part._buffers)) for part in module.modules() if part.training and part._buffers]
-    for part, buffers in own:
-        part._buffers.update({name: None if buffer is None else buffer.clone() for name, buffer in buffers.items()})
+def used_again(state: State) -> Iterator[None]:
+    """Use the tensors of `state`, for layers in training mode copies of its buffers, which are then thrown away.
+
+    An objective may replace weights for a forward pass only (torch.func.functional_call), as sharpness-aware
+    minimization does.
+    """
+    now = [(part, dict(part._parameters), dict(part._buffers)) for part, *_ in state]
+    for part, parameters, buffers in state:
+        part._parameters.update(parameters)
+        part._buffers.update({name: _copied(buffer) if part.training else buffer for name, buffer in buffers.items()})
     try:
         yield
     finally:
-        for part, buffers in own:
+        for part, parameters, buffers in now:
+            part._parameters.update(parameters)
             part._buffers.update(buffers)
+
+
+def _copied(buffer: Tensor | None) -> Tensor | None:
+    return None if buffer is None else buffer.clone()
