@@ -150,6 +150,26 @@ def test_a_compiled_training_with_averaged_weights_is_resumed_exactly(tmp_path: 
         assert all(torch.equal(tensor, theirs[name]) for name, tensor in ours.items())
 
 
+class Calls(Callback):
+    """Records, when a validation starts, whether the average is compiled already."""
+
+    def __init__(self) -> None:
+        self.early: list[bool] = []
+
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        self.early += [is_compiled(average) for average in pl_module.also_evaluated.values()]
+
+
+def test_an_average_is_compiled_while_it_is_evaluated_only(caplog: pytest.LogCaptureFixture) -> None:
+    """Between validations a callback may recompute its BatchNorm statistics, which changes layers' modes."""
+    calls = Calls()
+    trainer = make_trainer(EMA(), calls, CompileNetworks(5, backend="eager"), max_epochs=3)
+    with caplog.at_level(logging.INFO):
+        trainer.fit(make_task(), datamodule=Data(make_batches(2), make_batches(1)))
+    assert calls.early == [False] * 3
+    assert len([line for line in caplog.messages if "compiled the network for evaluation" in line]) == 2
+
+
 def test_an_evaluation_uses_compiled_code_for_full_batches_only(caplog: pytest.LogCaptureFixture) -> None:
     data = Data(make_batches(1), [*make_batches(2), make_batches(1, size=3)[0]])
     plain, compiled = make_trainer(), make_trainer(CompileNetworks(5, backend="eager"))

@@ -6,7 +6,7 @@ import torch
 from lightning import Callback, Trainer
 from torch import nn
 
-from fovea.speed.compiled_network import compile_network, is_compiled, uncompile
+from fovea.speed.compiled_network import CompiledCall, call_compiled, compile_network, uncompile
 
 
 class CompileNetworks(Callback):
@@ -19,10 +19,12 @@ class CompileNetworks(Callback):
     def __init__(self, batch_size: int, backend: Any = "inductor") -> None:
         """`batch_size` is over all devices; `backend` is what torch.compile takes."""
         self.batch_size, self.backend = batch_size, backend
+        self.calls: dict[nn.Module, CompiledCall] = {}  # of each network, since the last `setup`
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         if stage == "fit":
             torch.compiler.reset()  # torch limits how often it compiles, and a sweep has many trainings in a process
+        self.calls = {}
         self._compile(trainer, pl_module.network)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -31,9 +33,17 @@ class CompileNetworks(Callback):
 
     on_test_start = on_validation_start
 
+    def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
+        for network in pl_module.also_evaluated.values():
+            uncompile(network)  # a callback may use it otherwise, as to recompute BatchNorm's statistics
+
+    on_test_end = on_validation_end
+
     def _compile(self, trainer: Trainer, network: nn.Module) -> None:
-        if not is_compiled(network):
-            compile_network(network, self.batch_size // trainer.world_size, self.backend)
+        if network in self.calls:
+            call_compiled(network, self.calls[network])
+        else:
+            self.calls[network] = compile_network(network, self.batch_size // trainer.world_size, self.backend)
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         for network in (pl_module.network, *pl_module.also_evaluated.values()):

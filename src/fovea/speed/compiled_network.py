@@ -11,7 +11,7 @@ from torch._dynamo.exc import TorchDynamoException
 log = logging.getLogger(__name__)
 
 
-def compile_network(network: nn.Module, batch_size: int, backend: Any = "inductor") -> None:
+def compile_network(network: nn.Module, batch_size: int, backend: Any = "inductor") -> "CompiledCall":
     """Let calls of the network run compiled code, until `uncompile`; deep copies of it are not compiled.
 
     Code is made for one shape of batches at a time, when the first batch of this shape arrives. The shapes are those of
@@ -26,8 +26,15 @@ def compile_network(network: nn.Module, batch_size: int, backend: Any = "inducto
     Raises:
         ValueError: torch can't compile on this platform; later, from a call: the code can't be compiled.
     """
+    call = CompiledCall(network, batch_size, backend)
+    call_compiled(network, call)
+    return call
+
+
+def call_compiled(network: nn.Module, call: "CompiledCall") -> None:
+    """Let calls of the network run the code that `compile_network` returned for it."""
     # nn.Module.compile sets this attribute too; copies, pickles and the state dict leave it out
-    network._compiled_call_impl = CompiledCall(network, batch_size, backend)
+    network._compiled_call_impl = call
 
 
 def uncompile(network: nn.Module) -> None:
