@@ -77,7 +77,7 @@ def fit(cfg: DictConfig, task: "ClassificationTask", data: "ImageDataModule", ca
     trainer.callbacks += callbacks  # type: ignore[attr-defined]
     build.check_batch(cfg, data, task, trainer)
     with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, 1):
-        trainer.fit(task, datamodule=data)
+        trainer.fit(task, datamodule=data, weights_only=True)
 
 
 def gradient_callbacks(cfg: DictConfig) -> "list[Callback]":

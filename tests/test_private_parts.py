@@ -92,6 +92,11 @@ PARTS = [
     Part("training/save_last.py", "lightning.pytorch.Trainer._checkpoint_connector", "a checkpoint that waits"),
     Part("training/optimization.py", "torch.optim.lr_scheduler.LRScheduler._last_lr", "a plateau schedule's state"),
     Part("training/optimization.py", "torch.optim.lr_scheduler.SequentialLR._schedulers", "its schedules"),
+    Part("speed/compiled_network.py", "torch.nn.Module._call_impl", "what is compiled: the call with its hooks"),
+    Part("speed/compiled_network.py", "torch.nn.Module._compiled_call_impl", "what a call of the network runs instead"),
+    Part("speed/compiled_network.py", "torch._dynamo.exc.TorchDynamoException", "a compilation that failed"),
+    Part("speed/gradient_checkpointing.py", "torch.nn.Module._parameters", "weights of the forward pass, used again"),
+    Part("speed/gradient_checkpointing.py", "torch.nn.Module._buffers", "statistics are updated once"),
 ]
 
 
