@@ -86,7 +86,7 @@ def gradient_callbacks(cfg: DictConfig) -> "list[Callback]":
 
     from fovea.callbacks.agc import AdaptiveGradientClipping
     from fovea.callbacks.unfreeze import Unfreeze
-    from fovea.trainer_parts import builds
+    from fovea.parts.trainer_parts import builds
 
     nodes = [node for node in cfg.callbacks.values() if node is not None]
     return [instantiate(node) for node in nodes if builds(node, AdaptiveGradientClipping) or builds(node, Unfreeze)]

@@ -73,7 +73,7 @@ def forget_weights(cfg: DictConfig) -> None:
 
 def describe(cfg: DictConfig, length: run_length.RunLength, steps: int) -> list[tuple[str, str]]:
     """Return the facts about the run."""
-    from fovea.optimization_parts import scaling_text
+    from fovea.parts.optimization_parts import scaling_text
 
     warmup = f", after a {cfg.warmup.shape} warm-up of {cfg.warmup_length:,}" if cfg.warmup_length else ""
     run = f"{length.epochs:,} epochs, {steps:,} optimizer steps" if length.steps else "no end"
@@ -92,7 +92,7 @@ def notes(cfg: DictConfig, length: run_length.RunLength) -> list[str]:
     """Return what may make the real rates differ from these."""
     from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-    from fovea.trainer_parts import builds
+    from fovea.parts.trainer_parts import builds
 
     found = []
     if builds(cfg.scheduler, ReduceLROnPlateau):

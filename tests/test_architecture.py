@@ -12,8 +12,7 @@ FILES = sorted(file.relative_to(SRC).as_posix() for file in SRC.rglob("*.py"))
 MOST_FILES = 15  # in a folder
 KNOWS_HYDRA = (
     *("train.py", "evaluate.py", "predict.py", "report.py", "compare.py", "export.py"),
-    *("fovea/build.py", "fovea/loss_parts.py", "fovea/optimization_parts.py", "fovea/trainer_parts.py"),
-    *("fovea/parts/", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
+    *("fovea/build.py", "fovea/parts/", "fovea/load_run.py", "fovea/cli/", "fovea/config/"),
 )
 HYDRA = ("hydra", "omegaconf")
 TORCH = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -48,11 +47,9 @@ MAY_IMPORT = {
     "training": ("distributed", "data/index.py", "optim/warmup.py"),
     "distributed": ("error_text.py",),
     "task.py": ("training",),
-    "loss_parts.py": ("config", "losses", "trainer_parts.py"),
-    "trainer_parts.py": ("config", "error_text.py", "training", "callbacks", "loggers", "speed"),
     "parts": (
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
-        *("models", "objectives", "data/pixels"),
+        *("models", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
     ),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (
@@ -60,7 +57,6 @@ MAY_IMPORT = {
         *("report", "report/pictures", "report/statistics"),
     ),
     "soup": ("task.py", "runs", "models", "data/fingerprint.py", "data/loading"),
-    "optimization_parts.py": ("models", "optim", "training"),
     "collect.py": (
         *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
         *("report", "report/run", "report/statistics"),

@@ -14,11 +14,12 @@ from tasks import Data, make_batches, make_task, make_trainer
 from torch import Tensor, nn
 from torch.optim import LBFGS
 
-from fovea import build, trainer_parts
+from fovea import build
 from fovea.callbacks.ema import EMA
 from fovea.callbacks.epoch_log import EpochLog
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop, PaddedCrop
+from fovea.parts import trainer_parts
 from fovea.runs import run_folder
 from fovea.training.save_best import SaveBest
 from fovea.training.save_last import SaveLast

@@ -17,7 +17,6 @@ from hydra.core.override_parser.types import IntervalSweep
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from fovea import loss_parts, optimization_parts, trainer_parts
 from fovea.cli.command import read_command
 from fovea.cli.entry import _typed
 from fovea.cli.paths import quoted
@@ -27,6 +26,7 @@ from fovea.config.resolvers import CONF, PROJECT
 from fovea.data.index import Index
 from fovea.models.freeze import freeze
 from fovea.models.se_resnet import SEResNet
+from fovea.parts import loss_parts, optimization_parts, trainer_parts
 
 DOCS = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *sorted((PROJECT / "docs").glob("*.md"))]
 PROGRAMS: dict[str, tuple[Program, tuple[str, ...]]] = {  # script -> its yaml in conf/, the keys that name a run

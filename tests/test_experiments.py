@@ -14,13 +14,13 @@ from omegaconf import DictConfig, open_dict
 from torch import nn
 from torchvision.models import resnet18
 
-from fovea import build, optimization_parts
+from fovea import build
 from fovea.config import run_length
 from fovea.config.check import check
 from fovea.config.resolvers import CONF, register_resolvers
 from fovea.data.pixels.progressive import growing_size
 from fovea.optim.learning_rates import learning_rates
-from fovea.parts import network_parts
+from fovea.parts import network_parts, optimization_parts
 
 FAST = ("imagenet_se_resnet50", "imagenet_mobilenet_v2")
 NETWORKS = {  # the network's _target_ -> a small one of the same family

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from run_files import make_run, predictions
 from tasks import Data, make_batches, make_task, make_trainer
 
-from fovea import loss_parts
 from fovea.losses.logit_adjustment import logit_shift
+from fovea.parts import loss_parts
 from fovea.report.run import run_page
 
 Invoke = Callable[..., Any]

@@ -20,7 +20,6 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
-from fovea import loss_parts, optimization_parts, trainer_parts
 from fovea.callbacks.progress import Progress
 from fovea.config import run_length, saved
 from fovea.config.keys import names
@@ -37,12 +36,12 @@ from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.freeze import freeze
 from fovea.models.test_time_augmentation import AveragedViews
-from fovea.parts import network_parts, objective_parts
+from fovea.parts import loss_parts, network_parts, objective_parts, optimization_parts, trainer_parts
+from fovea.parts.trainer_parts import builds
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.runs.figure_names import AVERAGES, average_of, prefix
 from fovea.speed.gradient_checkpointing import checkpoint_blocks
 from fovea.task import ClassificationTask
-from fovea.trainer_parts import builds
 from fovea.training import class_means, loss_check, metric_check, sanity_check
 from fovea.training.monitor import mode_of
 

@@ -99,7 +99,7 @@ def test_a_logger_that_fails_at_its_start_is_left_out_unless_it_is_not_installed
         return
     trainer = build.trainer(cfg)
     assert [type(logger).__name__ for logger in trainer.loggers] == ["MetricsCsv"]
-    (warning,) = [record.message for record in caplog.records if record.name == "fovea.trainer_parts"]
+    (warning,) = [record.message for record in caplog.records if record.name == "fovea.parts.trainer_parts"]
     assert (
         warning
         == "logger.tensorboard can't be started, and the run goes on without it: ConnectionError: nobody answers"

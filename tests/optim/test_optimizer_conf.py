@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
-from fovea import optimization_parts
+from fovea.parts import optimization_parts
 
 OURS = ["adam", "adamp", "adamw", "lamb", "lars", "lbfgs", "lion", "muon", "rmsprop", "sgd"]
 AS_ADAM = ["Adamax", "NAdam", "RAdam"]  # conf/optimizer/adam.yaml says that they take its arguments

@@ -1,7 +1,7 @@
 """Turns a command line into a running job: Hydra composes the config, fovea checks it, the job runs.
 
 Nothing in this folder imports torch, so errors are reported within a second. Only this folder, config/, build.py,
-trainer_parts.py, load_run.py and the entry files import Hydra or OmegaConf.
+parts/, load_run.py and the entry files import Hydra or OmegaConf.
 """
 
 # ruff: noqa: E402

@@ -8,7 +8,7 @@ from conf_groups import composed
 
 from fovea import build
 from fovea.config.saved import plain
-from fovea.optimization_parts import rate_factor, scaling_text
+from fovea.parts.optimization_parts import rate_factor, scaling_text
 
 SMALL = ("data=digits", "data.batch_size=64", "trainer.accumulate_grad_batches=2", "optimizer=sgd", "optimizer.lr=0.4")
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from fovea.config.imbalance import LOSSES
 from fovea.losses import arguments
 from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
-from fovea.trainer_parts import builds
+from fovea.parts.trainer_parts import builds
 
 log = logging.getLogger(__name__)
 
