@@ -20,10 +20,14 @@ from fovea.callbacks.ema import EMA
 from fovea.models.features import features_and_logits
 from fovea.objectives.sharpness_aware import sharpness_aware
 from fovea.speed.compile_callback import CompileNetworks
-from fovea.speed.compiled_network import compile_network, is_compiled, uncompile
+from fovea.speed.compiled_network import CompiledCall, compile_network, uncompile
 from fovea.training.save_last import SaveLast
 
 FULL, REST = torch.randn(5, 3, 4, 4), torch.randn(3, 3, 4, 4)
+
+
+def is_compiled(network: nn.Module) -> bool:
+    return isinstance(network._compiled_call_impl, CompiledCall)
 
 
 @pytest.fixture(autouse=True)

@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 KEY = re.compile(r"(?P<indent> *)(?P<key>\w+):(?: .*?)?(?:\s+# (?P<words>.*))?")
-PART = re.compile(
-    r"(?m)^  - (?!_self_)([\w/]+)(?:@(\w+))?$"
-)  # a yaml that another one names in its defaults; / is conf/
+# A yaml that another one names in its defaults; a name that begins with a slash is below conf/.
+PART = re.compile(r"(?m)^  - (?!_self_)([\w/]+)(?:@(\w+))?$")
 
 
 def head(text: str) -> str:

@@ -42,11 +42,6 @@ def uncompile(network: nn.Module) -> None:
     network._compiled_call_impl = None
 
 
-def is_compiled(network: nn.Module) -> bool:
-    """Return True after `compile_network`."""
-    return isinstance(network._compiled_call_impl, CompiledCall)
-
-
 class CompiledCall:
     """Calls a network, compiled for full batches and uncompiled for others. Logs the time of each compilation."""
 
