@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> None:
 def test(cfg: DictConfig, rates: "np.ndarray") -> "np.ndarray":
     """Train one step at each rate, and return the losses (S,) up to the first that is not finite."""
     from fovea import build
-    from fovea.models.weights import load_weights
+    from fovea.models.weights.fill import load_weights
     from fovea.optim.range_test import RecordLosses, rising_schedule
 
     data = build.datamodule(cfg)

@@ -72,7 +72,7 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     """Build, fit and test on this rank."""
     from fovea import build, tensorboard_images
     from fovea.loggers import hyperparameters
-    from fovea.models.weights import load_weights
+    from fovea.models.weights.fill import load_weights
     from fovea.runs import run_folder
     from fovea.runs.checkpoint import to_resume, to_start_from
     from fovea.training.out_of_memory import suggest_smaller_batch

@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "task.py": ("training",),
     "parts": (
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
-        *("models", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
+        *("models", "models/weights", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
     ),
     "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
     "tensorboard_images.py": (
@@ -72,9 +72,10 @@ MAY_IMPORT = {
         *("build.py", "parts", "task.py", "cli", "config"),
         *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()),
+    **dict.fromkeys(("models/weights", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()),
+    "models": ("models/weights",),
     "callbacks": (
-        *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/head.py"),
+        *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/weights/head.py"),
         "optim/gradient_clipping.py",
     ),
     "leaderboard": (

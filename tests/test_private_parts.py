@@ -74,8 +74,8 @@ PARTS = [
     Part("loggers/tensorboard.py", "lightning.pytorch.loggers.TensorBoardLogger._kwargs", "purge_step of that file"),
     Part("loggers/tensorboard.py", "torch.utils.tensorboard.SummaryWriter._get_file_writer", "writes hyperparameters"),
     Part("losses/arguments.py", "torch.nn.Module._buffers", "whether the loss keeps a tensor as a buffer"),
-    Part("models/weights.py", "torch.nn.Module._version", "modules rename weights of earlier versions"),
-    Part("models/weights.py", "torch.nn.Module._metadata", "modules rename weights of earlier versions"),
+    Part("models/weights/fill.py", "torch.nn.Module._version", "modules rename weights of earlier versions"),
+    Part("models/weights/fill.py", "torch.nn.Module._metadata", "modules rename weights of earlier versions"),
     Part("optim/schedulers.py", "torch.optim.lr_scheduler.OneCycleLR._schedule_phases", "warns of a missing peak"),
     Part(
         "report/statistics/intervals.py",

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fovea.load_run import load_run
-from fovea.models.weights import load_weights
-from fovea.models.weights_file import read_weights
+from fovea.models.weights.fill import load_weights
+from fovea.models.weights.weights_file import read_weights
 
 Invoke = Callable[..., tuple[int, str, str]]
 SOUP = "../scripts/soup"

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from fovea.callbacks.ema import EMA, decay_at
 from fovea.models.se_resnet import SEResNet
-from fovea.models.weights import load_weights
+from fovea.models.weights.fill import load_weights
 
 State = dict[str, Tensor]
 

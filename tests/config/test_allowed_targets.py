@@ -46,10 +46,19 @@ REFUSED = [
         "fovea.data.sources.image_files.os.system",
         "fovea.data.sources.image_files.Path",
     ),
-    *("fovea.models.weights.pickle.loads", "fovea.models.weights.torch.load", "fovea.models.weights.Path"),
-    *("fovea.models.weights._read", "fovea.models.from_timm.logging.os.system", "fovea.models.weights", "fovea.models"),
+    *(
+        "fovea.models.weights.fill.pickle.loads",
+        "fovea.models.weights.fill.torch.load",
+        "fovea.models.weights.fill.Path",
+    ),
+    *(
+        "fovea.models.weights.fill._read",
+        "fovea.models.from_timm.logging.os.system",
+        "fovea.models.weights",
+        "fovea.models",
+    ),
     *("fovea.training.save_last.os.system", "fovea.task.ClassificationTask", "fovea.build.instantiate", "fovea"),
-    *("fovea.models.weights.LoadReport.table", "fovea.models...data.files.read_files", "fovea.models./etc/x.y"),
+    *("fovea.models.weights.fill.LoadReport.table", "fovea.models...data.files.read_files", "fovea.models./etc/x.y"),
     *(
         "torchvision.models.resnet18",
         "torchvision.models.Weights",
@@ -252,7 +261,7 @@ def test_a_strategy_that_unpickles_checkpoints_is_refused(strategy: str) -> None
 
 def test_the_check_imports_nothing_that_a_config_names(tmp_path: Path) -> None:
     code = "from fovea.config.allowed_targets import allowed; allowed('torch.nn.Linear')"
-    code += "; allowed('fovea.models.weights.fill'); allowed('antigravity.x')"
+    code += "; allowed('fovea.models.weights.fill.fill'); allowed('antigravity.x')"
     code += "; import sys; print({'torch', 'antigravity', 'fovea.models'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

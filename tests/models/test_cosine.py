@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from fovea.models.cosine import CosineLinear, use_cosine_classifier
 from fovea.models.features import features_and_logits
-from fovea.models.head import classifier_names
 from fovea.models.mobilenet_v2 import MobileNetV2
+from fovea.models.weights.head import classifier_names
 
 
 def small_timm() -> nn.Module:

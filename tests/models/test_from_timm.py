@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fovea.models.from_timm import build_timm
-from fovea.models.weights import load_weights
+from fovea.models.weights.fill import load_weights
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from fovea.models.from_torchvision import build_torchvision
-from fovea.models.weights import load_weights
+from fovea.models.weights.fill import load_weights
 
 NAMES = models.list_models(module=models)
 

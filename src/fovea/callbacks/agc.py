@@ -7,7 +7,7 @@ from typing import Any
 from lightning import Callback, Trainer
 from torch.optim import LBFGS
 
-from fovea.models import head
+from fovea.models.weights import head
 from fovea.optim.gradient_clipping import clip_adaptively
 
 

@@ -7,7 +7,7 @@ Source: Wang et al. 2018, "CosFace", https://arxiv.org/abs/1801.09414, without i
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fovea.models import head
+from fovea.models.weights import head
 
 
 class CosineLinear(nn.Linear):

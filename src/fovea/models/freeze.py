@@ -5,7 +5,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from fovea.models import head
+from fovea.models.weights import head
 
 BACKBONE = "backbone"
 

@@ -10,8 +10,8 @@ from typing import Any
 
 from torch import nn
 
-from fovea.models.head import warnings_for_published
-from fovea.models.weights import MIN_SHARE, load_weights
+from fovea.models.weights.fill import MIN_SHARE, load_weights
+from fovea.models.weights.head import warnings_for_published
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
-from fovea.models.head import warnings_for_published
-from fovea.models.weights import MIN_SHARE, fill, load_weights
-from fovea.models.weights_file import Weights, is_path
+from fovea.models.weights.fill import MIN_SHARE, fill, load_weights
+from fovea.models.weights.head import warnings_for_published
+from fovea.models.weights.weights_file import Weights, is_path
 
 
 def build_torchvision(

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovea.data.pixels.normalize import Normalize
-from fovea.models.weights import fill
-from fovea.models.weights_file import read_weights
+from fovea.models.weights.fill import fill
+from fovea.models.weights.weights_file import read_weights
 from fovea.objectives.teacher import Teacher, rescaling
 from fovea.parts import network_parts
 from fovea.runs import checkpoint

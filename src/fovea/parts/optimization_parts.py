@@ -10,8 +10,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import LBFGS, Optimizer
 
-from fovea.models import head
 from fovea.models.layer_order import layer_numbers
+from fovea.models.weights import head
 from fovea.optim.warmup import with_warmup
 from fovea.training.optimization import Optimization
 

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from fovea.models.weights import fill, load_weights
-from fovea.models.weights_file import Weights, read_weights
+from fovea.models.weights.fill import fill, load_weights
+from fovea.models.weights.weights_file import Weights, read_weights
 
 
 class Net(nn.Module):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from fovea.models import head
-from fovea.models.library_files import adapt
-from fovea.models.weights_file import Weights, read_weights
+from fovea.models.weights import head
+from fovea.models.weights.library_files import adapt
+from fovea.models.weights.weights_file import Weights, read_weights
 
 log = logging.getLogger(__name__)
 
