@@ -72,9 +72,12 @@ MAY_IMPORT = {
         *("build.py", "parts", "task.py", "cli", "config"),
         *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
     ),
-    **dict.fromkeys(("models/weights", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()),
+    **dict.fromkeys(
+        ("models/weights", "callbacks/text", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()
+    ),
     "models": ("models/weights",),
     "callbacks": (
+        "callbacks/text",
         *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/weights/head.py"),
         "optim/gradient_clipping.py",
     ),

@@ -8,8 +8,8 @@ import rich
 from lightning import Callback, LightningModule, Trainer
 from rich.text import Text
 
-from fovea.callbacks import epoch_table
 from fovea.callbacks.best_checkpoint import is_best
+from fovea.callbacks.text import epoch_table
 
 log = logging.getLogger(__name__)
 

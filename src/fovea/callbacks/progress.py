@@ -14,8 +14,8 @@ from rich.text import Text
 from torch import Tensor
 
 from fovea.callbacks.best_checkpoint import find_saver
-from fovea.callbacks.epoch_table import epoch_text, figure_text
-from fovea.callbacks.progress_line import Speed, batches_left, progress_line
+from fovea.callbacks.text.epoch_table import epoch_text, figure_text
+from fovea.callbacks.text.progress_line import Speed, batches_left, progress_line
 
 PAINT_INTERVAL = 0.2  # seconds
 VALIDATING = "validating"

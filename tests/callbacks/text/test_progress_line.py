@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from fovea.callbacks.progress_line import Speed, batches_left, clock_text, progress_line
+from fovea.callbacks.text.progress_line import Speed, batches_left, clock_text, progress_line
 
 ALL: dict[str, Any] = {"speed": 1412.3, "seconds_left": 43.2, "best": "best val/accuracy 0.9611"}
 

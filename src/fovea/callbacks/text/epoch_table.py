@@ -4,7 +4,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from fovea.callbacks.progress_line import clock_text
+from fovea.callbacks.text.progress_line import clock_text
 
 SPEED = "train/images_per_second"
 FIRST = ("epoch", "step", "train/loss", "val/loss")  # columns on the left, followed by the monitor

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from fovea.callbacks import epoch_table
-from fovea.callbacks.epoch_table import EPOCH_COLUMNS, SPEED, cells, columns, header, log_line, row_text
+from fovea.callbacks.text import epoch_table
+from fovea.callbacks.text.epoch_table import EPOCH_COLUMNS, SPEED, cells, columns, header, log_line, row_text
 
 FIGURES = {"train/loss": 1.50931, SPEED: 1412.3, "val/loss": 0.98, "val/accuracy": 0.4333, "val/f1": math.nan}
 
