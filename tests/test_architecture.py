@@ -79,7 +79,7 @@ MAY_IMPORT = {
     "callbacks": (
         "callbacks/text",
         *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/weights/head.py"),
-        "optim/gradient_clipping.py",
+        *("models/patch_whitening.py", "optim/gradient_clipping.py"),
     ),
     "leaderboard": (
         *("config", "runs/results_file.py"),

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fovea.data.pixels.crop import Crop, with_size
+from fovea.data.pixels.crop import Crop, View, with_size
 from fovea.data.random_numbers import derive_seed, uniforms
+
+FLIP = View._fields.index("flip")
 
 
 class Augment:
@@ -16,9 +18,15 @@ class Augment:
     Attribute `size_at`: (epoch) -> the side of its images, if it is not `crop.size` in every epoch.
     """
 
-    def __init__(self, crop: Crop, transforms: Sequence[Callable[[Tensor], Tensor]] = ()) -> None:
-        """`transforms` map uint8 (3, S, S) to the same and use torch's global generator, like torchvision's."""
-        self.crop, self.transforms = crop, list(transforms)
+    def __init__(
+        self, crop: Crop, transforms: Sequence[Callable[[Tensor], Tensor]] = (), alternating_flip: bool = False
+    ) -> None:
+        """Args:
+        crop: see `Crop`.
+        transforms: map uint8 (3, S, S) to the same and use torch's global generator, like torchvision's.
+        alternating_flip: replaces the crop's flips, see `alternating_flips`.
+        """
+        self.crop, self.transforms, self.alternating_flip = crop, list(transforms), alternating_flip
         self.size_at: Callable[[int], int] | None = None
 
     def crop_for(self, keys: Sequence[Sequence[int]] | np.ndarray) -> Crop:
@@ -29,7 +37,10 @@ class Augment:
 
     def views(self, seed: int, keys: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         """Return the `View`s (B, 9) of images with these keys (B, 3), all of one epoch, and sizes (B, 2)."""
-        return self.crop_for(keys)(sizes, uniforms(seed, keys, self.crop.draws))
+        views = self.crop_for(keys)(sizes, uniforms(seed, keys, self.crop.draws))
+        if self.alternating_flip:
+            views[:, FLIP] = alternating_flips(seed, keys)
+        return views
 
     def transform(self, seed: int, keys: np.ndarray, images: Tensor) -> None:
         """Apply `transforms` to each of `images` (B, 3, S, S) in place; restores the state of torch's generators.
@@ -54,3 +65,18 @@ class Augment:
                         f"instead of uint8 {tuple(image.shape)}: remove scaling and normalizing, which follow later"
                     )
                 image.copy_(out)
+
+
+def alternating_flips(seed: int, keys: np.ndarray) -> np.ndarray:
+    """Return (B,) bool: whether each image is mirrored, at random in the first epoch and then in every second one.
+
+    Any two epochs in a row show an image both ways, which repeats fewer views than flips at random.
+
+    Source: Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6.
+
+    Args:
+        seed: of the first epoch's flips.
+        keys: (B, 3) integers: epoch, index, repetition; repetitions of an image in an epoch alternate too.
+    """
+    first = uniforms(seed, keys[:, 1:2], 1)[:, 0] < 0.5
+    return first ^ ((keys[:, 0] + keys[:, 2]) % 2 == 1)
