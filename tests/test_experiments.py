@@ -157,7 +157,7 @@ RATES: dict[str, dict[int, float]] = {  # experiment -> {epoch, from 0: the publ
         0: 0.2 * 1.465,
         6: 1.465 * (1 - 0.93 * (270 - 123.2) / (539 - 123.2)),
     },
-    "cifar10_se_resnet18": {0: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 8e-4, 199: 8e-4},
+    "cifar10_resnet18": {0: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 8e-4, 199: 8e-4},
 }
 SLOW_RATES = {  # schedules of 20,000 steps and more
     "imagenet_resnet18_ffcv": {0: 5e-5, 1: 0.250025, 2: 0.5, 9: 0.25, 15: 0.5 / 14},
@@ -196,7 +196,7 @@ DECAYS: dict[str, tuple[float, dict[str, float]]] = {  # experiment -> weight de
     "imagenet_resnet50_ffcv": (1e-4, WEIGHTS_AND_HEAD | {"layer2.0.downsample.1.weight": 1.0}),
     "imagenet_distillation": (1e-4, ALL),
     "cifar10_fast": (1.362e-3, {"groups.0.conv1.weight": 1.0, "groups.2.norm2.bias": 1 / 64, "head.weight": 1.0}),
-    "cifar10_se_resnet18": (5e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
+    "cifar10_resnet18": (5e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
     "coco_asl": (1e-4 / 128, {"head.fc.weight": 1.0, "head.fc.bias": 0.0}),  # of a loss that is 128 times as large
 }
 

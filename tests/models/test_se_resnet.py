@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import Tensor, nn
 
 from fovea.models.se_resnet import SEResNet
@@ -134,3 +135,12 @@ def test_width_doubles_from_stage_to_stage() -> None:
 def test_the_error_for_a_wrong_setting_lists_the_allowed_ones(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         SEResNet(5, **options)
+
+
+@pytest.mark.parametrize(("name", "depth", "options"), [("resnet18", 18, {}), ("resnext50_32x4d", 50, RESNEXT)])
+def test_without_squeeze_and_excitation_it_is_torchvisions_resnet(
+    name: str, depth: int, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(0)
+    reference = torchvision.models.get_model(name, num_classes=10)
+    assert_same_logits(reference, SEResNet(10, depth, squeeze_excite=False, **options))

@@ -60,6 +60,8 @@ class Whitening(Callback):
 
 
 def _sum_over_ranks(trainer: Trainer, value: Tensor) -> Tensor:
+    if trainer.world_size == 1:
+        return value  # float64, which an mps device lacks
     summed: Tensor = trainer.strategy.reduce(value.to(trainer.strategy.root_device), reduce_op="sum")
     return summed.cpu()
 

@@ -44,13 +44,13 @@ class SqueezeExcite(nn.Module):
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions; the block of depths 18 and 34."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int, squeeze_excite: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(out_channels)
-        self.se = SqueezeExcite(out_channels)
+        self.se = SqueezeExcite(out_channels) if squeeze_excite else nn.Identity()
         self.downsample = _shortcut(in_channels, out_channels, stride)
         self.relu = nn.ReLU(inplace=True)
         nn.init.zeros_(self.bn2.weight)
@@ -71,7 +71,13 @@ class Bottleneck(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, stride: int, cardinality: int = 1, base_width: int = 64
+        self,
+        in_channels: int,
+        out_channels: int,
+        stride: int,
+        squeeze_excite: bool = True,
+        cardinality: int = 1,
+        base_width: int = 64,
     ) -> None:
         super().__init__()
         inner = out_channels // 4 * base_width // 64 * cardinality
@@ -81,7 +87,7 @@ class Bottleneck(nn.Module):
         self.bn2 = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
-        self.se = SqueezeExcite(out_channels)
+        self.se = SqueezeExcite(out_channels) if squeeze_excite else nn.Identity()
         self.downsample = _shortcut(in_channels, out_channels, stride)
         self.relu = nn.ReLU(inplace=True)
         nn.init.zeros_(self.bn3.weight)
@@ -106,6 +112,7 @@ class SEResNet(nn.Module):
         cardinality: groups of each bottleneck's 3x3 convolution; ResNeXt has 32 or 64.
         base_width: channels of each group in the first stage if `width` is 64; ResNeXt "32x4d" has cardinality 32 and
             base_width 4.
+        squeeze_excite: False gives ResNet and ResNeXt, with the parameter names of torchvision's.
 
     Raises:
         ValueError: the depth or stem doesn't exist, groups are set for a depth without bottlenecks, or a group would
@@ -120,9 +127,10 @@ class SEResNet(nn.Module):
         width: int = 64,
         cardinality: int = 1,
         base_width: int = 64,
+        squeeze_excite: bool = True,
     ) -> None:
         super().__init__()
-        block = _block(depth, width, cardinality, base_width)
+        block = _block(depth, width, cardinality, base_width, squeeze_excite)
         blocks = BLOCKS[depth]
         out = width * (1 if depth < 50 else 4)
         self.conv1, self.maxpool = _stem(stem, width)
@@ -154,7 +162,7 @@ def _stage(block: Block, in_channels: int, out_channels: int, blocks: int, strid
     return nn.Sequential(block(in_channels, out_channels, stride), *others)
 
 
-def _block(depth: int, width: int, cardinality: int, base_width: int) -> Block:
+def _block(depth: int, width: int, cardinality: int, base_width: int, squeeze_excite: bool) -> Block:
     if depth not in BLOCKS:
         raise ValueError(f"model.depth={depth}: SE-ResNet exists with depths {', '.join(map(str, BLOCKS))}")
     if depth < 50:
@@ -163,13 +171,13 @@ def _block(depth: int, width: int, cardinality: int, base_width: int) -> Block:
                 f"model.cardinality={cardinality} base_width={base_width}: depth {depth} has no bottleneck "
                 "blocks, so these must be 1 and 64; or choose model.depth=50, 101 or 152"
             )
-        return BasicBlock
+        return partial(BasicBlock, squeeze_excite=squeeze_excite)
     if cardinality < 1 or width * base_width < 64:
         raise ValueError(
             f"model.cardinality={cardinality} base_width={base_width} width={width}: a group would have no channel; "
             "cardinality must be 1 or more and width * base_width 64 or more"
         )
-    return partial(Bottleneck, cardinality=cardinality, base_width=base_width)
+    return partial(Bottleneck, squeeze_excite=squeeze_excite, cardinality=cardinality, base_width=base_width)
 
 
 def _stem(stem: str, width: int) -> tuple[nn.Module, nn.Module]:
