@@ -20,7 +20,6 @@ import numpy as np
 import torch
 from torchmetrics.classification import MulticlassAccuracy
 
-from fovea import collect
 from fovea.metrics.average_precision import MeanAveragePrecision
 from fovea.metrics.precision_recall import MacroF1
 from fovea.metrics.top_k import top_k_accuracy
@@ -28,6 +27,7 @@ from fovea.report import prediction_file, thumbnail_file
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import gallery, run_page
 from fovea.report.statistics.intervals import confidence_intervals
+from fovea.results import collect
 
 SIDE = 224  # pixels of the images that become thumbnails
 

@@ -66,9 +66,9 @@ def compared_images(entries: list[Entry]) -> tuple[Pair | None, str]:
     """Compare the test predictions of two runs; return why not if they are of other images, and print both."""
     if len(entries) != 2 or not all(entry.test for entry in entries):
         return None, ""
-    from fovea import run_report
     from fovea.load_run import load_metrics
     from fovea.report.run.pair_section import pair_text
+    from fovea.results import run_report
 
     try:
         metrics = load_metrics(entries[0].folder)
@@ -86,7 +86,7 @@ def pooled_folds(entries: list[Entry], output: Path) -> list[str]:
     if all(entry.config.get("data.folds") is None for entry in entries):
         return []
     from fovea.load_run import load_metrics
-    from fovea.pooled_folds import pool
+    from fovea.results.pooled_folds import pool
 
     try:
         lines = pool(entries, output, load_metrics)

@@ -33,8 +33,9 @@ def main(cfg: DictConfig) -> None:
 
 def evaluate(cfg: DictConfig) -> None:
     """Run the evaluation on this rank."""
-    from fovea import build, collect, run_report
+    from fovea import build
     from fovea.distributed.gather import gather
+    from fovea.results import collect, run_report
     from fovea.runs import provenance, run_folder
     from fovea.runs.checkpoint import to_evaluate
 

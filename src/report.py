@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 def main(cfg: DictConfig) -> None:
     """Write report.html from the files in the folder."""
     log_loading(f"reading {summary.short_path(cfg.run)}")
-    from fovea import build, run_report
+    from fovea import build
+    from fovea.results import run_report
 
     folder = Path(cfg.run)
     against = run_report.compared(folder, cfg.baseline, lambda: build.tested_metrics(cfg))

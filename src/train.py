@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def pool_folds(folder: Path, jobs: "Sequence[Entry]") -> list[str]:
     """Pool the folds among the jobs of a sweep at its end, and return sentences about them."""
     from fovea.load_run import load_metrics
-    from fovea.pooled_folds import pool
+    from fovea.results.pooled_folds import pool
 
     return pool(jobs, folder, load_metrics)
 
@@ -41,8 +41,8 @@ def main(cfg: DictConfig) -> None:
     """Fit, test, and write the results into the run's folder."""
     log_loading(f"run folder: {summary.short_path(cfg.run_dir)}")
     # Importing torch takes seconds, so it is imported only after the config was checked.
-    from fovea import run_report
     from fovea.distributed import ranks
+    from fovea.results import run_report
     from fovea.runs import lock, rerun, run_folder
     from fovea.training.stop_signals import StopSignals, exit_if_blocked
 
@@ -70,9 +70,10 @@ def main(cfg: DictConfig) -> None:
 
 def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     """Build, fit and test on this rank."""
-    from fovea import build, tensorboard_images
+    from fovea import build
     from fovea.loggers import hyperparameters
     from fovea.models.weights.fill import load_weights
+    from fovea.results import tensorboard_images
     from fovea.runs import run_folder
     from fovea.runs.checkpoint import to_resume, to_start_from
     from fovea.training.out_of_memory import suggest_smaller_batch
@@ -107,7 +108,8 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
 
 def compare(cfg: DictConfig, folder: Path) -> "Comparison | None":
     """Compare the test with another run's, if one is asked for."""
-    from fovea import build, run_report
+    from fovea import build
+    from fovea.results import run_report
 
     return run_report.compared(folder, cfg.baseline, lambda: build.tested_metrics(cfg))
 
@@ -136,9 +138,9 @@ def test(
     data: "ImageDataModule",
 ) -> None:
     """Test the best checkpoint on this rank, and write what the report shows."""
-    from fovea import collect, tensorboard_images
     from fovea.distributed.gather import gather
     from fovea.loggers import hyperparameters
+    from fovea.results import collect, tensorboard_images
     from fovea.runs import run_folder
 
     saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)
@@ -173,7 +175,7 @@ def collect_for_report(
     tested: "Predictions",
 ) -> None:
     """Write what the report shows besides the figures; on all ranks, as they share the predictions."""
-    from fovea import collect, suspect_labels
+    from fovea.results import collect, suspect_labels
 
     validation = collect.validate(trainer, task, data)
     splits = {"test": tested} if validation is None else {"val": validation, "test": tested}

@@ -51,26 +51,14 @@ MAY_IMPORT = {
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
         *("models", "models/weights", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
     ),
-    "first_batch.py": ("task.py", "training", "data/loading", "data/pixels"),
-    "tensorboard_images.py": (
-        *("first_batch.py", "task.py", "training", "loggers", "data/loading"),
-        *("report", "report/pictures", "report/statistics"),
-    ),
     "soup": ("task.py", "runs", "models", "data/fingerprint.py", "data/loading"),
-    "collect.py": (
-        *("first_batch.py", "task.py", "training", "runs", "distributed", "data/loading", "data/pixels"),
-        *("report", "report/run", "report/statistics"),
+    "results": (
+        *("task.py", "config", "training", "runs", "distributed", "loggers", "leaderboard", "models"),
+        *("data", "data/loading", "data/pixels", "report", "report/run", "report/pictures", "report/statistics"),
     ),
-    "suspect_labels.py": (
-        *("collect.py", "task.py", "distributed", "data", "data/loading", "data/pixels", "models"),
-        *("report", "report/run", "report/statistics"),
-    ),
-    "run_report.py": ("config", "runs", "report", "report/run"),
-    "run_tables.py": ("runs/results_file.py", "report", "report/run", "report/statistics"),
-    "pooled_folds.py": ("leaderboard", "report", "report/statistics"),
     "load_run.py": (
         *("build.py", "parts", "task.py", "cli", "config"),
-        *("run_tables.py", "runs", "report", "data/loading", "data/pixels"),
+        *("results", "runs", "report", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(
         ("models/weights", "callbacks/text", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()
@@ -182,7 +170,7 @@ def test_no_file_imports_what_its_place_forbids() -> None:
         ("fovea/config/x.py", "from fovea.error_text import line"),
         ("fovea/config/x.py", "from fovea import build"),
         ("fovea/config/x.py", "from fovea.runs.run_folder import Results"),
-        ("fovea/run_tables.py", "from fovea.load_run import LoadedRun"),
+        ("fovea/results/run_tables.py", "from fovea.load_run import LoadedRun"),
         ("fovea/runs/results_file.py", "from fovea.runs.run_folder import Results"),
         ("fovea/runs/checkpoint_names.py", "import torch"),
         ("fovea/files.py", "from fovea.config import secrets"),

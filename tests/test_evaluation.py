@@ -23,13 +23,13 @@ from torchvision.transforms.v2 import functional as F
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
-from fovea.collect import compare, gathered
 from fovea.config.resolvers import CONF
 from fovea.data.index import Index
 from fovea.data.loading.batch_samplers import EvalBatchSampler
 from fovea.data.loading.dataset import Batch
 from fovea.load_run import load_run
 from fovea.losses.bce import BinaryCrossEntropy
+from fovea.results.collect import compare, gathered
 
 Invoke = Callable[..., Any]
 Runs = Callable[[], list[Path]]

@@ -26,7 +26,7 @@ from fovea.data.loading.given_images import GivenImages, OneImage, is_single_ima
 from fovea.data.pixels.augment import Augment
 from fovea.parts import network_parts
 from fovea.report import calibration_file
-from fovea.run_tables import RunComparison, RunTables
+from fovea.results.run_tables import RunComparison, RunTables
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
 from fovea.task import ClassificationTask

@@ -6,7 +6,6 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from fovea.collect import short_path
 from fovea.data.index import Index
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
@@ -18,6 +17,7 @@ from fovea.report.prediction_file import Predictions
 from fovea.report.run.suspect_section import SHOWN
 from fovea.report.statistics.cross_validation import cross_validated
 from fovea.report.suspects import Row
+from fovea.results.collect import short_path
 from fovea.task import ClassificationTask
 
 Found = tuple[Row, Index, int]  # a row of suspects.csv; the image's index and its number there

@@ -12,9 +12,9 @@ from torchmetrics import Metric
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from fovea.leaderboard.entries import find
-from fovea.pooled_folds import pool
 from fovea.report import prediction_file
 from fovea.report.prediction_file import Predictions
+from fovea.results.pooled_folds import pool
 
 WHOLE = predictions("multiclass", 3, 90)
 PARTS = [WHOLE.take(list(range(k, 90, 3))) for k in range(3)]

@@ -20,7 +20,7 @@ from fovea.metrics.average_precision import MeanAveragePrecision
 from fovea.report import prediction_file
 from fovea.report.prediction_file import Predictions
 from fovea.report.statistics import intervals
-from fovea.run_tables import RunTables
+from fovea.results.run_tables import RunTables
 
 
 @pytest.fixture(scope="module")

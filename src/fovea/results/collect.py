@@ -14,7 +14,6 @@ import torch
 from lightning import Trainer
 from torch import Tensor
 
-from fovea import first_batch
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.pixels.decode import UnreadableImage
@@ -24,6 +23,7 @@ from fovea.report.prediction_file import Predictions
 from fovea.report.run import gallery
 from fovea.report.statistics import baseline, calibration, rejection, thresholds
 from fovea.report.statistics.intervals import computed, confidence_intervals
+from fovea.results import first_batch
 from fovea.runs.run_folder import write_json
 from fovea.task import ClassificationTask
 

@@ -6,12 +6,12 @@ import numpy as np
 from lightning import Trainer
 from lightning.pytorch.callbacks import LambdaCallback
 
-from fovea import first_batch
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.report.pictures import confusion_picture, image_grid, label_errors_picture
 from fovea.report.prediction_file import Predictions
 from fovea.report.statistics.confusion import confusion_matrix
 from fovea.report.statistics.per_class import class_counts
+from fovea.results import first_batch
 from fovea.task import ClassificationTask
 from fovea.training.loop_state import last_logged_step
 

@@ -16,13 +16,13 @@ from run_files import predictions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
-from fovea import tensorboard_images
 from fovea.loggers.metrics_csv import MetricsCsv
 from fovea.loggers.tensorboard import TensorBoard
 from fovea.report import prediction_file
 from fovea.report.pictures import confusion_picture, image_grid
 from fovea.report.prediction_file import Predictions
 from fovea.report.statistics.confusion import confusion_matrix
+from fovea.results import tensorboard_images
 from fovea.runs.bit_differences import differences
 from fovea.task import ClassificationTask
 

@@ -17,7 +17,7 @@ from fovea.data.loading.dataset import ImageDataset
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import RandomResizedCrop
 from fovea.data.pixels.normalize import Normalize
-from fovea.first_batch import MOST, entered
+from fovea.results.first_batch import MOST, entered
 from fovea.training.step_seed import seed_step
 
 NAMES = ("cat", "dog", "owl")
