@@ -145,7 +145,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
 
 
 def test_the_table_of_schedules_says_which_unit_each_has_and_whether_it_needs_an_end() -> None:
-    text = (PROJECT / "docs" / "training.md").read_text("utf-8")
+    text = (PROJECT / "docs" / "optimization.md").read_text("utf-8")
     rows = re.findall(r"^\| (`\w.*?) \| (epoch|step) \| .* \| (yes|no) \|$", text, re.MULTILINE)
     said = {name: (unit, end) for names, unit, end in rows for name in re.findall(r"`(\w+)`", names)}
     assert len(said) > 15
@@ -171,6 +171,14 @@ def test_every_link_leads_to_a_file_and_the_readme_lists_every_guide() -> None:
     assert {f"docs/{file.name}" for file in DOCS if file.parent == PROJECT / "docs"} <= set(
         linked[PROJECT / "README.md"]
     )
+
+
+def test_every_link_to_a_section_leads_to_a_heading() -> None:
+    for file in DOCS:
+        for target, anchor in re.findall(r"\]\(([\w./-]*)#([\w-]+)\)", file.read_text("utf-8")):
+            text = (file.parent / target if target else file).read_text("utf-8")
+            headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings], file
 
 
 def test_the_table_of_own_parts_names_every_group_and_files_that_are_there() -> None:

@@ -30,7 +30,10 @@ Invoke = Callable[..., tuple[int, str, str]]
                 "trainer.detect_anomaly=maybe",
                 "trainer.detect_anomaly=maybe: true or false is expected (conf/ has false)",
             ),
-            ("model=nonexistent", "There are mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, torchvision"),
+            (
+                "model=nonexistent",
+                "There are airbench, mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, torchvision",
+            ),
             ("model=se_resnett", "Did you mean se_resnet"),
             ("model.dephts=50", "model.dephts: there is no such key. Did you mean model.depth?"),
             ("modle=se_resnet", "Did you mean mode"),

@@ -21,7 +21,7 @@ REASONS = {  # messages for options that people expect and that don't exist
         f"optimizer/{name.lower()}": f"{name} shares Adam's yaml: optimizer=adam optimizer._target_=torch.optim.{name}"
         for name in ("Adamax", "NAdam", "RAdam")
     },
-    "scheduler/multiplicative": "use scheduler=exponential for a constant factor; for your own: docs/training.md",
+    "scheduler/multiplicative": "use scheduler=exponential for a constant factor; for your own: docs/optimization.md",
 }
 QUESTIONS = {"model": "A network of torchvision or timm? ", "data": "A folder of images? "}
 OWN_IMAGES = "Your own images, in a folder for each class: data=folder data.root=<folder>"
