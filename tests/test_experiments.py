@@ -29,7 +29,7 @@ NETWORKS = {  # the network's _target_ -> a small one of the same family
     "build_timm": ("model.name=resnet18",),
     "MobileNetV2": ("model.width_mult=0.1",),
     "SEResNet": ("model.width=16",),
-    "Airbench": ("model.width=8",),
+    "Airbench": ("model.widths=[8,16,16]",),
 }
 OTHER_NETWORKS = {  # for experiments that the table above does not suit
     "imagenet_se_resnext50": ("model.width=32", "model.cardinality=4"),

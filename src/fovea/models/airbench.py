@@ -1,12 +1,14 @@
-"""airbench94's convolutional network, made to learn CIFAR-10 in few steps.
+"""The convolutional networks of airbench94, 95 and 96, made to learn CIFAR-10 in few steps.
 
 Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", https://arxiv.org/abs/2404.00498, and
-    airbench94.py of https://github.com/KellerJordan/cifar10-airbench
+    https://github.com/KellerJordan/cifar10-airbench
 Deviations: the last pooling covers the whole map, which is the same for images of 32 pixels; BatchNorm's epsilon is
     torch's 1e-5 instead of 1e-12.
 The weights of `whiten` are to be those of the whitening transform: callbacks=[default,whitening]. Without it they are
 random and trained.
 """
+
+from collections.abc import Sequence
 
 from torch import Tensor, nn
 
@@ -17,24 +19,32 @@ LOGIT_SCALE = 1 / 9
 
 
 class Group(nn.Module):
-    """Two 3x3 convolutions with BatchNorm and GELU; the first one's output is halved by max pooling.
+    """Two or three 3x3 convolutions with BatchNorm and GELU; the first one's output is halved by max pooling.
 
-    A convolution starts with identity filters for its first channels, so that it passes its input on.
+    A third convolution's output is added to the first one's. A convolution starts with identity filters for its first
+    channels, so that it passes its input on.
     """
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, depth: int) -> None:
         super().__init__()
         self.conv1 = _identity_convolution(in_channels, out_channels)
         self.pool = nn.MaxPool2d(2)
         self.norm1 = _batch_norm(out_channels)
         self.conv2 = _identity_convolution(out_channels, out_channels)
         self.norm2 = _batch_norm(out_channels)
+        self.depth = depth
+        if depth == 3:
+            self.conv3 = _identity_convolution(out_channels, out_channels)
+            self.norm3 = _batch_norm(out_channels)
         self.activation = nn.GELU()
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_channels, H, W) -> (B, out_channels, H / 2, W / 2), rounded down."""
-        x = self.activation(self.norm1(self.pool(self.conv1(x))))
-        return self.activation(self.norm2(self.conv2(x)))
+        first = self.activation(self.norm1(self.pool(self.conv1(x))))
+        x = self.activation(self.norm2(self.conv2(first)))
+        if self.depth == 3:
+            x = self.activation(self.norm3(self.conv3(x)) + first)
+        return x
 
 
 class Airbench(nn.Module):
@@ -42,22 +52,30 @@ class Airbench(nn.Module):
 
     Args:
         num_classes: K.
-        width: channels of the first group; the other two have four times as many. 64 is airbench94's.
+        widths: channels of each of the three groups: 64, 256, 256 in airbench94; 128, 384, 384 in 95; 128, 384, 512
+            in 96.
+        depth: convolutions of a group: 2; 3 in airbench96.
+
+    Raises:
+        ValueError: the depth is another one, or there are not three widths.
     """
 
-    def __init__(self, num_classes: int, width: int = 64) -> None:
+    def __init__(self, num_classes: int, widths: Sequence[int] = (64, 256, 256), depth: int = 2) -> None:
         super().__init__()
+        if depth not in (2, 3) or len(widths) != 3:
+            raise ValueError(f"model.depth={depth} must be 2 or 3, and model.widths={list(widths)} three numbers")
         whitened = 2 * IMAGE_CHANNELS * WHITENING_KERNEL**2  # each filter and its negative
         self.whiten = nn.Conv2d(IMAGE_CHANNELS, whitened, WHITENING_KERNEL)
         self.activation = nn.GELU()
-        self.groups = nn.Sequential(Group(whitened, width), Group(width, 4 * width), Group(4 * width, 4 * width))
+        pairs = zip((whitened, *widths), widths, strict=False)
+        self.groups = nn.Sequential(*(Group(inputs, outputs, depth) for inputs, outputs in pairs))
         self.pool = nn.AdaptiveMaxPool2d(1)
-        self.head = nn.Linear(4 * width, num_classes, bias=False)
+        self.head = nn.Linear(widths[-1], num_classes, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, K)."""
         x = self.activation(self.whiten(x))  # (B, 24, H - 1, W - 1)
-        x = self.pool(self.groups(x)).flatten(1)  # (B, 4 * width)
+        x = self.pool(self.groups(x)).flatten(1)  # (B, widths[-1])
         return self.head(x) * LOGIT_SCALE  # (B, K)
 
 
