@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from fovea.models.airbench import Airbench
+from fovea.models.airbench import Airbench, Group
 
 
 def test_the_parameter_count_is_that_of_airbench94() -> None:
@@ -33,10 +33,9 @@ def test_images_of_any_size_from_9_pixels_on_have_logits(size: int, depth: int) 
 
 
 def test_a_third_convolution_is_added_to_the_first() -> None:
-    network = Airbench(10, (8, 8, 8), depth=3).eval()
-    nn.init.zeros_(network.groups[0].conv3.weight)
+    group = Group(24, 8, depth=3).eval()
+    nn.init.zeros_(group.conv3.weight)
     images = torch.rand(2, 24, 8, 8)
-    group = network.groups[0]
     first = nn.GELU()(group.norm1(group.pool(group.conv1(images))))
     torch.testing.assert_close(group(images), nn.GELU()(first))
 
