@@ -21,7 +21,8 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import Metric
 
 from fovea.callbacks.progress import Progress
-from fovea.config import run_length, saved
+from fovea.config import pretrained, run_length, saved
+from fovea.config.check import check_progressive
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
@@ -68,12 +69,14 @@ for message in (
 
 
 def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
-    """Read the data's index, and fill in the config's root keys that follow from it.
+    """Read the data's index, and fill in the config's root keys that follow from it and from published weights.
 
     Args:
-        cfg: its keys `task`, `num_classes`, `class_names` and, for a training, counts and lengths are set.
+        cfg: its keys `pretrained`, `task`, `num_classes`, `class_names` and, for a training, counts and lengths are
+            set.
         to_train: False accepts data that can only be evaluated, and does not set counts and lengths.
     """
+    _fill_in_pretrained(cfg)
     augment = instantiate(cfg.augment, _convert_="all")
     data: ImageDataModule = instantiate(
         cfg.data,
@@ -95,6 +98,15 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
             _lower_batch(cfg, data)
         run_length.fill_in(cfg, images // data.batch_size)
     return data
+
+
+def _fill_in_pretrained(cfg: DictConfig) -> None:
+    """Set the preprocessing of published weights, if the network has such weights, and log which keys follow it."""
+    own = network_parts.preprocessing(cfg.model)
+    text = pretrained.fill_in(cfg, own._asdict()) if own else None
+    if text:
+        log.info("preprocessing of model.name=%s model.weights=%s\n%s", cfg.model.name, cfg.model.weights, text)
+        check_progressive(cfg)
 
 
 def _lower_batch(cfg: DictConfig, data: ImageDataModule) -> None:

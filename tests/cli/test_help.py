@@ -87,6 +87,7 @@ def test_help_of_train_has_every_group_and_key_with_the_values_that_overrides_le
     assert shown["model"][0] == "mobilenet_v2"
     assert shown["optimizer.lr"][0] == "0.25"
     assert shown["data.background"] == ("[0,0,0]", "color behind transparent pixels")
+    assert shown["preprocess.mean"][0] == "[0.485,0.456,0.406]"
     assert shown["model.stem"][0] == "small"  # computed from the image size
     leaves = set(composed(*words).trainer) - {"_target_", "default_root_dir"}
     assert {f"trainer.{key}" for key in leaves} <= set(shown)

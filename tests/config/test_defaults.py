@@ -20,6 +20,10 @@ def test_typed_keys_and_chosen_yamls_are_listed_with_their_defaults() -> None:
         "seed": ("7", "0"),
         "trainer.deterministic": ("true", "null"),
     }
+    assert changes("data.image_size=64", "preprocess.mean=[0,0,0]") == {
+        "data.image_size": ("64", "16"),
+        "preprocess.mean": ("[0, 0, 0]", "[0.485, 0.456, 0.406]"),
+    }
     sgd = changes("optimizer=sgd")
     assert sgd["optimizer._target_"] == ("torch.optim.SGD", "torch.optim.AdamW")
     assert sgd["optimizer.betas"][0] == ""  # the run has no such key

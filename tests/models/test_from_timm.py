@@ -45,18 +45,14 @@ def test_weights_may_be_a_file_and_the_head_starts_at_random(
     assert "not loaded     2  fc.weight, fc.bias" in caplog.text
 
 
-def test_default_weights_are_loaded_by_timm(
-    timm: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_default_weights_are_loaded_by_timm(timm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = timm.create_model("test_resnet").state_dict()
     torch.save(state, tmp_path / "w.pth")
     overlay = {"file": str(tmp_path / "w.pth")}
     monkeypatch.setattr(timm, "create_model", partial(timm.create_model, pretrained_cfg_overlay=overlay))
-    with caplog.at_level(logging.INFO):
-        network: Any = build_timm("test_resnet", 7, weights="DEFAULT")
+    network: Any = build_timm("test_resnet", 7, weights="DEFAULT")
     assert torch.equal(network.layer1[0].conv1.weight, state["layer1.0.conv1.weight"])
     assert network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
-    assert "(160, 160) pixels with mean (0.5, 0.5, 0.5)" in caplog.text
 
 
 def test_default_weights_of_a_network_without_published_ones_are_refused(timm: Any) -> None:
@@ -67,12 +63,16 @@ def test_default_weights_of_a_network_without_published_ones_are_refused(timm: A
 def test_the_error_of_a_failed_download_names_the_network_and_the_key_for_a_file(
     timm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    class UnreachableError(FileNotFoundError, ValueError):  # as Hugging Face's LocalEntryNotFoundError
+        pass
+
     def create_model(name: str, pretrained: bool, **options: Any) -> None:
-        raise FileNotFoundError("cannot reach the hub")
+        raise UnreachableError("cannot reach the hub")
 
     monkeypatch.setattr(timm, "create_model", create_model)
-    with pytest.raises(ValueError, match=r"test_resnet \(cannot reach the hub\)[^$]*model.weights"):
-        build_timm("test_resnet", num_classes=3, weights="DEFAULT")
+    for name in ("test_resnet", "vit_tiny_patch16_224"):
+        with pytest.raises(ValueError, match=rf"{name} \(cannot reach the hub\)[^$]*model.weights"):
+            build_timm(name, num_classes=3, image_size=64, weights="DEFAULT")
 
 
 @pytest.mark.parametrize("option", ["checkpoint_path", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"])
@@ -111,6 +111,33 @@ def test_a_file_loads_at_another_image_size_as_timm_loads_it(
     own = network.state_dict()
     assert all(torch.equal(own[key], value) for key, value in expected.items())
     assert not positions or own[positions].shape != small.state_dict()[positions].shape
+
+
+@pytest.mark.parametrize("size", [64, 96])
+def test_published_weights_are_used_at_another_image_size_where_timm_allows_it(
+    timm: Any, size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options: dict[str, Any] = {"depth": 1}
+    for name in ("vit_tiny_patch16_224", "cait_xxs24_224"):
+        torch.save(timm.create_model(name, **options).state_dict(), tmp_path / f"{name}.pth")
+    create = timm.create_model
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, **given: create(name, pretrained_cfg_overlay={"file": f"{tmp_path}/{name}.pth"}, **given),
+    )
+    network = build_timm("vit_tiny_patch16_224", 7, image_size=size, weights="DEFAULT", **options)
+    assert network(torch.zeros(2, 3, size, size)).shape == (2, 7)
+    says = rf"data.image_size={size}: .* weights of cait_xxs24_224 .*pos_embed.*; type data.image_size=224"
+    with pytest.raises(ValueError, match=says):
+        build_timm("cait_xxs24_224", 7, image_size=size, weights="DEFAULT", **options)
+
+
+def test_an_image_size_that_timm_can_not_build_is_refused_with_one_that_it_can(timm: Any) -> None:
+    with pytest.raises(ValueError, match=r"data.image_size=90: .*xcit_nano_12_p16_224 .*; type data.image_size=224"):
+        build_timm("xcit_nano_12_p16_224", 7, image_size=90)
+    with pytest.raises(RuntimeError):  # not the image size is wrong
+        build_timm("vit_tiny_patch16_224", 7, image_size=224, embed_dim=-1)
 
 
 def test_both_heads_of_a_distilled_network_are_its_classifier(timm: Any, tmp_path: Path) -> None:

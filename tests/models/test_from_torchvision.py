@@ -82,6 +82,11 @@ def test_an_image_size_that_is_no_multiple_of_the_patch_size_is_refused() -> Non
         build_torchvision("vit_b_16", num_classes=3, image_size=100)
 
 
+def test_an_image_size_that_windows_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"data.image_size=256: maxvit_t needs a multiple of 224 pixels"):
+        on_meta("maxvit_t", num_classes=3, image_size=256)
+
+
 def test_published_weights_come_from_torchvision_and_the_head_starts_at_random(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -146,11 +146,13 @@ def _leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _typed(cfg: DictConfig, key: str, raw: Any) -> str:
-    """Return a value as text. An expression is replaced by its result if that is a number or a word."""
+    """Return a value as text. An expression is replaced by its result if that is a number, a word or a list."""
     if isinstance(raw, str) and "${" in raw and not key.startswith("hydra."):
         with suppress(OmegaConfBaseException):
             computed = OmegaConf.select(cfg, key)
-            if isinstance(computed, int | float) or (isinstance(computed, str) and computed.isidentifier()):
+            if OmegaConf.is_list(computed):
+                raw = OmegaConf.to_container(computed)
+            elif isinstance(computed, int | float) or (isinstance(computed, str) and computed.isidentifier()):
                 raw = computed
     return (
         raw if isinstance(raw, str) and raw else json.dumps(raw, separators=(",", ":"), ensure_ascii=False, default=str)

@@ -16,6 +16,7 @@ from fovea.config.allowed_targets import check_targets, targets
 from fovea.config.division_check import check_division
 from fovea.config.imbalance import check_imbalance
 from fovea.config.keys import KEYS, names
+from fovea.config.pretrained import is_open
 from fovea.config.resolvers import CONF
 from fovea.config.resume_rules import masked_keys, refuse_masked_values
 from fovea.config.run_length import check_schedule
@@ -135,7 +136,7 @@ def _check_combinations(cfg: DictConfig) -> None:
             "keep data.decode=cpu, or type data.resident=false"
         )
     check_division(cfg.data)
-    _check_progressive(cfg)
+    check_progressive(cfg)
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)
@@ -167,8 +168,11 @@ def _check_clipping(cfg: DictConfig) -> None:
         )
 
 
-def _check_progressive(cfg: DictConfig) -> None:
-    """Raise ValueError if growing images do not reach their full size, or do not grow."""
+def check_progressive(cfg: DictConfig) -> None:
+    """Raise ValueError if growing images do not reach their full size, or do not grow.
+
+    Called again when published weights have set the full size.
+    """
     start, epochs = (OmegaConf.select(cfg, f"data.progressive.{key}") for key in ("start", "epochs"))
     if start is None and epochs is None:
         return
@@ -178,7 +182,7 @@ def _check_progressive(cfg: DictConfig) -> None:
             f"data.progressive.{typed}={epochs if start is None else start} needs data.progressive.{missing} too: "
             "images grow from start pixels to data.image_size in this number of epochs"
         )
-    if start >= cfg.data.image_size:
+    if start >= cfg.data.image_size and not is_open(cfg, "data.image_size"):
         raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from fovea.config.keys import dotted, rule
+from fovea.config.pretrained import SECTION
 from fovea.config.resolvers import CONF
 
 
@@ -27,19 +28,33 @@ def own_hydra() -> Iterator[None]:
 def changed_keys(config: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (key, value, default) of the keys that differ from the defaults, in the order of the config.
 
-    Keys that are specific to a run or a machine, or that follow from the data, are left out, and so are references.
+    Keys that are specific to a run or a machine, or that follow from the data, are left out, and so are references,
+    except that keys which follow published weights have their values.
 
     Args:
         config: the content of a run's config.yaml, with its references.
     """
     with own_hydra():
-        defaults = dict(dotted(OmegaConf.to_container(hydra.compose("train"))))
-    values = dict(dotted(dict(config)))
+        defaults = _values(OmegaConf.to_container(hydra.compose("train")))
+    values = _values(dict(config))
     return [
         (key, _text(values, key), _text(defaults, key))
         for key in dict.fromkeys([*values, *defaults])
         if values.get(key) != defaults.get(key) and not _follows(key, defaults.get(key))
     ]
+
+
+def _values(config: Any) -> dict[str, Any]:
+    """Return {dotted key: value}, with references except those of keys that follow published weights."""
+    resolved = DictConfig(config)
+    return {
+        key: _plain(OmegaConf.select(resolved, key)) if str(value).startswith(f"${{{SECTION}:") else value
+        for key, value in dotted(config)
+    }
+
+
+def _plain(value: Any) -> Any:
+    return OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
 
 
 def _follows(key: str, default: Any) -> bool:

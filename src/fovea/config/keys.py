@@ -52,7 +52,7 @@ class Key(NamedTuple):
         group: the group of conf/ that can replace the section for a trained run.
         view: how images are read, not which; kept if a trained run gets other data.
         division: which split and which label the images have; other data that a run is tested on don't keep it.
-        from_data: computed from the data when they are read.
+        from_data: computed from the data, or from published weights, when they are read.
     """
 
     type: Any = None
@@ -155,7 +155,7 @@ KEYS = {  # `*` stands for any part of a key
     "augmented": Key(Annotated[int, Ge(0), Le(20)]),
     "epochs": Key(Annotated[int, Ge(1), Le(20)]),
     "measured": Key(Positive),
-    # set when the data are read
+    # set when the data, or the published weights, are read
     "task": FACT,
     "num_classes": FACT,
     "class_names": FACT,
@@ -165,6 +165,7 @@ KEYS = {  # `*` stands for any part of a key
     "schedule_length": LENGTH,
     "warmup_length": LENGTH,
     "schedule_epoch": LENGTH,
+    "pretrained": FACT._replace(type=dict),
     # parts
     "model": SECTION._replace(resume=FIXED),
     "model.name": NAME,

@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.resolvers import oc
 
+from fovea.config import pretrained
+
 PROJECT = Path(__file__).resolve().parents[3]
 CONF = PROJECT / "conf"
 NO_DEFAULT = object()
@@ -114,7 +116,9 @@ RESOLVERS: dict[str, Callable[..., Any]] = {
     "project_dir": lambda: str(PROJECT),
     "cpu_count": _cpu_count,
     "stem_for": lambda size: "small" if size <= SMALL_IMAGES else "standard",
-    "resize_for": lambda size: round(size / 0.875),
+    "pretrained": pretrained.pretrained,
+    "eval_size_for": pretrained.eval_size_for,
+    "resize_for": pretrained.resize_for,
     "batch_for": _batch_for,
     "times": _times,
     "root": _root,

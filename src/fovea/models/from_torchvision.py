@@ -12,9 +12,12 @@ from typing import Any
 from torch import nn
 from torchvision import models
 
+from fovea.models.preprocessing import Preprocessing, known_interpolation
 from fovea.models.weights.fill import MIN_SHARE, fill, load_weights
 from fovea.models.weights.head import warnings_for_published
 from fovea.models.weights.weights_file import Weights, is_path
+
+MAXVIT_SIZE = 224  # pixels; windows of 7 x 7 at a 4th, 8th, 16th and 32nd of the size
 
 
 def build_torchvision(
@@ -45,17 +48,19 @@ def build_torchvision(
         ValueError: the name, the weights or the file don't exist; the network doesn't support the image size; or the
             download failed.
     """
-    names = models.list_models(module=models)
-    if name not in names:
-        close = get_close_matches(name, names, n=5) or names
-        raise ValueError(
-            f"model.name={name}: torchvision has no such classification network; it has {', '.join(close)}"
-        )
+    _check_name(name)
     arguments = _arguments(name, image_size) | options
-    network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    try:
+        network = models.get_model(name, weights=None, num_classes=num_classes, **arguments)
+    except ValueError as error:
+        if name.startswith("maxvit") and image_size % MAXVIT_SIZE:
+            raise ValueError(
+                f"data.image_size={image_size}: {name} needs a multiple of {MAXVIT_SIZE} pixels"
+            ) from error
+        raise
     if weights is None:
         return network
-    if weights not in models.get_model_weights(name).__members__ and is_path(weights):
+    if _is_file(name, weights):
         load_weights(network, weights, class_names, weights_min_share)
         return network
     chosen = _published(name, weights)
@@ -63,6 +68,35 @@ def build_torchvision(
     report.warnings.extend(warnings_for_published(num_classes, len(chosen.meta["categories"]), class_names))
     report.log()
     return network
+
+
+def torchvision_preprocessing(name: str, weights: str) -> Preprocessing | None:
+    """Return the preprocessing of published weights, their `transforms`; None for a file.
+
+    Raises:
+        ValueError: torchvision has no such network, or no such weights for it.
+    """
+    _check_name(name)
+    if _is_file(name, weights):
+        return None
+    chosen = _published(name, weights)
+    transforms = chosen.transforms()
+    (size,), (resize,) = transforms.crop_size, transforms.resize_size
+    interpolation = known_interpolation(transforms.interpolation.value, str(chosen))
+    return Preprocessing(size, size, resize, interpolation, list(transforms.mean), list(transforms.std))
+
+
+def _check_name(name: str) -> None:
+    names = models.list_models(module=models)
+    if name not in names:
+        close = get_close_matches(name, names, n=5) or names
+        raise ValueError(
+            f"model.name={name}: torchvision has no such classification network; it has {', '.join(close)}"
+        )
+
+
+def _is_file(name: str, weights: str) -> bool:
+    return weights not in models.get_model_weights(name).__members__ and is_path(weights)
 
 
 def _arguments(name: str, image_size: int) -> dict[str, Any]:

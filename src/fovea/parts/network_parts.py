@@ -22,8 +22,22 @@ from fovea.cli.paths import expanded, with_value
 from fovea.config.check import check
 from fovea.config.defaults import own_hydra
 from fovea.models.cosine import use_cosine_classifier
+from fovea.models.from_timm import timm_preprocessing
+from fovea.models.from_torchvision import torchvision_preprocessing
+from fovea.models.preprocessing import Preprocessing
 from fovea.runs import checkpoint
 from fovea.runs.figure_names import average_of, checkpoint_key
+
+PREPROCESSING = {  # the function that builds a network -> the one that finds the preprocessing of its published weights
+    "fovea.models.from_timm.build_timm": timm_preprocessing,
+    "fovea.models.from_torchvision.build_torchvision": torchvision_preprocessing,
+}
+
+
+def preprocessing(node: Any) -> Preprocessing | None:
+    """Return the preprocessing of the published weights that a network's node names; None if it names none."""
+    find = PREPROCESSING.get(node.get("_target_"))
+    return find(node["name"], node["weights"]) if find and node.get("weights") else None
 
 
 def network(node: Any, class_names: Sequence[str], cosine_scale: float | None = None) -> nn.Module:
