@@ -72,6 +72,13 @@ def test_a_network_that_does_not_fit_the_data_is_refused_before_training(
     assert len(str(caught.value).splitlines()) == 2
 
 
+def test_the_error_of_a_network_of_timm_says_its_usual_image_size() -> None:
+    network: Any = nn.Sequential(nn.Conv2d(3, 4, 9), small_network(4))
+    network.pretrained_cfg = {"input_size": (3, 224, 224)}
+    with pytest.raises(ValueError, match=r"change data.image_size=8 \(usual for it: 224\) or the network"):
+        check(network, 8)
+
+
 @pytest.mark.parametrize(
     "build", [small_network, lambda: models.mobilenet_v3_small(num_classes=5)], ids=["small", "mobilenet"]
 )

@@ -143,7 +143,7 @@ def check_network(
         first = (str(error).strip().splitlines() or [""])[0][:200]
         raise ValueError(
             f"the network fails on a batch of images with 3 channels and {image_size} x {image_size} pixels: "
-            f"{type(error).__name__}: {first}\nchange {setting} or the network: {model}"
+            f"{type(error).__name__}: {first}\nchange {setting}{_usual_size(network)} or the network: {model}"
         ) from error
     if isinstance(output, Tensor) and output.shape == (BATCH, num_classes):
         return
@@ -155,6 +155,12 @@ def check_network(
         f"the network returns {description}, but must return logits (B, {num_classes}), one for each class\n"
         f"check model.num_classes, and that auxiliary heads are off: {model}"
     )
+
+
+def _usual_size(network: nn.Module) -> str:
+    """Return the size for which timm publishes a network, which timm's networks know, as words for an error."""
+    size = dict(getattr(network, "pretrained_cfg", {})).get("input_size")
+    return f" (usual for it: {size[-1]})" if size else ""
 
 
 @contextmanager
