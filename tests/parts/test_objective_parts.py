@@ -10,10 +10,12 @@ from helpers import SMALL
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
 
 from fovea import build
 from fovea.config import saved
 from fovea.config.check import check
+from fovea.data.pixels.normalize import Normalize
 from fovea.load_run import load_run
 from fovea.objectives.teacher import Teacher
 from fovea.parts import objective_parts
@@ -98,6 +100,21 @@ def test_a_network_with_a_weights_file_is_a_teacher(tmp_path: Path) -> None:
     torch.save(network.state_dict(), tmp_path / "weights.pth")
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(teacher_of(cfg)(images), network(images))
+
+
+def test_a_teacher_with_published_weights_gets_images_that_are_normalized_as_for_these(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    published = resnet18().state_dict()
+    monkeypatch.setattr(ResNet18_Weights, "get_state_dict", lambda self, **options: published)
+    words = ("+model@objective.teacher=torchvision", "objective.teacher.weights=DEFAULT", "preprocess.mean=[0,0,0]")
+    cfg = composed("data=digits", "objective=distillation", *words)
+    cfg.num_classes, cfg.class_names = 1000, ResNet18_Weights.DEFAULT.meta["categories"]
+    network = resnet18().eval()
+    network.load_state_dict(published)
+    pixels = torch.randint(0, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    own = Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+    torch.testing.assert_close(teacher_of(cfg)(instantiate(cfg.preprocess)(pixels)), network(own(pixels)))
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovea.data.pixels.normalize import Normalize
+from fovea.models.preprocessing import Preprocessing
 from fovea.models.weights.fill import fill
 from fovea.models.weights.weights_file import read_weights
 from fovea.objectives.teacher import Teacher, rescaling
@@ -100,6 +101,11 @@ def _check_classes(own: DictConfig, cfg: DictConfig) -> None:
         )
 
 
+def _normalization(own: Preprocessing) -> DictConfig:
+    target = f"{Normalize.__module__}.{Normalize.__name__}"
+    return DictConfig({"_target_": target, "mean": own.mean, "std": own.std})
+
+
 def _rescale(ours: DictConfig, theirs: DictConfig) -> tuple[Tensor, Tensor] | None:
     """Return (scale, shift) from this training's normalized images to the teacher's; None if they are the same."""
     if ours == theirs:
@@ -114,7 +120,11 @@ def _rescale(ours: DictConfig, theirs: DictConfig) -> tuple[Tensor, Tensor] | No
 
 
 def _of_node(cfg: DictConfig, node: dict[str, Any]) -> Teacher:
-    """Build a network of conf/model/ as teacher; it gets the images as the trained network does."""
+    """Build a network of conf/model/ as teacher.
+
+    It gets the images as the trained network does; if it has published weights, normalized as for these.
+    """
+    published = network_parts.preprocessing(node)
     takes_weights = "weights" in inspect.signature(get_object(node["_target_"])).parameters
     file = None if takes_weights else node.pop("weights", None)
     network, second = (network_parts.network(node, cfg.class_names) for _ in range(2))
@@ -131,7 +141,8 @@ def _of_node(cfg: DictConfig, node: dict[str, Any]) -> Teacher:
             "Type objective.teacher.weights=<weights for these classes>, or objective.teacher=<run folder>"
         )
     log.info("teacher: %s", type(network).__name__)
-    return Teacher(network.to(memory_format=torch.channels_last), node.get("image_size"))
+    rescale = _rescale(cfg.preprocess, _normalization(published)) if published else None
+    return Teacher(network.to(memory_format=torch.channels_last), node.get("image_size"), rescale)
 
 
 def _random_tensors(first: nn.Module, second: nn.Module) -> list[str]:
