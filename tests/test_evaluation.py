@@ -126,6 +126,7 @@ def center_square(file: Path, side: int) -> Tensor:
     return F.center_crop(F.resize(pixels, [side], antialias=True), [side])
 
 
+@pytest.mark.slow
 def test_all_images_of_another_folder_are_tested_even_of_one_class(
     invoke: Invoke, trained: Path, tmp_path: Path
 ) -> None:

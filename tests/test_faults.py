@@ -150,6 +150,7 @@ def test_a_validation_without_one_readable_image_has_no_figures(
     assert not (runs()[0] / "checkpoints" / "best.ckpt").exists()
 
 
+@pytest.mark.slow
 def test_tensorboard_that_cannot_write_does_not_stop_the_run(
     invoke: Invoke, runs: Runs, folder: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def test_a_cpu_gets_the_speed_of_each_size_and_nothing_is_kept(invoke: Invoke, t
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_the_largest_size_is_found_where_a_larger_one_runs_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:

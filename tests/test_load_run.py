@@ -119,6 +119,7 @@ def test_it_predicts_exactly_what_predict_writes(
         assert prediction.probability == max(prediction.probabilities.values())
 
 
+@pytest.mark.slow
 def test_images_are_as_large_as_in_the_runs_evaluations(
     invoke: Callable[..., Any], run: Path, photos: list[Path], tmp_path: Path
 ) -> None:

@@ -99,6 +99,7 @@ def test_validation_is_predicted_with_the_averaged_weights_if_the_monitor_is_of_
     assert loss == pytest.approx(results(run)["best"]["value"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_an_earlier_test_left_is_not_taken_for_that_of_a_prolonged_run(invoke: Invoke, trained: Path) -> None:
     words = (f"resume={trained}", "trainer.max_epochs=2", "report=false", "trainer.limit_test_batches=0")
     code, out, err = invoke("train", *words, "force=true")
@@ -108,6 +109,7 @@ def test_what_an_earlier_test_left_is_not_taken_for_that_of_a_prolonged_run(invo
     assert "95 % interval" not in out
 
 
+@pytest.mark.slow
 def test_a_baseline_of_other_images_is_a_warning_and_the_run_ends_well(
     invoke: Invoke, runs: Runs, trained: Path, tmp_path: Path
 ) -> None:

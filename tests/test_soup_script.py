@@ -48,6 +48,7 @@ def runs_of_one_network(trained: Path) -> list[Path]:
     ]
 
 
+@pytest.mark.slow
 def test_a_greedy_soup_is_a_run_folder_of_the_mean_of_what_was_added(
     invoke: Invoke, runs_of_one_network: list[Path], tmp_path: Path
 ) -> None:

@@ -330,6 +330,7 @@ def test_a_folder_that_cannot_be_written_is_named(
     assert "RUNS_DIR" in err
 
 
+@pytest.mark.slow
 def test_a_damaged_image_is_named_by_a_worker_too(invoke: Invoke, runs: Runs, folder: Path) -> None:
     damaged = folder / "train" / "dog" / "3.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
@@ -396,6 +397,7 @@ def test_another_trainer_keeps_the_rest_of_the_runs_own(invoke: Invoke, trained:
     assert results(trained)["epochs"] == 2
 
 
+@pytest.mark.slow
 def test_a_moved_run_keeps_its_best_score(invoke: Invoke, trained: Path, tmp_path: Path) -> None:
     moved = tmp_path / "moved"
     shutil.move(trained, moved)

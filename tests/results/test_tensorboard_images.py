@@ -93,6 +93,7 @@ def test_without_a_tested_image_there_is_no_picture(tmp_path: Path) -> None:
     assert not (tmp_path / "tensorboard").exists()
 
 
+@pytest.mark.slow
 def test_a_run_has_both_pictures_from_its_first_step_and_its_test(trained: Path) -> None:
     shown = pictures(trained)
     assert {name: list(images) for name, images in shown.items()} == {
