@@ -19,7 +19,7 @@ from fovea import build
 from fovea.config import run_length
 from fovea.config.check import check
 from fovea.config.resolvers import CONF, register_resolvers
-from fovea.data.pixels.progressive import growing_size
+from fovea.data.progressive import growing_size
 from fovea.optim.learning_rates import learning_rates
 from fovea.parts import network_parts, optimization_parts
 

@@ -32,7 +32,7 @@ from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import whole_square
-from fovea.data.pixels.progressive import growing_size
+from fovea.data.progressive import growing_size
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.freeze import freeze

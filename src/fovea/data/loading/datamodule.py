@@ -23,7 +23,7 @@ from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
 from fovea.data.loading.samplers import Sampler, Sequential, Shuffled
 from fovea.data.pixels.augment import Augment
-from fovea.data.pixels.progressive import growing_size
+from fovea.data.progressive import growing_size
 from fovea.data.store.store import read_store
 
 log = logging.getLogger(__name__)

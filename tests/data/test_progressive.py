@@ -19,7 +19,7 @@ from fovea.data.loading.samplers import Shuffled
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop, Crop, PaddedCrop, RandomResizedCrop, with_size
 from fovea.data.pixels.decode import decode_image_bytes
-from fovea.data.pixels.progressive import GrowingSize, growing_size
+from fovea.data.progressive import GrowingSize, growing_size
 
 CPU = torch.device("cpu")
 
