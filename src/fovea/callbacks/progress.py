@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fovea.callbacks.best_checkpoint import find_saver
 from fovea.callbacks.text.epoch_table import epoch_text, figure_text
-from fovea.callbacks.text.progress_line import Speed, batches_left, progress_line
+from fovea.callbacks.text.progress_line import Speed, epochs_left, progress_line
 
 PAINT_INTERVAL = 0.2  # seconds
 VALIDATING = "validating"
@@ -41,7 +41,7 @@ class Progress(ProgressBar):
         self.training, self.evaluating = Speed(), Speed()
         self.speed, self.painted = self.training, 0.0
         self.trained = 0  # batches of the epoch
-        self.started: tuple[float, float] | None = None  # (time, batches left) at the first batch
+        self.started: tuple[float, float] | None = None  # (time, what was left) at the first batch
         self.ends: float | None = None  # expected time of the run's end
         self.score: Tensor | None = None
         self.best = ""
@@ -68,7 +68,7 @@ class Progress(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         self.trained = batch_idx + 1
         if self._advance(trainer, batch, self.trained):
-            self._expect_end(_batches_left(trainer, self.trained), timer=_timer_left(trainer))
+            self._expect_end(_epochs_left(trainer, self.trained), timer=_timer_left(trainer))
             self._paint(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
@@ -141,7 +141,10 @@ class Progress(ProgressBar):
         return self.enabled and (not self.speed.samples or now - self.painted >= PAINT_INTERVAL)
 
     def _expect_end(self, left: float | None, timer: float | None = None) -> None:
-        """Estimate the end from the batches `left` and the mean speed, or from the seconds until trainer.max_time."""
+        """Estimate the end from the mean speed and what is `left`, or from the seconds until trainer.max_time.
+
+        `left` are epochs of a training, or batches of an evaluation.
+        """
         now, seconds = time.monotonic(), math.inf if timer is None else timer
         if left is not None and self.started is None:
             self.started = now, left
@@ -193,10 +196,10 @@ class Progress(ProgressBar):
             self.live = None
 
 
-def _batches_left(trainer: Trainer, batch: int) -> float | None:
+def _epochs_left(trainer: Trainer, batch: int) -> float | None:
     steps = trainer.max_steps - trainer.global_step if trainer.max_steps >= 0 else None
     batches, accumulated = trainer.num_training_batches, trainer.accumulate_grad_batches
-    return batches_left(batches, trainer.current_epoch, batch, trainer.max_epochs, steps, accumulated)
+    return epochs_left(batches, trainer.current_epoch, batch, trainer.max_epochs, steps, accumulated)
 
 
 def _timer_left(trainer: Trainer) -> float | None:

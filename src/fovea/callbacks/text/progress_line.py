@@ -1,4 +1,4 @@
-"""Formats the line of the progress bar and computes its figures: speed and batches left."""
+"""Formats the line of the progress bar and computes its figures: speed and epochs left."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -31,22 +31,26 @@ class Speed:
         return (after - before) / (end - start) if end > start else self.last
 
 
-def batches_left(
+def epochs_left(
     batches: float, epoch: int, batch: int, max_epochs: int | None, steps_left: int | None, accumulated: int
 ) -> float | None:
-    """Return how many batches are left in the run; None if it has no end.
+    """Return how many epochs are left in the run, with the part that is left of the current one; None if unknown.
+
+    Epochs may have different numbers of batches, but all have about as many images.
 
     Args:
-        batches: batches per epoch.
+        batches: of the current epoch; infinite if unknown.
         epoch: the current epoch, counted from 0.
         batch: batches of the current epoch that are done.
         max_epochs: None or -1: no limit.
         steps_left: optimizer steps; None: no limit.
         accumulated: batches per optimizer step.
     """
-    ends = [] if max_epochs is None or max_epochs < 0 else [(max_epochs - epoch) * batches - batch]
-    ends += [] if steps_left is None else [steps_left * accumulated]
-    return max(min(ends), 0) if ends and min(ends) != float("inf") else None
+    if batches == float("inf"):
+        return None
+    ends = [] if max_epochs is None or max_epochs < 0 else [max_epochs - epoch - batch / batches]
+    ends += [] if steps_left is None else [steps_left * accumulated / batches]
+    return max(min(ends), 0.0) if ends else None
 
 
 def clock_text(seconds: float) -> str:
