@@ -68,6 +68,14 @@ def test_a_smaller_last_batch_runs_uncompiled() -> None:
     assert compiled_frames() == 2  # of 5 and of 10 images
 
 
+def test_more_shapes_are_compiled_than_torch_would_by_default() -> None:
+    net = network()
+    compile_network(net, batch_size=2, backend="eager")
+    for count in range(1, 13):
+        net(torch.randn(2 * count, 3, 4, 4))
+    assert compiled_frames() == 12
+
+
 def test_an_objective_may_replace_the_weights_of_a_compiled_network() -> None:
     plain = network()
     plain[3] = nn.Identity()

@@ -7,8 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch._dynamo.exc import TorchDynamoException
+from torch.compiler import config
 
 log = logging.getLogger(__name__)
+MOST_SHAPES = 256  # of batches that code is made for; torch's own limit of 8 would run further ones uncompiled
 
 
 def compile_network(network: nn.Module, batch_size: int, backend: Any = "inductor") -> "CompiledCall":
@@ -65,7 +67,8 @@ class CompiledCall:
     def _first(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
         start = time.perf_counter()
         try:
-            output = self.compiled(images, *args, **kwargs)
+            with config.patch(recompile_limit=MOST_SHAPES):  # type: ignore[attr-defined]  # added at import
+                output = self.compiled(images, *args, **kwargs)
         except TorchDynamoException as error:
             raise _failed(error) from error
         purpose = "training" if self.network.training else "evaluation"
