@@ -30,7 +30,7 @@ def main(cfg: DictConfig) -> None:
     groups, length = parameter_groups(cfg)
     facts = describe(cfg, length, len(groups[0].rates))
     warnings = notes(cfg, length)
-    save(output, schedule_page("Learning rates", facts, warnings, groups, length.steps_per_epoch))
+    save(output, schedule_page("Learning rates", facts, warnings, groups, length.epoch_of))
     lines = [f"{name}: {value}" for name, value in facts]
     log.info("%s", "\n".join([*lines, "", table(groups), *warnings, f"curves: {short_path(output)}"]))
 
@@ -43,12 +43,12 @@ def parameter_groups(cfg: DictConfig) -> tuple[list["Group"], run_length.RunLeng
 
     data = build.datamodule(cfg)
     data.train_batches(rank=0, world_size=1)  # raises an error if the batch size does not fit the data
-    length = run_length.run_length(cfg, cfg.epoch_images // data.batch_size)
+    length = run_length.run_length(cfg, [cfg.epoch_images // data.batch_size])
     forget_weights(cfg)
     configured = build.task(cfg, to_train=False).configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
-    steps = length.steps or SHOWN_EPOCHS * length.steps_per_epoch
-    rates = learning_rates(schedule, cfg.scheduler.interval, steps, length.steps_per_epoch)
+    steps = length.steps or int(length.steps_of(SHOWN_EPOCHS))
+    rates = learning_rates(schedule, cfg.scheduler.interval, steps, length.epoch_of)
     name, several = f"lr-{type(optimizer).__name__}", len(optimizer.param_groups) > 1  # as in metrics.csv
     return [
         Group(
@@ -79,7 +79,7 @@ def describe(cfg: DictConfig, length: run_length.RunLength, steps: int) -> list[
     run = f"{length.epochs:,} epochs, {steps:,} optimizer steps" if length.steps else "no end"
     scaled = scaling_text(cfg).partition(": ")[2]
     return [
-        ("run", f"{run}; {length.steps_per_epoch:,} steps an epoch"),
+        ("run", f"{run}; {length.epoch_steps[0]:,} steps an epoch"),
         ("batch", f"{cfg.data.batch_size:,} of {cfg.epoch_images:,} images"),
         ("batches of a step", str(cfg.trainer.accumulate_grad_batches)),
         ("schedule", f"{str(cfg.scheduler._target_).rpartition('.')[2]}, each {cfg.scheduler.interval}{warmup}"),

@@ -127,7 +127,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
     cfg = composed(*map(quoted, shlex.split(command.replace("<run folder>", ".."))[2:]))
     cfg.class_counts = {"present": [20] * 7, "absent": [10] * 7}
     check(cfg, "train")
-    run_length.fill_in(cfg, batches=20)
+    run_length.fill_in(cfg, [20])
     network = SEResNet(7, width=4)
     if cfg.freeze:
         freeze(network, cfg.freeze)

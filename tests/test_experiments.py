@@ -128,7 +128,7 @@ def optimized(name: str) -> tuple[DictConfig, nn.Module, Any, Any]:
     cfg = composed(f"experiment={name}", "data.root=x")
     images = IMAGES[name.partition("_")[0]]
     cfg.epoch_images = images
-    run_length.fill_in(cfg, images // cfg.data.batch_size)
+    run_length.fill_in(cfg, [images // cfg.data.batch_size])
     if "weights" in cfg.model:
         cfg.model.weights = None
     with torch.device("meta"):
@@ -174,7 +174,7 @@ def test_the_learning_rates_of_epochs_are_the_published_ones(name: str, publishe
     by_epoch = cfg.scheduler.interval == "epoch"
     epoch = 1 if by_epoch else cfg.schedule_epoch
     last = max(published) * epoch + 1
-    rates = learning_rates(schedule, "step", last, 1)  # of each unit of the schedule
+    rates = learning_rates(schedule, "step", last, int)  # of each unit of the schedule
     for number, rate in published.items():
         assert np.atleast_1d(rates[number * epoch])[0] == pytest.approx(rate, rel=1e-3), number
 

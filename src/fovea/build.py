@@ -96,7 +96,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         if cfg.epoch_images is None:  # a saved run keeps its batch size
             cfg.epoch_images = images
             _lower_batch(cfg, data)
-        run_length.fill_in(cfg, images // data.batch_size)
+        run_length.fill_in(cfg, [images // data.batch_size])
     return data
 
 

@@ -58,7 +58,7 @@ def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_
     cfg = scheduled("cosine")
     cfg.trainer.update(run)
     cfg.scheduler.interval = interval
-    length = run_length.fill_in(cfg, BATCHES)
+    length = run_length.fill_in(cfg, [BATCHES])
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)
     del options["interval"]
@@ -66,13 +66,13 @@ def test_a_trainings_rates_are_a_cosine_over_the_epochs_or_steps_that_lightning_
     make_trainer(rates, **run).fit(task, datamodule=Whole(make_batches(BATCHES)))
     assert (length.epochs, length.steps) == (len(rates.epochs), len(rates.rates))
     n = length.steps if interval == "step" else length.epochs
-    done = [s if interval == "step" else s // length.steps_per_epoch for s in range(length.steps)]
+    done = [s if interval == "step" else length.epoch_of(s) for s in range(length.steps)]
     assert rates.rates == pytest.approx([0.1 * (1 + math.cos(math.pi * d / n)) / 2 for d in done])
 
 
 def test_a_run_without_limits_has_lightnings_thousand_epochs() -> None:
     cfg = composed("trainer.max_epochs=null")
-    assert run_length.run_length(cfg, BATCHES)[:2] == (1000, 5000)
+    assert run_length.run_length(cfg, [BATCHES])[:2] == (1000, 5000)
 
 
 ENDLESS = [
@@ -101,7 +101,7 @@ def test_a_schedule_that_needs_an_end_is_refused_where_the_run_has_none(endless:
 def test_every_schedule_is_refused_without_an_end_or_is_built_without_one(name: str) -> None:
     cfg = scheduled(name)
     cfg.trainer.max_epochs = -1
-    run_length.fill_in(cfg, BATCHES)
+    run_length.fill_in(cfg, [BATCHES])
     if name in run_length.without_end():
         run_length.check_schedule(cfg)
         assert None not in OmegaConf.to_container(cfg.scheduler, resolve=True).values()  # type: ignore[union-attr]
@@ -140,8 +140,23 @@ def test_a_plateau_schedule_by_step_refuses_a_monitor_of_the_whole_epoch() -> No
         check(cfg, "train")
 
 
+def test_the_steps_of_epochs_that_differ_are_those_of_a_plain_loop() -> None:
+    batches = [9, 5, 3, 2]
+    for every, max_steps, epochs in ((1, -1, 6), (2, -1, 6), (2, 11, 100), (1, 18, 100), (3, -1, 2)):
+        cfg = composed(f"trainer.accumulate_grad_batches={every}", f"trainer.max_steps={max_steps}")
+        cfg.trainer.max_epochs = epochs
+        epoch_of = [e for e in range(epochs) for n in range(batches[min(e, 3)]) if n % every == 0]
+        epoch_of = epoch_of[: max_steps if max_steps > 0 else None]
+        found = run_length.fill_in(cfg, batches)
+        assert (found.epochs, found.steps) == (epoch_of[-1] + 1, len(epoch_of))
+        assert [found.epoch_of(step) for step in range(len(epoch_of))] == epoch_of
+        for e in range(epoch_of[-1]):
+            assert found.steps_of(e) == sum(epoch < e for epoch in epoch_of)
+            assert found.steps_of(e + 0.5) == (found.steps_of(e) + found.steps_of(e + 1)) / 2
+
+
 def test_a_trainer_without_a_step_has_a_length_that_schedules_can_be_built_with() -> None:
-    assert run_length.run_length(composed("trainer.max_epochs=0"), BATCHES)[:2] == (1, 1)
+    assert run_length.run_length(composed("trainer.max_epochs=0"), [BATCHES])[:2] == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +184,7 @@ WARMUPS = [  # overrides, batches of an epoch -> the warm-up's and the schedule'
 def test_the_warmup_and_the_schedule_fill_the_run(words: list[str], batches: int, expected: tuple[Any, Any]) -> None:
     cfg = composed("scheduler=cosine", *words)
     run_length.check_schedule(cfg)
-    run_length.fill_in(cfg, batches)
+    run_length.fill_in(cfg, [batches])
     assert (cfg.warmup_length, cfg.schedule_length) == expected
     if cfg.warmup_length:
         assert cfg.warmup.length == cfg.warmup_length
@@ -178,7 +193,7 @@ def test_the_warmup_and_the_schedule_fill_the_run(words: list[str], batches: int
 @pytest.mark.parametrize("words", [["warmup.epochs=12"], ["warmup.share=0.05", "trainer.max_epochs=1"]], ids=str)
 def test_a_warmup_that_leaves_nothing_for_the_schedule_is_refused(words: list[str]) -> None:
     with pytest.raises(ValueError, match=r"warmup\.\w+=\S+: the warm-up has \d+ epochs, but the run has \d+"):
-        run_length.fill_in(composed("scheduler=cosine", "warmup=linear", *words), BATCHES)
+        run_length.fill_in(composed("scheduler=cosine", "warmup=linear", *words), [BATCHES])
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def sgd() -> SGD:
 
 def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
     cfg = scheduled(name, *overrides)
-    fill_in(cfg, batches)
+    fill_in(cfg, [batches])
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)
     assert options.pop("interval") in ("epoch", "step")

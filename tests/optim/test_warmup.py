@@ -38,7 +38,7 @@ def settings(schedule: Any, steps: int, figure: tuple[float, ...] = ()) -> list[
 
 def from_yaml(name: str, interval: str) -> Callable[[Optimizer], Any]:
     cfg = scheduled(name, f"scheduler.interval={interval}", "trainer.max_epochs=20")
-    fill_in(cfg, 6)
+    fill_in(cfg, [6])
     options: Any = OmegaConf.to_container(cfg.scheduler, resolve=True)
     del options["interval"]
     return instantiate(options, _convert_="all")
@@ -110,7 +110,7 @@ def test_a_plateau_schedule_ignores_figures_of_the_warmup() -> None:
 def test_the_config_puts_the_warmup_before_the_schedule_and_both_fill_the_run() -> None:
     overrides = ("data=digits", "warmup=linear", "warmup.epochs=2", "scheduler=cosine", "scheduler.interval=step")
     cfg = composed(*overrides, "trainer.max_epochs=10", "optimizer.lr=1.0")
-    fill_in(cfg, 5)
+    fill_in(cfg, [5])
     assert (cfg.warmup_length, cfg.schedule_length) == (10, 40)
     schedule = build.task(cfg).configure_optimizers()["lr_scheduler"]["scheduler"]
     assert isinstance(schedule, Warmup)

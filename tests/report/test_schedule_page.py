@@ -47,7 +47,7 @@ def test_the_table_is_aligned_and_steps_count_from_1() -> None:
 
 
 def test_the_page_shows_equal_groups_as_one_curve_in_a_browser(tmp_path: Path) -> None:
-    page = schedule_page("Rates of <script>", [("run", "<i>")], ["a note"], groups(), 10)
+    page = schedule_page("Rates of <script>", [("run", "<i>")], ["a note"], groups(), lambda step: step // 10)
     assert "step 50, epoch 5" in page
     script = """(page, window) => ({
       legend: [...page.querySelectorAll(".legend li")].map(item => item.textContent),

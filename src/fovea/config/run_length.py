@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
+from fovea.config.keys import dotted
 from fovea.config.resolvers import CONF
 
 LIGHTNINGS_EPOCHS = 1000  # Lightning's default if no limit is set
@@ -15,34 +16,55 @@ REFERENCE = re.compile(r"\$\{\s*(schedule_length|total_steps|trainer\.max_epochs
 
 
 class RunLength(NamedTuple):
-    """`epochs` and `steps` are None if the run has no end."""
+    """`epochs` and `steps` are None if the run has no end.
+
+    `epoch_steps` are the optimizer steps of each epoch; the last number holds for all later epochs.
+    """
 
     epochs: int | None
     steps: int | None
-    steps_per_epoch: int
+    epoch_steps: tuple[int, ...]
+
+    def steps_of(self, epochs: float) -> float:
+        """Return the optimizer steps of the first epochs; part of an epoch has this part of its steps."""
+        whole = int(epochs)
+        known = self.epoch_steps[:whole]
+        following = self.epoch_steps[min(whole, len(self.epoch_steps) - 1)]
+        return sum(known) + (whole - len(known)) * self.epoch_steps[-1] + (epochs - whole) * following
+
+    def epoch_of(self, step: int) -> int:
+        """Return the epoch that an optimizer step belongs to; both are counted from 0."""
+        for epoch, steps in enumerate(self.epoch_steps[:-1]):
+            if step < steps:
+                return epoch
+            step -= steps
+        return len(self.epoch_steps) - 1 + step // self.epoch_steps[-1]
 
 
-def run_length(cfg: DictConfig, batches: int) -> RunLength:
+def run_length(cfg: DictConfig, batches: Sequence[int]) -> RunLength:
     """Return the run's length as Lightning's Trainer counts it; each number is at least 1.
 
     Args:
         cfg: the config.
-        batches: batches of an epoch, over all devices, without the trainer's limits.
+        batches: of each epoch, over all devices, without the trainer's limits; the last number holds for all later
+            epochs.
     """
-    per_epoch = max(1, math.ceil(_limited(batches, cfg.trainer) / cfg.trainer.accumulate_grad_batches))
+    accumulated = cfg.trainer.accumulate_grad_batches
+    epoch_steps = tuple(max(1, math.ceil(n / accumulated)) for n in limited(batches, cfg.trainer))
+    endless = RunLength(None, None, epoch_steps)
     epochs, steps = limits(cfg)
     if epochs is None and steps is None:
-        return RunLength(None, None, per_epoch)
-    steps = min(end for end in (steps, None if epochs is None else epochs * per_epoch) if end is not None)
-    return RunLength(max(1, math.ceil(steps / per_epoch)), max(1, steps), per_epoch)
+        return endless
+    steps = min(end for end in (steps, None if epochs is None else int(endless.steps_of(epochs))) if end is not None)
+    return RunLength(endless.epoch_of(max(1, steps) - 1) + 1, max(1, steps), epoch_steps)
 
 
-def _limited(batches: int, trainer: Any) -> int:
-    """Apply the trainer's limits to the batches of an epoch: an integer is a number of batches, a float a share."""
+def limited(batches: Sequence[int], trainer: Any) -> list[int]:
+    """Apply the trainer's limits to the batches of each epoch: an integer is a number of batches, a float a share."""
     limit = trainer.overfit_batches or int(trainer.fast_dev_run) or trainer.limit_train_batches
     if limit is None:
-        return batches
-    return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+        return [*batches]
+    return [min(count, limit) if isinstance(limit, int) else int(count * limit) for count in batches]
 
 
 def limits(cfg: DictConfig) -> tuple[int | None, int | None]:
@@ -57,33 +79,38 @@ def limits(cfg: DictConfig) -> tuple[int | None, int | None]:
     return (epochs if epochs >= 0 else None), (steps if steps >= 0 else None)
 
 
-def fill_in(cfg: DictConfig, batches: int) -> RunLength:
-    """Set the root keys that schedules refer to.
+def fill_in(cfg: DictConfig, batches: Sequence[int]) -> RunLength:
+    """Set the root keys that schedules refer to; `batches` as in `run_length`.
 
     Raises:
         ValueError: the warm-up leaves no step for the schedule.
     """
     length = run_length(cfg, batches)
     by_epoch = cfg.scheduler.interval == "epoch"
-    whole, epoch = (length.epochs, 1) if by_epoch else (length.steps, length.steps_per_epoch)
-    warmup = _warmup_length(cfg, whole, epoch)
-    cfg.total_steps, cfg.warmup_length, cfg.schedule_epoch = length.steps, warmup, epoch
+    whole, warmup = length.epochs if by_epoch else length.steps, _warmup_length(cfg, length)
+    cfg.total_steps, cfg.warmup_length = length.steps, warmup
+    cfg.schedule_epoch = 1 if by_epoch else _only(length.epoch_steps)
     cfg.schedule_length = None if whole is None else whole - warmup
     return length
 
 
-def _warmup_length(cfg: DictConfig, whole: int | None, epoch: int) -> int:
-    """Return the warm-up's length in the schedule's unit; 0 if there is none.
+def _only(numbers: Sequence[int]) -> int | None:
+    """Return the number that all are; None if they differ."""
+    return numbers[0] if len(set(numbers)) == 1 else None
 
-    Args:
-        cfg: the config.
-        whole: the run's length in that unit; None if it has no end.
-        epoch: an epoch's length in that unit.
-    """
+
+def _warmup_length(cfg: DictConfig, run: RunLength) -> int:
+    """Return the warm-up's length in the schedule's unit; 0 if there is none."""
     warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
     if warmup is None or warmup.shape is None:
         return 0
-    part = warmup.share * whole if warmup.epochs is None else warmup.epochs * epoch
+    by_epoch = cfg.scheduler.interval == "epoch"
+    whole = run.epochs if by_epoch else run.steps
+    part = warmup.epochs
+    if part is None:
+        part = warmup.share * whole
+    elif not by_epoch:
+        part = run.steps_of(part)
     length = math.ceil(round(part, 6))  # without the rounding error of 0.1 * 30
     if whole is None or length < whole:
         return length
@@ -149,11 +176,8 @@ def _check_warmup(cfg: DictConfig, ends: bool) -> None:
 
 def _references(node: Any, place: str) -> Iterator[tuple[str, str, str]]:
     """Yield (dotted key, expression, referenced key) of every reference to the run's length."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        yield from _references(value, f"{place}.{key}")
-    if isinstance(node, str):
-        yield from ((place, node, key) for key in REFERENCE.findall(node))
+    for key, value in dotted(node, place, into_lists=True):
+        yield from ((key, value, referenced) for referenced in REFERENCE.findall(str(value)))
 
 
 def _name(cfg: DictConfig) -> str:

@@ -1,6 +1,7 @@
 """Computes the learning rates of a run before it: the schedule is stepped as in a training, without training."""
 
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
@@ -9,7 +10,9 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from fovea.optim.warmup import Warmup
 
 
-def learning_rates(schedule: Any, interval: Literal["epoch", "step"], steps: int, steps_per_epoch: int) -> np.ndarray:
+def learning_rates(
+    schedule: Any, interval: Literal["epoch", "step"], steps: int, epoch_of: Callable[[int], int]
+) -> np.ndarray:
     """Return the learning rate of each optimizer step and parameter group, (S, G) float64; changes the schedule.
 
     A plateau schedule depends on the validations and is not stepped after its warm-up.
@@ -18,14 +21,13 @@ def learning_rates(schedule: Any, interval: Literal["epoch", "step"], steps: int
         schedule: one of torch's, new, with its optimizer.
         interval: when the schedule steps.
         steps: S, the run's optimizer steps.
-        steps_per_epoch: optimizer steps of an epoch.
+        epoch_of: (optimizer step) -> its epoch; both are counted from 0.
     """
-    length = 1 if interval == "step" else steps_per_epoch
-    changes = -(-steps // length)
+    units = np.arange(steps) if interval == "step" else np.array([epoch_of(step) for step in range(steps)])  # (S,)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the optimizer makes no step
-        rates = np.array([_next(schedule, first=not n) for n in range(changes)])  # (changes, G)
-    return np.repeat(rates, length, axis=0)[:steps]
+        rates = np.array([_next(schedule, first=not n) for n in range(units[-1] + 1)])  # (units, G)
+    return rates[units]
 
 
 def _next(schedule: Any, first: bool) -> list[float]:

@@ -1,6 +1,6 @@
 """Shows the learning rates of a run: a table as text, and a page with their curves."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,7 +62,11 @@ def table(groups: Sequence[Group]) -> str:
 
 
 def schedule_page(
-    title: str, facts: Sequence[tuple[str, str]], notes: Sequence[str], groups: Sequence[Group], steps_per_epoch: int
+    title: str,
+    facts: Sequence[tuple[str, str]],
+    notes: Sequence[str],
+    groups: Sequence[Group],
+    epoch_of: Callable[[int], int],
 ) -> str:
     """Return the page; groups with the same rates share a curve.
 
@@ -71,7 +75,7 @@ def schedule_page(
         facts: names and values, shown as a table.
         notes: what the curves don't show.
         groups: one or more, all with the same number of steps.
-        steps_per_epoch: optimizer steps of an epoch.
+        epoch_of: (optimizer step) -> its epoch; both are counted from 0.
     """
     highest = max(float(group.rates.max()) for group in groups) or 1.0
     shared: dict[bytes, list[Group]] = {}
@@ -88,13 +92,9 @@ def schedule_page(
             for n, same in enumerate(shared.values())
         ],
         levels=[f"{highest * share:.4g}" for share in (1, 0.5, 0)],
-        ends=[_place(step, steps_per_epoch) for step in (1, (steps + 1) // 2, steps)],
+        ends=[f"step {step:,}, epoch {epoch_of(step - 1) + 1:,}" for step in (1, (steps + 1) // 2, steps)],
         headings=HEADINGS,
         rows=rows(groups),
         chart_width=WIDTH,
         chart_height=HEIGHT,
     )
-
-
-def _place(step: int, steps_per_epoch: int) -> str:
-    return f"step {step:,}, epoch {(step - 1) // steps_per_epoch + 1:,}"
