@@ -41,7 +41,7 @@ class Candidate:
     def __init__(self, network: nn.Module, images: Tensor, labels: Tensor, bf16: bool, compiled: bool) -> None:
         self.network, self.images, self.labels, self.bf16 = network.train(), images, labels, bf16
         if compiled:
-            compile_network(self.network, len(images))
+            compile_network(self.network, [len(images)])
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
 
     def images_per_second(self, steps: int) -> float:

@@ -56,8 +56,10 @@ KINDS: dict[str, tuple[str, ...]] = {
         "trainer.val_check_interval=10",
         "data.num_workers=2",
     ),
-    "two processes, averaged weights, warm-up and cosine": (
+    "two processes, averaged weights, warm-up and cosine, growing batches": (
         "trainer.devices=2",
+        "data.progressive.batch_size=32",
+        "data.progressive.epochs=3",
         "callbacks=[default,ema]",
         "scheduler=warmup_cosine",
         "data.num_workers=0",

@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> None:
     """Measure and print."""
     from fovea import build
 
+    cfg.data.progressive.batch_size = None
     data = build.datamodule(cfg)
     limit = cfg.largest or len(data.splits["train"])
     if limit < cfg.smallest:

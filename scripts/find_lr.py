@@ -54,6 +54,7 @@ def test(cfg: DictConfig, rates: "np.ndarray") -> "np.ndarray":
     from fovea.models.weights.fill import load_weights
     from fovea.optim.range_test import RecordLosses, rising_schedule
 
+    cfg.data.progressive.batch_size = None  # all steps have data.batch_size
     data = build.datamodule(cfg)
     cfg.trainer.update(ALONE | {"max_steps": len(rates)})
     task = build.task(cfg)

@@ -43,7 +43,7 @@ def parameter_groups(cfg: DictConfig) -> tuple[list["Group"], run_length.RunLeng
 
     data = build.datamodule(cfg)
     data.train_batches(rank=0, world_size=1)  # raises an error if the batch size does not fit the data
-    length = run_length.run_length(cfg, [cfg.epoch_images // data.batch_size])
+    length = run_length.run_length(cfg, [cfg.epoch_images // size for size in data.batch_sizes.of_epochs()])
     forget_weights(cfg)
     configured = build.task(cfg, to_train=False).configure_optimizers()
     optimizer, schedule = configured["optimizer"], configured["lr_scheduler"]["scheduler"]
@@ -73,14 +73,15 @@ def forget_weights(cfg: DictConfig) -> None:
 
 def describe(cfg: DictConfig, length: run_length.RunLength, steps: int) -> list[tuple[str, str]]:
     """Return the facts about the run."""
+    from fovea.data.progressive import batch_sizes, from_to
     from fovea.parts.optimization_parts import scaling_text
 
     warmup = f", after a {cfg.warmup.shape} warm-up of {cfg.warmup_length:,}" if cfg.warmup_length else ""
     run = f"{length.epochs:,} epochs, {steps:,} optimizer steps" if length.steps else "no end"
-    scaled = scaling_text(cfg).partition(": ")[2]
+    scaled, sizes = scaling_text(cfg).partition(": ")[2], batch_sizes(cfg.data.progressive, cfg.data.batch_size)
     return [
-        ("run", f"{run}; {length.epoch_steps[0]:,} steps an epoch"),
-        ("batch", f"{cfg.data.batch_size:,} of {cfg.epoch_images:,} images"),
+        ("run", f"{run}; {from_to(length.epoch_steps)} steps an epoch"),
+        ("batch", f"{from_to(sizes.of_epochs())} of {cfg.epoch_images:,} images"),
         ("batches of a step", str(cfg.trainer.accumulate_grad_batches)),
         ("schedule", f"{str(cfg.scheduler._target_).rpartition('.')[2]}, each {cfg.scheduler.interval}{warmup}"),
         ("optimizer", str(cfg.optimizer._target_).rpartition(".")[2]),

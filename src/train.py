@@ -100,7 +100,8 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     results.update(network=type(task.network).__name__, parameters=parameters)
     hyperparameters.log_start(trainer.loggers, task.config)
     tensorboard_images.log_first_batch(trainer, data)
-    with suggest_smaller_batch(cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size):
+    sizes = (cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size)
+    with suggest_smaller_batch(*sizes, OmegaConf.select(cfg, "data.progressive.batch_size")):
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     results.update(**run_folder.fit_results(trainer, cfg.monitor, results.content))
     test(cfg, folder, results, trainer, task, data)

@@ -50,6 +50,7 @@ MAY_IMPORT = {
     "parts": (
         *("error_text.py", "cli", "cli/errors", "config", "runs", "training"),
         *("models", "models/weights", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
+        "data/progressive.py",
     ),
     "soup": ("task.py", "runs", "models", "data/fingerprint.py", "data/loading"),
     "results": (

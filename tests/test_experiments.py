@@ -19,7 +19,7 @@ from fovea import build
 from fovea.config import run_length
 from fovea.config.check import check
 from fovea.config.resolvers import CONF, register_resolvers
-from fovea.data.progressive import growing_size
+from fovea.data.progressive import image_sizes
 from fovea.optim.learning_rates import learning_rates
 from fovea.parts import network_parts, optimization_parts
 
@@ -222,7 +222,7 @@ def test_fine_tuning_has_a_smaller_rate_for_each_layer_below_the_classifier() ->
 
 def test_ffcv_grows_its_images_before_epoch_12() -> None:
     data = composed("experiment=imagenet_resnet50_ffcv", "data.root=x").data
-    size = growing_size(data.progressive, data.image_size)
+    size = image_sizes(data.progressive, data.image_size)
     assert size is not None
     assert [size(epoch) for epoch in range(16)] == [160] * 12 + [192] * 4
 

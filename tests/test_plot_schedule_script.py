@@ -27,7 +27,9 @@ def logged(run: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in names}
 
 
-FAST = "scheduler=one_cycle trainer.accumulate_grad_batches=2 optimizer=adamw"
+GROWING = "data.progressive.batch_size=4 data.progressive.epochs=1"
+SHRINKING = "data.progressive.batch_size=16 data.progressive.epochs=1"
+FAST = f"scheduler=one_cycle trainer.accumulate_grad_batches=2 optimizer=adamw {SHRINKING}"
 SLOW = [
     "scheduler=warmup_cosine",
     "scheduler=step trainer.max_epochs=3 trainer.accumulate_grad_batches=3",
@@ -35,6 +37,9 @@ SLOW = [
     "scheduler=cosine parameter_groups=head_faster freeze=[conv1]",
     "scheduler=multistep scheduler.interval=step parameter_groups=all trainer.limit_train_batches=3",
     "scheduler=sequential trainer.max_epochs=4",
+    f"scheduler=step trainer.max_epochs=4 {GROWING}",
+    f"scheduler=cosine scheduler.interval=step warmup=linear warmup.epochs=1.5 trainer.max_epochs=3 {GROWING}",
+    f"scheduler=cosine trainer.max_steps=7 trainer.max_epochs=-1 trainer.limit_train_batches=0.5 {GROWING}",
     "scheduler=chained trainer.max_epochs=4",
     "scheduler=step trainer.max_steps=7 trainer.max_epochs=20 trainer.accumulate_grad_batches=2",
     "scheduler=cyclic optimizer=adam",

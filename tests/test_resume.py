@@ -116,6 +116,10 @@ ALL = (
     "trainer.accumulate_grad_batches=2",
     "scheduler=one_cycle",
 )
+GROWING = (
+    *("data.progressive.start=8", "data.progressive.step=4", "data.progressive.batch_size=4"),
+    "data.progressive.epochs=1",
+)
 KINDS = {
     "plain": (),
     "mixing, averaged weights, accumulation, a schedule per step": ALL,
@@ -133,6 +137,13 @@ KINDS = {
         "scheduler=plateau",
         "scheduler.patience=0",
         "trainer.max_epochs=4",
+    ),
+    "growing images and batches, validation within the epoch": (
+        *GROWING,
+        "data.progressive.epochs=2",
+        "trainer.val_check_interval=0.5",
+        "trainer.accumulate_grad_batches=2",
+        "scheduler=one_cycle",
     ),
     "max_steps": ("trainer.max_steps=9", "trainer.max_epochs=-1", "scheduler=warmup_cosine"),
 }
@@ -164,7 +175,7 @@ def train_and_keep(
 def test_a_run_killed_anywhere_and_resumed_with_other_workers_ends_as_the_uninterrupted_one(
     train_and_keep: Callable[..., tuple[Path, list[Path]]], invoke: Invoke
 ) -> None:
-    whole, kept = train_and_keep(*NO_DROPOUT, *ALL, "trainer.max_epochs=2")
+    whole, kept = train_and_keep(*NO_DROPOUT, *ALL, *GROWING, "trainer.max_epochs=2")
     for run, workers in ((kept[1], 0), (kept[-2], 3)):
         assert invoke("train", f"resume={run}", f"data.num_workers={workers}").code == 0
         assert_same(whole, run)
@@ -261,6 +272,8 @@ def test_two_ranks_that_are_killed_and_resumed_end_as_the_uninterrupted_ones(
         *DROPOUT,
         f"data.root={small_data}",
         *ALL,
+        "data.progressive.batch_size=16",
+        "data.progressive.epochs=5",
         "trainer=cpu",
         "trainer.devices=2",
         "trainer.max_epochs=15",

@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback, Checkpoint
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
@@ -26,13 +26,13 @@ from fovea.config.check import check_progressive
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
-from fovea.data.loading.batch_samplers import EvalBatchSampler
+from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.datamodule import ImageDataModule
 from fovea.data.loading.dataset import ImageDataset
 from fovea.data.loading.loader import BatchLoader
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import whole_square
-from fovea.data.progressive import growing_size
+from fovea.data.progressive import from_to, image_sizes
 from fovea.distributed.ranks import check_world
 from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.freeze import freeze
@@ -96,7 +96,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         if cfg.epoch_images is None:  # a saved run keeps its batch size
             cfg.epoch_images = images
             _lower_batch(cfg, data)
-        run_length.fill_in(cfg, [images // data.batch_size])
+        run_length.fill_in(cfg, [images // size for size in data.batch_sizes.of_epochs()])
     return data
 
 
@@ -205,8 +205,8 @@ def check_network(cfg: DictConfig, task: ClassificationTask, to_train: bool = Tr
     full, evaluated = cfg.data.image_size, cfg.data.get("eval_image_size", cfg.data.image_size)
     sizes = {evaluated: f"data.eval_image_size={evaluated}"}
     if to_train:
-        growing = growing_size(cfg.data.get("progressive"), full)
-        sizes |= dict.fromkeys(growing.sizes(), f"data.progressive.start={growing.start}") if growing else {}
+        growing = image_sizes(cfg.data.get("progressive"), full)
+        sizes |= dict.fromkeys(growing.of_epochs(), f"data.progressive.start={growing.first}") if growing else {}
         sizes[full] = f"data.image_size={full}"
     for size, setting in sizes.items():
         sanity_check.check_network(task.network, task.preprocess, size, cfg.num_classes, model, setting)
@@ -222,8 +222,12 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     world, keys = trainer.world_size, cfg.trainer
     if keys.sync_batchnorm:
         sanity_check.check_sync_batchnorm(world, trainer.strategy.root_device.type)
-    sanity_check.check_batch(task.network, data.batch_size, world, synced=keys.sync_batchnorm and world > 1)
-    sanity_check.warn_about_left_out_images(data.train_batches(trainer.global_rank, world).size, data.batch_size, world)
+    batches, sizes = data.train_batches(trainer.global_rank, world), data.batch_sizes
+    for key, size in (("data.batch_size", sizes.last), ("data.progressive.batch_size", sizes.first)):
+        sanity_check.check_batch(task.network, size, world, synced=keys.sync_batchnorm and world > 1, key=key)
+    in_run = slice(run_length.run_length(cfg, batches.batches_of_epochs).epochs)
+    sanity_check.check_epochs(trainer, run_length.limited(batches.batches_of_epochs[in_run], keys))
+    sanity_check.warn_about_left_out_images(batches.size, sizes.of_epochs()[in_run], world)
     typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)
     if cfg.total_steps is not None and keys.max_steps > cfg.total_steps and not keys.fast_dev_run:
         log.warning(
@@ -308,19 +312,24 @@ def trainer(cfg: DictConfig, *, alone: bool = False) -> Trainer:
         else trainer_parts.callbacks(cfg)
     )
     loggers = [] if alone else trainer_parts.loggers(cfg)
-    built = _trainer_of(cfg.trainer, trainer_parts.wanted(callbacks, cfg.trainer, loggers), loggers)
+    parts: dict[str, Any] = {"callbacks": trainer_parts.wanted(callbacks, cfg.trainer, loggers), "logger": loggers}
+    if OmegaConf.select(cfg, "data.progressive.batch_size"):
+        parts["reload_dataloaders_every_n_epochs"] = 1  # Lightning then counts the batches of every epoch
+    built = _trainer_of(cfg.trainer, parts)
     check_world(built.world_size)
     return built
 
 
-def _trainer_of(keys: DictConfig, callbacks: list[Callback], loggers: list[Logger]) -> Trainer:
-    """Build the Trainer. Raises ValueError if the machine lacks the accelerator or has fewer devices."""
-    parts = {
-        "callbacks": callbacks,
-        "logger": loggers,
+def _trainer_of(keys: DictConfig, parts: dict[str, Any]) -> Trainer:
+    """Build the Trainer with parts that replace `keys`; they include callbacks and loggers.
+
+    Raises:
+        ValueError: the machine lacks the accelerator or has fewer devices.
+    """
+    parts |= {
         "plugins": [*(instantiate(keys.plugins, _convert_="all") or []), SafeCheckpointIO()],
         # without a callback that saves, Lightning would add its own
-        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in callbacks),
+        "enable_checkpointing": any(isinstance(callback, Checkpoint) for callback in parts["callbacks"]),
         "profiler": trainer_parts.profiler(keys.profiler),
     }
     try:
@@ -351,17 +360,27 @@ def summary(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask, tr
     of_threads = f" of {threads} thread{'s' * (threads > 1)}" if device == "cpu" else ""
     devices = f"{world} x {device}{of_threads}"
     scaled = optimization_parts.scaling_text(cfg)
-    left_out = batches.size - len(batches) * data.batch_size
     return (
         f"data: {sizes} images of {data.image_size} px"
-        + (f", growing from {data.growing.start} px in {data.growing.epochs} epochs" if data.growing else "")
+        + (f", growing from {data.growing.first} px in {data.growing.epochs} epochs" if data.growing else "")
         + (f", evaluated at {data.eval_image_size} px" if data.eval_image_size != data.image_size else "")
         + f"; {data.num_classes} classes, {data.task}\n"
         f"network: {type(task.network).__name__}, {parameters:,} parameters"
         + (f", {frozen:,} of them frozen" if frozen else "")
         + f"; monitor {cfg.monitor} ({cfg.mode})\n"
-        f"batch: {data.batch_size} over {devices} = {data.batch_size // world} each; "
-        f"{len(batches)} batches an epoch"
-        + (f", {left_out} images left out, different ones each epoch" if left_out else "")
+        + _batches_text(batches, devices)
         + (f"\n{scaled}" if scaled else "")
+    )
+
+
+def _batches_text(batches: TrainBatchSampler, devices: str) -> str:
+    sizes, counts = batches.batch_sizes, batches.batches_of_epochs
+    change = "growing" if sizes.first < sizes.last else "shrinking"
+    goes = f", {change} to {sizes.last:,} in {sizes.epochs} epochs," if sizes.first != sizes.last else ""
+    left_out = {batches.size - count * size for count, size in zip(counts, sizes.of_epochs(), strict=True)}
+    most = f"{'up to ' * (len(left_out) > 1)}{max(left_out)}"
+    return (
+        f"batch: {sizes.first:,}{goes} over {devices} = {from_to(batches.rank_batch_sizes)} each; "
+        f"{from_to(counts)} batches an epoch"
+        + (f", {most} images left out, different ones each epoch" if max(left_out) else "")
     )

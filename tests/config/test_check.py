@@ -35,6 +35,7 @@ def composed(tmp_path: Path, *words: str) -> DictConfig:
         ("trainer.strategy=deepspeed_stage_2", "trainer.strategy=deepspeed_stage_2"),
         ("data.progressive.start=8", r"start=8 needs data\.progressive\.epochs too"),
         ("data.progressive.epochs=8", r"epochs=8 needs data\.progressive\.start too"),
+        ("data.progressive.batch_size=4", r"batch_size=4 needs data\.progressive\.epochs too"),
         ("data.progressive={start: 16, epochs: 3}", r"start=16 must be below data\.image_size=16"),
         ("+mixing.probability=1.5", r"mixing\.probability=1\.5: input should be less than or equal to 1"),
         (

@@ -1,6 +1,7 @@
 """A run's length equals Lightning's, and schedules use it in their own unit."""
 
 import math
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -153,6 +154,29 @@ def test_the_steps_of_epochs_that_differ_are_those_of_a_plain_loop() -> None:
         for e in range(epoch_of[-1]):
             assert found.steps_of(e) == sum(epoch < e for epoch in epoch_of)
             assert found.steps_of(e + 0.5) == (found.steps_of(e) + found.steps_of(e + 1)) / 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["scheduler=inverse_square_root"],
+            r"scheduler\.lr_lambda\.warmup_steps=.* counts epochs in steps.*batch_size=4",
+        ),
+        (
+            ["scheduler=exponential", "scheduler.interval=step"],
+            r"type scheduler\.gamma=<number>, or scheduler\.interval",
+        ),
+        (["callbacks=[default,swa]"], r"callbacks\.swa\.every_n_steps=null stands for an epoch"),
+        (["scheduler=exponential"], None),
+        (["callbacks=[default,swa]", "callbacks.swa.every_n_steps=9"], None),
+    ],
+)
+def test_an_epoch_counted_in_steps_is_refused_where_epochs_differ(words: list[str], said: str | None) -> None:
+    run_length.check_schedule(composed(*words))
+    growing = composed(*words, "data.progressive.batch_size=4", "data.progressive.epochs=2")
+    with pytest.raises(ValueError, match=said) if said else nullcontext():
+        run_length.check_schedule(growing)
 
 
 def test_a_trainer_without_a_step_has_a_length_that_schedules_can_be_built_with() -> None:

@@ -19,23 +19,23 @@ from fovea.data.loading.samplers import Shuffled
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import CenterCrop, Crop, PaddedCrop, RandomResizedCrop, with_size
 from fovea.data.pixels.decode import decode_image_bytes
-from fovea.data.progressive import GrowingSize, growing_size
+from fovea.data.progressive import Progression, image_sizes
 
 CPU = torch.device("cpu")
 
 
 def test_sizes_are_those_of_ffcv() -> None:
     """Its formula, from https://github.com/libffcv/ffcv-imagenet, for a ramp from epoch 0 to 75."""
-    size = GrowingSize(160, 192 + 64, 75)
+    size = Progression(160, 192 + 64, 75, 32)
     for epoch in range(90):
         interpolated = np.interp([epoch], [0, 75], [160, 256])
         assert size(epoch) == int(np.round(interpolated[0] / 32)) * 32
-    assert size.sizes() == [160, 192, 224, 256]
+    assert sorted({*size.of_epochs()}) == [160, 192, 224, 256]
 
 
 def test_sizes_begin_at_the_start_never_fall_and_end_at_the_full_size() -> None:
     for start, full, epochs, step in ((20, 32, 7, 4), (100, 224, 3, 32), (31, 32, 1, 32), (128, 224, 50, 10)):
-        sizes = [GrowingSize(start, full, epochs, step)(epoch) for epoch in range(epochs + 3)]
+        sizes = [Progression(start, full, epochs, step)(epoch) for epoch in range(epochs + 3)]
         assert sizes[0] == start
         assert sizes == sorted(sizes)
         assert sizes[epochs:] == [full] * 3
@@ -43,11 +43,11 @@ def test_sizes_begin_at_the_start_never_fall_and_end_at_the_full_size() -> None:
 
 
 def test_without_a_start_images_do_not_grow_and_impossible_sizes_are_refused() -> None:
-    assert growing_size(None, 224) is None
-    assert growing_size({"start": None, "epochs": None, "step": 32}, 224) is None
+    assert image_sizes(None, 224) is None
+    assert image_sizes({"start": None, "epochs": None, "step": 32}, 224) is None
     for start, epochs, step in ((224, 3, 32), (0, 3, 32), (128, 0, 32), (128, 3, 0)):
         with pytest.raises(ValueError, match=f"start={start}.*full=224.*epochs={epochs}.*step={step}"):
-            GrowingSize(start, 224, epochs, step)
+            image_sizes({"start": start, "epochs": epochs, "step": step}, 224)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def index(tmp_path: Path) -> Index:
 
 def growing(crop: Crop) -> Augment:
     augment = Augment(crop)
-    augment.size_at = GrowingSize(8, 16, 2, 4)
+    augment.size_at = Progression(8, 16, 2, 4)
     return augment
 
 
@@ -76,7 +76,8 @@ def same(first: list[Batch], second: list[Batch]) -> bool:
 @pytest.mark.parametrize("kind", ["alone", "workers", "resident", "device"])
 def test_each_epoch_of_every_loader_equals_that_of_a_crop_of_its_size(index: Index, kind: str) -> None:
     dataset = ImageDataset(index, growing(RandomResizedCrop(16, draft=0)), seed=5)
-    batches = TrainBatchSampler(Shuffled(index), 4, seed=0)
+    sizes = Progression(4, 2, 1, 2)  # fewer, larger images
+    batches = TrainBatchSampler(Shuffled(index), sizes, seed=0)
     loader = {
         "alone": lambda: BatchLoader(dataset, batches, 0),
         "workers": lambda: BatchLoader(dataset, batches, 2, persistent=True),
@@ -88,7 +89,7 @@ def test_each_epoch_of_every_loader_equals_that_of_a_crop_of_its_size(index: Ind
         for first in (0, 1):
             batches.start_at(epoch, first)
             got = [Batch(*(tensor.clone() for tensor in batch)) for batch in loader]  # type: ignore[attr-defined]
-            assert got[0].images.shape == (4, 3, size, size)
+            assert got[0].images.shape == (sizes(epoch), 3, size, size)
             assert same(got, list(BatchLoader(fixed, batches, 0)))
 
 

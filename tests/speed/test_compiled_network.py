@@ -45,7 +45,7 @@ def test_names_logits_gradients_and_statistics_stay_the_same() -> None:
     plain = network().to(memory_format=torch.channels_last)
     plain[3] = nn.Identity()  # dropout draws other numbers in compiled code
     compiled = copy.deepcopy(plain)
-    compile_network(compiled, batch_size=5, backend="aot_eager")
+    compile_network(compiled, batch_sizes=[5], backend="aot_eager")
     for net in (plain, compiled):
         net(FULL).square().sum().backward()
     assert compiled_frames() == 1
@@ -59,7 +59,7 @@ def test_names_logits_gradients_and_statistics_stay_the_same() -> None:
 def test_a_smaller_last_batch_runs_uncompiled() -> None:
     net = network().eval()
     expected = net(REST), net(FULL)
-    compile_network(net, batch_size=5, backend="eager")
+    compile_network(net, batch_sizes=[5], backend="eager")
     with torch.inference_mode():
         torch.testing.assert_close((net(REST), net(FULL)), expected)
         assert compiled_frames() == 1
@@ -68,9 +68,20 @@ def test_a_smaller_last_batch_runs_uncompiled() -> None:
     assert compiled_frames() == 2  # of 5 and of 10 images
 
 
+def test_batches_of_every_size_of_the_training_are_compiled_and_of_the_last_one_in_evaluations() -> None:
+    net, images = network(), torch.randn(7, 3, 4, 4)
+    compile_network(net, batch_sizes=[2, 5, 7], backend="eager")
+    for size in (2, 5, 7, 3):
+        net(images[:size])
+    assert compiled_frames() == 3
+    for size in (2, 5, 7):
+        net.eval()(images[:size])
+    assert compiled_frames() == 3 + 1
+
+
 def test_more_shapes_are_compiled_than_torch_would_by_default() -> None:
     net = network()
-    compile_network(net, batch_size=2, backend="eager")
+    compile_network(net, batch_sizes=[2], backend="eager")
     for count in range(1, 13):
         net(torch.randn(2 * count, 3, 4, 4))
     assert compiled_frames() == 12
@@ -80,7 +91,7 @@ def test_an_objective_may_replace_the_weights_of_a_compiled_network() -> None:
     plain = network()
     plain[3] = nn.Identity()
     compiled, target = copy.deepcopy(plain), torch.tensor([0, 1, 2, 0, 1])
-    compile_network(compiled, batch_size=5, backend="eager")
+    compile_network(compiled, batch_sizes=[5], backend="eager")
     for net in (plain, compiled):
         sharpness_aware(net, FULL, target, nn.functional.cross_entropy, rho=0.5)[0].backward()
     for ours, theirs in zip(compiled.parameters(), plain.parameters(), strict=True):
@@ -90,7 +101,7 @@ def test_an_objective_may_replace_the_weights_of_a_compiled_network() -> None:
 
 def test_copies_are_not_compiled_and_hooks_work_after_uncompile() -> None:
     net = network().eval()
-    compile_network(net, batch_size=5, backend="eager")
+    compile_network(net, batch_sizes=[5], backend="eager")
     assert is_compiled(net)
     assert not is_compiled(copy.deepcopy(net))
     net(FULL)
@@ -100,7 +111,7 @@ def test_copies_are_not_compiled_and_hooks_work_after_uncompile() -> None:
 
 def test_the_time_of_each_compilation_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     net = network()
-    compile_network(net, batch_size=5, backend="eager")
+    compile_network(net, batch_sizes=[5], backend="eager")
     with caplog.at_level(logging.INFO):
         net(FULL)
         net(FULL)
@@ -116,7 +127,7 @@ def test_a_missing_compiler_is_an_error_that_says_what_to_type() -> None:
         raise RuntimeError("No working C++ compiler found")
 
     net = network()
-    compile_network(net, batch_size=5, backend=broken)
+    compile_network(net, batch_sizes=[5], backend=broken)
     with pytest.raises(ValueError, match="No working C.. compiler found(.|\n)*type compile=false"):
         net(FULL)
 
@@ -132,7 +143,7 @@ class StopWithin(Callback):
 
 def fit(task: Any, folder: Path, *callbacks: Any, checkpoint: Path | None = None) -> Any:
     options: dict[str, Any] = {"max_epochs": 2, "enable_checkpointing": True}
-    parts = [EMA(decay=0.5), *callbacks, CompileNetworks(5, backend="aot_eager"), SaveLast(str(folder))]
+    parts = [EMA(decay=0.5), *callbacks, CompileNetworks([5], backend="aot_eager"), SaveLast(str(folder))]
     trainer = make_trainer(*parts, **options)
     data = Data(make_batches(4), [*make_batches(2), make_batches(1, size=3)[0]])
     trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
@@ -175,7 +186,7 @@ class Calls(Callback):
 def test_an_average_is_compiled_while_it_is_evaluated_only(caplog: pytest.LogCaptureFixture) -> None:
     """Between validations a callback may recompute its BatchNorm statistics, which changes layers' modes."""
     calls = Calls()
-    trainer = make_trainer(EMA(), calls, CompileNetworks(5, backend="eager"), max_epochs=3)
+    trainer = make_trainer(EMA(), calls, CompileNetworks([5], backend="eager"), max_epochs=3)
     with caplog.at_level(logging.INFO):
         trainer.fit(make_task(), datamodule=Data(make_batches(2), make_batches(1)))
     assert calls.early == [False] * 3
@@ -184,7 +195,7 @@ def test_an_average_is_compiled_while_it_is_evaluated_only(caplog: pytest.LogCap
 
 def test_an_evaluation_uses_compiled_code_for_full_batches_only(caplog: pytest.LogCaptureFixture) -> None:
     data = Data(make_batches(1), [*make_batches(2), make_batches(1, size=3)[0]])
-    plain, compiled = make_trainer(), make_trainer(CompileNetworks(5, backend="eager"))
+    plain, compiled = make_trainer(), make_trainer(CompileNetworks([5], backend="eager"))
     expected = plain.test(make_task(), datamodule=data, verbose=False)
     with caplog.at_level(logging.INFO):
         measured = compiled.test(make_task(), datamodule=data, verbose=False)

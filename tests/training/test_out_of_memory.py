@@ -31,6 +31,16 @@ def test_the_suggestion_keeps_the_images_per_step_and_divides_evenly_over_device
     assert smaller % devices == 0
 
 
+def test_the_suggestion_divides_the_first_batch_of_a_training_too() -> None:
+    assert suggestion(64, 2, 2, first_batch=16).endswith(
+        ": data.batch_size=32 trainer.accumulate_grad_batches=4 data.progressive.batch_size=8"
+    )
+    assert suggestion(45, 1, 1, first_batch=30).endswith(
+        ": data.batch_size=15 trainer.accumulate_grad_batches=3 data.progressive.batch_size=10"
+    )
+    assert "lower data.image_size" in suggestion(64, 1, 2, first_batch=2)
+
+
 def test_a_batch_of_one_image_per_device_is_not_split() -> None:
     text = suggestion(8, 1, 8)
     assert "accumulate" not in text

@@ -1,6 +1,7 @@
 import copy
 import logging
 import re
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from torchvision import models
 
 from fovea.training.sanity_check import (
     check_batch,
+    check_epochs,
     check_network,
     check_sync_batchnorm,
     check_validation,
@@ -167,8 +169,35 @@ def test_one_image_per_device_is_accepted_if_no_layer_normalises_over_the_batch(
 def test_many_images_left_out_of_an_epoch_cause_a_warning(
     images: int, batch: int, devices: int, message: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    warn_about_left_out_images(images, batch, devices)
+    warn_about_left_out_images(images, [batch], devices)
     assert re.search(message, caplog.text) if message else not caplog.text
+
+
+def test_the_epoch_that_leaves_out_most_images_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    warn_about_left_out_images(120, [16, 32, 48, 60], 1)
+    assert re.search("24 of 120 .* an epoch with batches of 32, .*data.progressive.batch_size", caplog.text)
+    caplog.clear()
+    warn_about_left_out_images(120, [20, 40, 60], 1)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("options", "batches", "message"),
+    [
+        ({"val_check_interval": 30}, [78, 39, 19], "val_check_interval=30 .* epoch 3 has only 19.*n_epoch=null"),
+        ({"val_check_interval": 30}, [19], "val_check_interval=30 .* an epoch has only 19"),
+        ({"limit_train_batches": 0.05}, [3, 0, 1], "limit_train_batches=0.05 leaves no batch of epoch 2"),
+        ({"val_check_interval": 30, "check_val_every_n_epoch": None}, [78, 19], None),
+        ({"val_check_interval": 30, "limit_val_batches": 0}, [78, 19], None),
+        ({"val_check_interval": 0.5}, [78, 1], None),
+        ({"val_check_interval": 19}, [78, 19], None),
+    ],
+)
+def test_an_epoch_that_is_too_short_for_the_trainer_is_refused_before_the_first(
+    options: dict[str, Any], batches: list[int], message: str | None
+) -> None:
+    with pytest.raises(ValueError, match=message) if message else nullcontext():
+        check_epochs(trainer(**options), batches)
 
 
 def test_few_steps_cause_a_warning_with_a_sufficient_number_of_epochs(caplog: pytest.LogCaptureFixture) -> None:

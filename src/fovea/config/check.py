@@ -169,20 +169,24 @@ def _check_clipping(cfg: DictConfig) -> None:
 
 
 def check_progressive(cfg: DictConfig) -> None:
-    """Raise ValueError if growing images do not reach their full size, or do not grow.
+    """Raise ValueError if growing images or batches do not reach their full size, or do not grow.
 
     Called again when published weights have set the full size.
     """
-    start, epochs = (OmegaConf.select(cfg, f"data.progressive.{key}") for key in ("start", "epochs"))
-    if start is None and epochs is None:
-        return
-    if start is None or epochs is None:
-        typed, missing = ("start", "epochs") if epochs is None else ("epochs", "start")
+    keys = ("start", "batch_size", "epochs")
+    start, batch, epochs = (OmegaConf.select(cfg, f"data.progressive.{key}") for key in keys)
+    if epochs is None and (start is not None or batch is not None):
+        typed = f"batch_size={batch}" if start is None else f"start={start}"
         raise ValueError(
-            f"data.progressive.{typed}={epochs if start is None else start} needs data.progressive.{missing} too: "
-            "images grow from start pixels to data.image_size in this number of epochs"
+            f"data.progressive.{typed} needs data.progressive.epochs too: images and batches have data.image_size and "
+            "data.batch_size after this number of epochs"
         )
-    if start >= cfg.data.image_size and not is_open(cfg, "data.image_size"):
+    if epochs is not None and start is None and batch is None:
+        raise ValueError(
+            f"data.progressive.epochs={epochs} needs data.progressive.start too: images grow from start pixels to "
+            "data.image_size in this number of epochs; or data.progressive.batch_size, for batches"
+        )
+    if start is not None and start >= cfg.data.image_size and not is_open(cfg, "data.image_size"):
         raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
 
 

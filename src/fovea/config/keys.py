@@ -239,6 +239,7 @@ KEYS = {  # `*` stands for any part of a key
     "data.progressive.start": Key(Positive | None),
     "data.progressive.epochs": Key(Positive | None),
     "data.progressive.step": Key(Positive),
+    "data.progressive.batch_size": Key(Positive | None),
     "data.background": Key(Color, view=True),
     "data.batch_size": Key(Positive, view=True),
     "data.num_workers": Key(NonNegative, resume="an image's randomness doesn't depend on the worker", view=True),

@@ -129,10 +129,11 @@ def check_schedule(cfg: DictConfig) -> None:
     """Check the schedule's references to the run's length, before the data is read.
 
     Raises:
-        ValueError: the run has no end; a key counts another unit than the schedule's interval; or the schedule can't
-            have the warm-up.
+        ValueError: the run has no end; a key counts another unit than the schedule's interval; the schedule can't have
+            the warm-up; or it counts epochs in steps, and the epochs have different numbers of them.
     """
     interval, (epochs, steps) = cfg.scheduler.interval, limits(cfg)
+    _check_epochs_of_one_length(cfg)
     _check_warmup(cfg, epochs is not None or steps is not None)
     for place, text, key in _references(OmegaConf.to_container(cfg.scheduler), "scheduler"):
         counted = UNITS.get(key, interval)
@@ -151,6 +152,21 @@ def check_schedule(cfg: DictConfig) -> None:
             )
         if of_trainer.get(key, 0) is None:
             raise ValueError(f"{place}={text}, but {key} is not set for this run: refer to ${{schedule_length}}")
+
+
+def _check_epochs_of_one_length(cfg: DictConfig) -> None:
+    batch = OmegaConf.select(cfg, "data.progressive.batch_size")
+    if not batch:
+        return
+    why = f"with data.progressive.batch_size={batch}, epochs have different numbers of steps"
+    swa = cfg.callbacks.get("swa")
+    if swa and swa.get("every_n_steps", 1) is None:
+        raise ValueError(f"callbacks.swa.every_n_steps=null stands for an epoch, but {why}: type a number of steps")
+    for place, value in dotted(OmegaConf.to_container(cfg.scheduler), "scheduler", into_lists=True):
+        if cfg.scheduler.interval == "step" and "{schedule_epoch}" in str(value):
+            raise ValueError(
+                f"{place}={value} counts epochs in steps, but {why}: type {place}=<number>, or scheduler.interval=epoch"
+            )
 
 
 def _check_warmup(cfg: DictConfig, ends: bool) -> None:

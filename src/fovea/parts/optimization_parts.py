@@ -45,7 +45,10 @@ def rate_factor(cfg: DictConfig) -> float:
 
 
 def step_images(cfg: DictConfig) -> int:
-    """Return the images of an optimizer step, over all devices and accumulated batches."""
+    """Return the images of an optimizer step, over all devices and accumulated batches.
+
+    With data.progressive.batch_size it is a step of the last epochs; the rate does not follow the batch size.
+    """
     images: int = cfg.data.batch_size * cfg.trainer.accumulate_grad_batches
     return images
 

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from fovea.callbacks.averaged_weights import AveragedWeights
 from fovea.config.schema import check_monitor
+from fovea.data.progressive import batch_sizes
 from fovea.error_text import line
 from fovea.loggers.metrics_csv import MetricsCsv
 from fovea.loggers.tolerant import tolerant
@@ -62,7 +63,7 @@ def compiling(cfg: DictConfig) -> list[Callback]:
         return []
     from fovea.speed.compile_callback import CompileNetworks  # here, because torch's compiler is slow to import
 
-    return [CompileNetworks(cfg.data.batch_size)]
+    return [CompileNetworks(batch_sizes(cfg.data.get("progressive"), cfg.data.batch_size).of_epochs())]
 
 
 def _is_average(key: object, node: DictConfig) -> bool:

@@ -1,5 +1,6 @@
 """Compiles the networks of a training or an evaluation while it goes on."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,9 +17,12 @@ class CompileNetworks(Callback):
     Its place is after the callbacks that add networks to `pl_module.also_evaluated`.
     """
 
-    def __init__(self, batch_size: int, backend: Any = "inductor") -> None:
-        """`batch_size` is over all devices; `backend` is what torch.compile takes."""
-        self.batch_size, self.backend = batch_size, backend
+    def __init__(self, batch_sizes: Sequence[int], backend: Any = "inductor") -> None:
+        """Args:
+        batch_sizes: of the training's epochs, over all devices; the last one is that of evaluations too.
+        backend: what torch.compile takes.
+        """
+        self.batch_sizes, self.backend = batch_sizes, backend
         self.calls: dict[nn.Module, CompiledCall] = {}  # of each network, since the last `setup`
 
     def setup(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
@@ -43,7 +47,8 @@ class CompileNetworks(Callback):
         if network in self.calls:
             call_compiled(network, self.calls[network])
         else:
-            self.calls[network] = compile_network(network, self.batch_size // trainer.world_size, self.backend)
+            sizes = [size // trainer.world_size for size in self.batch_sizes]
+            self.calls[network] = compile_network(network, sizes, self.backend)
 
     def teardown(self, trainer: Trainer, pl_module: Any, stage: str) -> None:
         for network in (pl_module.network, *pl_module.also_evaluated.values()):

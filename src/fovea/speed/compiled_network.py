@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ log = logging.getLogger(__name__)
 MOST_SHAPES = 256  # of batches that code is made for; torch's own limit of 8 would run further ones uncompiled
 
 
-def compile_network(network: nn.Module, batch_size: int, backend: Any = "inductor") -> "CompiledCall":
+def compile_network(network: nn.Module, batch_sizes: Sequence[int], backend: Any = "inductor") -> "CompiledCall":
     """Let calls of the network run compiled code, until `uncompile`; deep copies of it are not compiled.
 
     Code is made for one shape of batches at a time, when the first batch of this shape arrives. The shapes are those of
@@ -22,13 +23,14 @@ def compile_network(network: nn.Module, batch_size: int, backend: Any = "inducto
 
     Args:
         network: (B, 3, H, W) -> (B, K).
-        batch_size: of a full batch on this device; batches of several times as many images are compiled too.
+        batch_sizes: of full batches of the training on this device, and the last one of evaluations; batches of several
+            times as many images are compiled too.
         backend: what torch.compile takes.
 
     Raises:
         ValueError: torch can't compile on this platform; later, from a call: the code can't be compiled.
     """
-    call = CompiledCall(network, batch_size, backend)
+    call = CompiledCall(network, batch_sizes, backend)
     call_compiled(network, call)
     return call
 
@@ -47,8 +49,8 @@ def uncompile(network: nn.Module) -> None:
 class CompiledCall:
     """Calls a network, compiled for full batches and uncompiled for others. Logs the time of each compilation."""
 
-    def __init__(self, network: nn.Module, batch_size: int, backend: Any) -> None:
-        self.network, self.batch_size = network, batch_size
+    def __init__(self, network: nn.Module, batch_sizes: Sequence[int], backend: Any) -> None:
+        self.network, self.batch_sizes = network, [*dict.fromkeys(batch_sizes)]
         self.seen: set[tuple[Any, ...]] = set()  # what code was made for
         try:
             self.compiled = torch.compile(network._call_impl, dynamic=False, backend=backend)
@@ -56,7 +58,8 @@ class CompiledCall:
             raise _failed(error) from error
 
     def __call__(self, images: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if not len(images) or len(images) % self.batch_size:
+        sizes = self.batch_sizes if self.network.training else self.batch_sizes[-1:]
+        if not len(images) or all(len(images) % size for size in sizes):
             return self.network._call_impl(images, *args, **kwargs)
         kind = (self.network.training, torch.is_grad_enabled(), images.shape, images.dtype)
         if kind in self.seen:

@@ -1,5 +1,6 @@
 """Turns an out-of-memory error into a short one that suggests a smaller batch with the same result."""
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +13,24 @@ MESSAGES = re.compile(  # of torch, oneDNN, CUDA and its libraries
 
 
 @contextmanager
-def suggest_smaller_batch(batch_size: int, accumulated: int, world_size: int) -> Iterator[None]:
+def suggest_smaller_batch(
+    batch_size: int, accumulated: int, world_size: int, first_batch: int | None = None
+) -> Iterator[None]:
     """Replace an out-of-memory error by a ValueError of a few lines; other errors are not changed.
 
     Args:
         batch_size: over all devices.
         accumulated: trainer.accumulate_grad_batches.
         world_size: the number of devices.
+        first_batch: data.progressive.batch_size, over all devices.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise ValueError(f"{_summary(error)}\n{suggestion(batch_size, accumulated, world_size)}") from error
+        smaller = suggestion(batch_size, accumulated, world_size, first_batch)
+        raise ValueError(f"{_summary(error)}\n{smaller}") from error
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -42,12 +47,13 @@ def _summary(error: BaseException) -> str:
     return f"out of memory: {facts or 'the system has no more'}"
 
 
-def suggestion(batch_size: int, accumulated: int, world_size: int) -> str:
+def suggestion(batch_size: int, accumulated: int, world_size: int, first_batch: int | None = None) -> str:
     """Suggest the next smaller batch size that divides evenly, with more accumulation for the same step."""
-    each = batch_size // world_size
+    each, common = batch_size // world_size, math.gcd(batch_size, first_batch or batch_size) // world_size
     current = f"data.batch_size={batch_size} is {each} images on each of {world_size} devices"
-    if each == 1:
+    if common == 1:
         return f"{current}: lower data.image_size, use a smaller model, or set trainer.precision=bf16-mixed"
-    factor = next(n for n in range(2, each + 1) if each % n == 0)
+    factor = next(n for n in range(2, common + 1) if common % n == 0)
     overrides = f"data.batch_size={batch_size // factor} trainer.accumulate_grad_batches={accumulated * factor}"
+    overrides += f" data.progressive.batch_size={first_batch // factor}" if first_batch else ""
     return f"{current}\nthe same {batch_size * accumulated} images per step, in less memory: {overrides}"

@@ -1,7 +1,7 @@
 """Checks before a training for settings that would fail later or have no effect."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -53,12 +53,15 @@ def _no_validation(trainer: Trainer) -> str | None:
     return None
 
 
-def check_batch(network: nn.Module, batch_size: int, world_size: int, synced: bool) -> None:
+def check_batch(
+    network: nn.Module, batch_size: int, world_size: int, synced: bool, key: str = "data.batch_size"
+) -> None:
     """Check that BatchNorm is not trained on one image at a time. Frozen layers, in evaluation mode, are no problem.
 
     Args:
         batch_size: over all devices.
         synced: whether BatchNorm's statistics are computed over all devices.
+        key: the key of the config that has the batch size, for the error.
 
     Raises:
         ValueError: a device has one image per batch, and the network has a trainable BatchNorm layer.
@@ -68,9 +71,9 @@ def check_batch(network: nn.Module, batch_size: int, world_size: int, synced: bo
     if not norms or synced or batch_size > world_size:
         return
     raise ValueError(
-        f"data.batch_size={batch_size} is one image on each of {world_size} devices, and the network has BatchNorm "
+        f"{key}={batch_size} is one image on each of {world_size} devices, and the network has BatchNorm "
         f"({norms[0]}), which needs the statistics of several images\n"
-        f"Give each device two or more: data.batch_size={2 * world_size} (trainer.accumulate_grad_batches doesn't help)"
+        f"Give each device two or more: {key}={2 * world_size} (trainer.accumulate_grad_batches doesn't help)"
     )
 
 
@@ -93,10 +96,49 @@ def check_sync_batchnorm(world_size: int, device: str) -> None:
         )
 
 
-def warn_about_left_out_images(images: int, batch_size: int, world_size: int) -> None:
-    """Warn if more than an eighth of the training images is left out of each epoch because it doesn't fill a batch."""
+def check_epochs(trainer: Trainer, batches: Sequence[int]) -> None:
+    """Check that no epoch is too short for the trainer, which would stop there with an error of its own.
+
+    Args:
+        trainer: with its limits and validations.
+        batches: of each epoch of the run, limited.
+
+    Raises:
+        ValueError: trainer.limit_train_batches leaves an epoch no batch, or an epoch ends before its first validation.
+    """
+    epoch, least = min(enumerate(batches, start=1), key=lambda pair: pair[1])
+    named = f"epoch {epoch}" if len(set(batches)) > 1 else "an epoch"
+    if not least and trainer.limit_train_batches:
+        raise ValueError(
+            f"trainer.limit_train_batches={trainer.limit_train_batches} leaves no batch of {named}: "
+            "raise it, or lower the batch size"
+        )
+    every = trainer.val_check_interval
+    if isinstance(every, int) and every > least and trainer.check_val_every_n_epoch and trainer.limit_val_batches:
+        raise ValueError(
+            f"trainer.val_check_interval={every} is a number of batches, but {named} has only {least}: lower it, or "
+            "count over all epochs with trainer.check_val_every_n_epoch=null"
+        )
+
+
+def warn_about_left_out_images(images: int, batch_sizes: Sequence[int], world_size: int) -> None:
+    """Warn if more than an eighth of the training images is left out of an epoch because it doesn't fill a batch.
+
+    Args:
+        images: of the training.
+        batch_sizes: of each epoch, over all devices.
+        world_size: the number of devices.
+    """
+    batch_size = max(batch_sizes, key=lambda size: images % size)
     left_out = images % batch_size
     if 8 * left_out <= images:
+        return
+    if len(set(batch_sizes)) > 1:
+        log.warning(
+            "%d of %d training images are left out of an epoch with batches of %d, as they don't fill a batch "
+            "(different ones each time): choose another data.batch_size or data.progressive.batch_size",
+            *(left_out, images, batch_size),
+        )
         return
     sizes = range(batch_size, batch_size // 2, -1)
     best = min((size for size in sizes if size % world_size == 0), key=lambda size: images % size)

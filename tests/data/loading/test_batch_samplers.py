@@ -6,6 +6,7 @@ import torch
 from fovea.data.index import Index
 from fovea.data.loading.batch_samplers import EvalBatchSampler, Key, TrainBatchSampler, occurrences_before
 from fovea.data.loading.samplers import ClassBalanced, RepeatedAugmentation, Sampler, Sequential, Shuffled, Weighted
+from fovea.data.progressive import Progression
 from fovea.data.random_numbers import derive_seed
 
 TARGETS = torch.arange(103).pow(2) % 7  # four classes of unequal size; three of the seven have no image
@@ -39,7 +40,7 @@ def test_the_ranks_share_each_batch_of_a_single_device_in_turn(world_size: int, 
     (alone,) = train_batches(epoch=3, world_size=1, sampler=sampler)
     shared = train_batches(epoch=3, world_size=world_size, sampler=sampler)
     assert {len(rank) for rank in shared} == {len(alone)} == {len(sampler) // 12}
-    assert {len(batch) for batch in shared[0]} == {TrainBatchSampler(sampler, 12, 0, 0, world_size).rank_batch_size}
+    assert {len(batch) for batch in shared[0]} == {12 // world_size}
     for number, batch in enumerate(alone):
         merged = [shared[n % world_size][number][n // world_size] for n in range(12)]
         assert merged == batch
@@ -107,6 +108,32 @@ def test_an_invalid_batch_size_is_an_error_with_a_remedy(sampler: str, batch_siz
         TrainBatchSampler(SAMPLERS[sampler], batch_size, seed=0, rank=0, world_size=2)
 
 
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        (Progression(13, 64, 3, 13), r"data\.progressive\.batch_size=13 .* 2 devices: make it a multiple, such as 12"),
+        (Progression(12, 63, 3, 12), r"data\.batch_size=63 .* such as 62"),
+        (Progression(200, 50, 3, 50), r"data\.progressive\.batch_size=200 is more than the 103 training images"),
+    ],
+)
+def test_an_invalid_size_of_batches_that_change_names_its_key(sizes: Progression, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainBatchSampler(SAMPLERS["shuffled"], sizes, seed=0, rank=0, world_size=2)
+
+
+def test_the_ranks_share_batches_that_change() -> None:
+    sizes, draws = Progression(4, 12, 2, 4), SAMPLERS["shuffled"].draw(7, 1).tolist()
+    ranks = [TrainBatchSampler(SAMPLERS["shuffled"], sizes, 7, rank, 2) for rank in (0, 1)]
+    for rank in ranks:
+        rank.start_at(1, 3)
+    shared = [[[index for _, index, _ in keys] for keys in rank] for rank in ranks]
+    expected = [draws[start : start + 8] for start in range(3 * 8, 103 - 7, 8)]
+    assert shared == [[batch[0::2] for batch in expected], [batch[1::2] for batch in expected]]
+    assert ranks[0].batches_of_epochs == [103 // 4, 103 // 8, 103 // 12]
+    assert len(ranks[0]) == 103 // 8
+    assert ranks[0].rank_batch_sizes == [2, 4, 6]
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 101])
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_evaluation_uses_every_image_once_with_any_number_of_ranks(size: int, world_size: int) -> None:
@@ -115,4 +142,4 @@ def test_evaluation_uses_every_image_once_with_any_number_of_ranks(size: int, wo
     assert counted == Counter(range(size))
     for rank in ranks:
         assert len(list(rank)) == len(rank) >= 1
-        assert max(map(len, rank)) == rank.rank_batch_size
+        assert [max(map(len, rank))] == rank.rank_batch_sizes

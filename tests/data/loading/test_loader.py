@@ -15,7 +15,7 @@ from fovea.data.index import Index
 from fovea.data.loading import shared_memory
 from fovea.data.loading.batch_samplers import EvalBatchSampler, TrainBatchSampler
 from fovea.data.loading.dataset import Batch, ImageDataset
-from fovea.data.loading.loader import BatchLoader, TrainLoader
+from fovea.data.loading.loader import BatchLoader, TrainLoader, most_pixels
 from fovea.data.loading.samplers import RepeatedAugmentation, Shuffled
 from fovea.data.loading.shared_memory import BufferPool, check_shared_memory
 from fovea.data.pixels.augment import Augment
@@ -127,6 +127,13 @@ def test_shared_memory_is_reused(index: Index) -> None:
     assert not loader.pool.in_use
 
 
+def test_a_buffer_has_space_for_the_largest_batch_of_any_epoch_and_no_more() -> None:
+    assert most_pixels([4], [16]) == 4 * 16 * 16
+    assert most_pixels([8, 4, 2], [8, 12, 16, 20]) == max(8 * 8**2, 4 * 12**2, 2 * 16**2, 2 * 20**2)
+    assert most_pixels([2, 8, 9], [8, 4]) == max(2 * 8**2, 8 * 4**2, 9 * 4**2)
+    assert most_pixels([0], [16]) == 1
+
+
 def test_an_abandoned_iteration_loses_no_buffer(index: Index) -> None:
     loader, _ = training(index, 2)
     for _ in range(8):
@@ -138,11 +145,11 @@ def test_an_abandoned_iteration_loses_no_buffer(index: Index) -> None:
 
 
 def test_a_buffer_is_free_only_after_all_its_views_are_deleted() -> None:
-    pool = BufferPool(2, 3, 4)
+    pool = BufferPool(2, 3 * 4 * 4)
     pool.reset()
     number = pool.take()
     assert number is not None
-    images = pool.filled(number, 4)
+    images = pool.filled(number, 3, 4)
     with torch.inference_mode():
         view = images[1:, :, :2]
     del images

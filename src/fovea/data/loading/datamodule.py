@@ -23,7 +23,7 @@ from fovea.data.loading.loader import BatchLoader, TrainLoader
 from fovea.data.loading.resident import ResidentImages, ResidentLoader
 from fovea.data.loading.samplers import Sampler, Sequential, Shuffled
 from fovea.data.pixels.augment import Augment
-from fovea.data.progressive import growing_size
+from fovea.data.progressive import Progression, batch_sizes, image_sizes
 from fovea.data.store.store import read_store
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class ImageDataModule(LightningDataModule):
             read: the source; it is called with `root`.
             augment: the augmentations of "train" and "eval" images.
             image_size, eval_image_size: for the summary; each crop has its own size.
-            progressive: growing training images, see `progressive.growing_size`.
+            progressive: growing training images and batches, see `progressive.image_sizes` and `batch_sizes`.
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
             group_pattern, limit_per_class, corrections: see `Division`.
@@ -118,13 +118,16 @@ class ImageDataModule(LightningDataModule):
             log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
         self.evaluated = augment["eval"]
-        augment["train"].size_at = self.growing = growing_size(progressive, image_size)
+        self.progressive = progressive
+        augment["train"].size_at = self.growing = image_sizes(progressive, image_size)
         self.image_size, self.eval_image_size = image_size, eval_image_size or image_size
         self.batch_size, self.num_workers = batch_size, num_workers
         self.seed, self.on_error, self.background = seed, on_error, background
         self.decode, self.resident = decode, resident
         self.resident_images: list[ResidentImages] = []
         self.unreadable: set[str] = set()
+        self.train_loader: TrainLoader | None = None  # since the last `setup`
+        self.val_loader: Iterable[Batch] | None = None
 
     @staticmethod
     def _read(
@@ -148,11 +151,25 @@ class ImageDataModule(LightningDataModule):
     def train_sampler(self) -> Sampler:
         return self.make_sampler(self.splits["train"], self.class_names)
 
+    @property
+    def batch_sizes(self) -> Progression:
+        """The global batch size of each epoch of the training."""
+        return batch_sizes(self.progressive, self.batch_size)
+
+    def setup(self, stage: str) -> None:
+        """Forget the loaders of another training."""
+        self.train_loader = self.val_loader = None
+
     def train_dataloader(self) -> TrainLoader:
-        assert self.trainer is not None
-        batches = self.train_batches(self.trainer.global_rank, self.trainer.world_size)
-        loader = self._loader(self.splits["train"], self.augment["train"], batches, persistent=True)
-        return TrainLoader(loader, batches, self._position)
+        """Return the same loader in every epoch, so that its workers and their memory are kept.
+
+        Lightning asks for it again in every epoch if the number of batches changes.
+        """
+        if self.train_loader is None:
+            batches = self.train_batches(*self._rank())
+            loader = self._loader(self.splits["train"], self.augment["train"], batches, persistent=True)
+            self.train_loader = TrainLoader(loader, batches, self._position)
+        return self.train_loader
 
     def training_images(self) -> Iterator[Tensor]:
         """Yield this rank's images (B, 3, S, S) of an epoch of the training, augmented, in batches; uint8.
@@ -167,10 +184,13 @@ class ImageDataModule(LightningDataModule):
     def train_batches(self, rank: int, world_size: int) -> TrainBatchSampler:
         """Return the batch sampler; raise ValueError if the batch size does not fit the data or the device count."""
         sampler = Sequential(self.splits["train"]) if self._overfits() else self.train_sampler
-        return TrainBatchSampler(sampler, self.batch_size, self.seed, rank, world_size)
+        return TrainBatchSampler(sampler, self.batch_sizes, self.seed, rank, world_size)
 
     def val_dataloader(self) -> Iterable[Batch]:
-        return self.eval_dataloader("train" if self._overfits() else "val")
+        """Return the same loader in every epoch of a training."""
+        if self.val_loader is None:
+            self.val_loader = self.eval_dataloader("train" if self._overfits() else "val")
+        return self.val_loader
 
     def test_dataloader(self) -> Iterable[Batch]:
         return self.eval_dataloader("test")

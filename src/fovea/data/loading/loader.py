@@ -30,7 +30,7 @@ class FilledBatch:
         buffer: the number of the buffer that contains the images; None if no buffer was free.
         images: the images, if they are not in a buffer.
         count: the number of images; a buffer may have space for more.
-        size: their side in pixels; a buffer may have space for larger ones.
+        size: their side in pixels.
     """
 
     pool: int
@@ -44,7 +44,9 @@ class FilledBatch:
 
     def unpack(self) -> Batch:
         """Return the batch with its images from the buffer; called in the main process."""
-        images = self.images if self.buffer is None else BufferPool.pools[self.pool].filled(self.buffer, self.size)
+        images = self.images
+        if self.buffer is not None:
+            images = BufferPool.pools[self.pool].filled(self.buffer, self.count, self.size)
         assert images is not None
         rest = (torch.from_numpy(array) for array in (self.targets, self.indices, self.unreadable))
         return Batch(images[: self.count], *rest)
@@ -66,7 +68,7 @@ class BatchFiller(Dataset[Any]):
         if buffer is None:
             images = new_shared((count, size, size, 3)).permute(0, 3, 1, 2)
         else:
-            images = self.pool.buffer(buffer, size)[:count]
+            images = self.pool.buffer(buffer, count, size)
         batch = self.dataset.fill(keys, images)
         small = (tensor.numpy() for tensor in batch[1:])
         return FilledBatch(self.pool_id, buffer, images if buffer is None else None, len(batch.images), size, *small)
@@ -105,8 +107,8 @@ class BatchLoader:
         self.workers: DataLoader[Batch] | None = None
         self.active = 0  # iterations that have not ended
         if num_workers:
-            batch_size, image_size = max(1, batches.rank_batch_size), dataset.augment.crop.size
-            self.pool = BufferPool(PREFETCH * num_workers + SPARE, batch_size, image_size)
+            pixels = most_pixels(batches.rank_batch_sizes, dataset.augment.sizes)
+            self.pool = BufferPool(PREFETCH * num_workers + SPARE, pixels)
             self.workers = DataLoader(
                 BatchFiller(dataset, self.pool),
                 batch_sampler=BatchesWithBuffers(batches, self.pool),  # type: ignore[arg-type]
@@ -147,7 +149,7 @@ class TrainLoader:
     Attribute `waited`: seconds that were spent on waiting for batches, or on making them without workers.
 
     `position` is called at the first batch, not when the iterator is created, because Lightning creates the iterator
-    before it restores a checkpoint's counters.
+    before it restores a checkpoint's counters. The length is that of the current epoch.
     """
 
     def __init__(
@@ -158,7 +160,7 @@ class TrainLoader:
         self.waited = 0.0
 
     def __len__(self) -> int:
-        return len(self.batches)
+        return self.batches.batches_of(self.position()[0])
 
     def __iter__(self) -> Iterator[Batch]:
         """Raise ValueError at the end of an epoch in which no image could be read."""
@@ -167,7 +169,9 @@ class TrainLoader:
         images = unreadable = 0
         for done, batch in enumerate(self._timed(self.loader), start=first + 1):
             images, unreadable = images + len(batch.images), unreadable + len(batch.unreadable)
-            if done == len(self) and unreadable and not images:  # at the last batch: Lightning does not ask for more
+            if (
+                done == len(self.batches) and unreadable and not images
+            ):  # at the last batch: Lightning does not ask for more
                 raise ValueError(
                     f"epoch {epoch}: none of the {unreadable} images could be read\n"
                     "Did the data change? data.on_error=raise stops at the first unreadable image with the reason"
@@ -180,6 +184,17 @@ class TrainLoader:
             self.waited += time.perf_counter() - start
             yield batch
             start = time.perf_counter()
+
+
+def most_pixels(batches: Sequence[int], sizes: Sequence[int]) -> int:
+    """Return the pixels of the largest batch of any epoch, at least 1.
+
+    Args:
+        batches: the images of a batch in each epoch; the last number holds for all later epochs.
+        sizes: the side of an image in pixels, in the same way.
+    """
+    epochs = range(max(len(batches), len(sizes)))
+    return max(1, *(batches[min(e, len(batches) - 1)] * sizes[min(e, len(sizes) - 1)] ** 2 for e in epochs))
 
 
 def identity(batch: Any) -> Any:

@@ -18,21 +18,21 @@ class BufferPool:
     clears every new page. A buffer is free again when no tensor uses it; if none is free, the worker allocates memory.
 
     Attributes:
-        memory: (N, B, S, S, 3) uint8, the N buffers.
+        memory: (N, P) uint8, the N buffers.
         free: the numbers of the buffers that workers may fill.
         in_use: the numbers of the buffers that a tensor of this process uses.
     """
 
     pools: ClassVar["weakref.WeakValueDictionary[int, BufferPool]"] = weakref.WeakValueDictionary()  # of this process
 
-    def __init__(self, count: int, batch: int, size: int) -> None:
-        """Allocate `count` buffers for `batch` images of `size` x `size` pixels.
+    def __init__(self, count: int, pixels: int) -> None:
+        """Allocate `count` buffers for batches of up to `pixels` pixels.
 
         Raises:
             ValueError: the machine has too little shared memory.
         """
-        check_shared_memory(count * batch * size * size * 3)
-        self.memory = new_shared((count, batch, size, size, 3))
+        check_shared_memory(count * pixels * 3)
+        self.memory = new_shared((count, pixels * 3))
         self.free: set[int] = set()
         self.in_use: set[int] = set()
         self.pools[id(self)] = self
@@ -45,26 +45,25 @@ class BufferPool:
         """Reserve a free buffer and return its number; None if there is none."""
         return self.free.pop() if self.free else None
 
-    def buffer(self, number: int, size: int) -> Tensor:
-        """Return a buffer (B, 3, size, size) for a worker to fill; `size` is at most S."""
-        return self._part(number, size).permute(0, 3, 1, 2)
+    def buffer(self, number: int, count: int, size: int) -> Tensor:
+        """Return the first part of a buffer as images (count, 3, size, size) for a worker to fill."""
+        return self._part(number, count, size).permute(0, 3, 1, 2)
 
-    def filled(self, number: int, size: int) -> Tensor:
-        """Return a filled buffer (B, 3, size, size), which is freed when it and all views of it are deleted.
+    def filled(self, number: int, count: int, size: int) -> Tensor:
+        """Return a filled buffer (count, 3, size, size), which is freed when it and all views of it are deleted.
 
         All views of a tensor share its storage, and the storage of a tensor made by `from_numpy` keeps the array alive.
         The array is therefore deleted with the last view, and its finalizer frees the buffer.
         """
-        array = self._part(number, size).numpy()
+        array = self._part(number, count, size).numpy()
         finalizer = weakref.finalize(array, self._release, number)
         finalizer.atexit = False
         self.in_use.add(number)
         return torch.from_numpy(array).permute(0, 3, 1, 2)
 
-    def _part(self, number: int, size: int) -> Tensor:
-        """Return the first part of a buffer as (B, size, size, 3)."""
-        batch = self.memory.shape[1]
-        return self.memory[number].flatten()[: batch * size * size * 3].view(batch, size, size, 3)
+    def _part(self, number: int, count: int, size: int) -> Tensor:
+        """Return the first part of a buffer as (count, size, size, 3)."""
+        return self.memory[number, : count * size * size * 3].view(count, size, size, 3)
 
     def _release(self, number: int) -> None:
         self.in_use.discard(number)

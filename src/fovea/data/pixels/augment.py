@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from fovea.data.pixels.crop import Crop, View, with_size
+from fovea.data.progressive import Progression
 from fovea.data.random_numbers import derive_seed, uniforms
 
 FLIP = View._fields.index("flip")
@@ -27,7 +28,12 @@ class Augment:
         alternating_flip: replaces the crop's flips, see `alternating_flips`.
         """
         self.crop, self.transforms, self.alternating_flip = crop, list(transforms), alternating_flip
-        self.size_at: Callable[[int], int] | None = None
+        self.size_at: Progression | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """The side of the images of each epoch; the last one holds for all later epochs."""
+        return [self.crop.size] if self.size_at is None else self.size_at.of_epochs()
 
     def crop_for(self, keys: Sequence[Sequence[int]] | np.ndarray) -> Crop:
         """Return the crop of images with these keys, all of one epoch, which is the first number of a key."""
