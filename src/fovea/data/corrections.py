@@ -1,17 +1,15 @@
 """Applies a person's corrections of labels (data.corrections) to the splits of data. No file of the data is changed."""
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fovea.data.correction_file import CORRECTION, Correction, read_corrections
-from fovea.data.duplicates import path_hashes
 from fovea.data.index import Index, Task, class_counts
+from fovea.data.named_images import find_images
 from fovea.files import short_digest
 
 Found = dict[int, list[Correction]]  # an image's position in an index -> the rows about it
@@ -55,9 +53,8 @@ def correct(
 ) -> Outcome:
     """Return the splits with the corrections applied.
 
-    The path of a row is absolute, relative to `root`, or as the data name the image (names in a store have no root).
-    For several labels, the named classes become present and the others absent, but a label that is unknown and not
-    named stays unknown. Takes a second for a million images.
+    The path of a row names an image as `find_images` says. For several labels, the named classes become present and
+    the others absent, but a label that is unknown and not named stays unknown.
 
     Args:
         splits: as read from the source; two splits that are the same object stay so.
@@ -94,27 +91,8 @@ def _summary(file: Path, rows: Sequence[Correction], labels: int, dropped: int) 
 
 def _find(index: Index, rows: Sequence[Correction], root: str | None) -> Found:
     """Return the rows about each image of the index."""
-    by_path: dict[str, list[Correction]] = {}
-    for row in rows:
-        for path in _possible_paths(row.path, root, in_store=bool(index.store)):
-            by_path.setdefault(path, []).append(row)
-    wanted = np.fromiter(map(hash, by_path), np.int64, len(by_path))
-    positions = np.flatnonzero(np.isin(path_hashes(index.paths), wanted)).tolist()
-    found = {position: by_path.get(os.path.abspath(index.paths[position]), []) for position in positions}
-    return {position: rows for position, rows in found.items() if rows}  # drops hash collisions
-
-
-def _possible_paths(path: str, root: str | None, in_store: bool) -> set[str]:
-    """Return the absolute paths that `path` may stand for; the names in a store count as relative paths."""
-    if not path:
-        return set()
-    folder = os.path.abspath(os.path.expanduser(root)) if root else ""
-    paths = {os.path.abspath(path)}
-    if folder and not os.path.isabs(path):
-        paths.add(os.path.abspath(os.path.join(folder, path)))
-    if folder and in_store and path.startswith(os.path.join(folder, "")):
-        paths.add(os.path.abspath(os.path.relpath(path, folder)))
-    return paths
+    found = find_images(index.paths, [row.path for row in rows], root, in_store=bool(index.store))
+    return {position: [rows[n] for n in numbers] for position, numbers in found.items()}
 
 
 def _check_found(
