@@ -115,7 +115,7 @@ def runs_in(folders: list[Path]) -> list[Path]:
 def validation_of(candidate: "Candidate", overrides: list[str], recompute: bool) -> "Validation":
     """Build the validation of the candidate's run, as evaluate.py does with split=val."""
     from fovea import build
-    from fovea.models.batch_norm import trained_layers
+    from fovea.models.averaging.batch_norm import trained_layers
     from fovea.runs import provenance
     from fovea.soup.soup_validation import Validation
 

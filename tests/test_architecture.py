@@ -52,7 +52,7 @@ MAY_IMPORT = {
         *("models", "models/weights", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
         "data/progressive.py",
     ),
-    "soup": ("task.py", "runs", "models", "data/fingerprint.py", "data/loading"),
+    "soup": ("task.py", "runs", "models/averaging", "data/fingerprint.py", "data/loading"),
     "results": (
         *("task.py", "config", "training", "runs", "distributed", "loggers", "leaderboard", "models"),
         *("data", "data/loading", "data/pixels", "report", "report/run", "report/pictures", "report/statistics"),
@@ -62,13 +62,17 @@ MAY_IMPORT = {
         *("results", "runs", "report", "data/loading", "data/pixels"),
     ),
     **dict.fromkeys(
-        ("models/weights", "callbacks/text", "losses", "objectives", "metrics", "optim", "loggers", "speed"), ()
+        (
+            *("models/weights", "models/averaging", "callbacks/text"),
+            *("losses", "objectives", "metrics", "optim", "loggers", "speed"),
+        ),
+        (),
     ),
     "models": ("models/weights",),
     "callbacks": (
         "callbacks/text",
-        *("models/averages.py", "models/batch_norm.py", "models/freeze.py", "models/weights/head.py"),
-        *("models/patch_whitening.py", "optim/gradient_clipping.py"),
+        *("models/averaging", "models/freeze.py", "models/weights/head.py", "models/patch_whitening.py"),
+        "optim/gradient_clipping.py",
     ),
     "leaderboard": (
         *("config", "runs/results_file.py"),

@@ -48,8 +48,8 @@ PARTS = [
         "lightning.pytorch.callbacks.ModelCheckpoint._last_global_step_saved",
         "whether the best checkpoint was saved just now",
     ),
-    Part("models/averages.py", "torch._foreach_lerp_", "averages all weights at once"),
-    Part("models/batch_norm.py", "torch.nn.modules.batchnorm._BatchNorm", "every BatchNorm"),
+    Part("models/averaging/averages.py", "torch._foreach_lerp_", "averages all weights at once"),
+    Part("models/averaging/batch_norm.py", "torch.nn.modules.batchnorm._BatchNorm", "every BatchNorm"),
     Part("callbacks/finite_loss.py", "torch._foreach_norm", "looks at all gradients at once"),
     Part("callbacks/finite_loss.py", "torch.optim.Adam._step_supports_amp_scaling", "a fused optimizer skips steps"),
     Part(

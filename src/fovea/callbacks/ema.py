@@ -7,7 +7,7 @@ Deviation: BatchNorm's running statistics are averaged like the weights, not rec
 from typing import Any
 
 from fovea.callbacks.averaged_weights import AveragedWeights
-from fovea.models.averages import move_average
+from fovea.models.averaging.averages import move_average
 
 
 def decay_at(step: int, decay: float, warmup: int) -> float:

@@ -15,8 +15,8 @@ from lightning import Trainer
 from torch import Tensor
 
 from fovea.callbacks.averaged_weights import AveragedWeights, copy_of
-from fovea.models.averages import move_average
-from fovea.models.batch_norm import recompute_statistics, running_statistics, trained_layers
+from fovea.models.averaging.averages import move_average
+from fovea.models.averaging.batch_norm import recompute_statistics, running_statistics, trained_layers
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from fovea.data.fingerprint import compare
-from fovea.models.averages import check_same_shapes
+from fovea.models.averaging.averages import check_same_shapes
 from fovea.runs import checkpoint, provenance
 from fovea.runs.figure_names import average_of, checkpoint_key
 from fovea.runs.results_file import results_of

@@ -7,8 +7,8 @@ from lightning import Trainer
 from torch import Tensor
 
 from fovea.data.loading.datamodule import ImageDataModule
-from fovea.models.averages import mean_weights
-from fovea.models.batch_norm import recompute_statistics
+from fovea.models.averaging.averages import mean_weights
+from fovea.models.averaging.batch_norm import recompute_statistics
 from fovea.runs.figure_names import split_name
 from fovea.soup.candidates import Candidate
 from fovea.task import ClassificationTask

@@ -7,7 +7,7 @@ from tasks import make_batches, network
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from fovea.models.batch_norm import recompute_statistics, running_statistics, trained_layers
+from fovea.models.averaging.batch_norm import recompute_statistics, running_statistics, trained_layers
 
 
 def batches() -> list[torch.Tensor]:

@@ -8,7 +8,7 @@ from tasks import network
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from fovea.models.averages import mean_weights, move_average
+from fovea.models.averaging.averages import mean_weights, move_average
 
 
 def networks(count: int) -> list[nn.Module]:
