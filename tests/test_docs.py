@@ -61,7 +61,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that has finished, as far as a command line is concerned."""
     folder = tmp_path_factory.mktemp("runs") / "train" / "first"
     (folder / "checkpoints").mkdir(parents=True)
-    for name in ("best.ckpt", "last.ckpt", "corrections.csv"):
+    for name in ("best.ckpt", "last.ckpt", "corrections.csv", "subset.txt", "ImageNet_LT_train.txt"):
         (folder / "checkpoints" / name).touch()
     cfg = composed("data=folder", "data.root=photos")
     cfg.run_dir = str(folder)
@@ -123,7 +123,7 @@ def test_a_command_of_the_guides_is_accepted_and_its_parts_are_built(
     command: str, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IMAGENET_DIR", "imagenet")
-    monkeypatch.chdir(run / "checkpoints")  # for weights=best.ckpt and data.corrections=corrections.csv
+    monkeypatch.chdir(run / "checkpoints")  # for weights=best.ckpt, data.corrections= and data.subset=
     cfg = composed(*map(quoted, shlex.split(command.replace("<run folder>", ".."))[2:]))
     cfg.class_counts = {"present": [20] * 7, "absent": [10] * 7}
     check(cfg, "train")

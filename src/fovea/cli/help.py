@@ -23,7 +23,7 @@ from fovea.config.secrets import secret_values, without_secrets
 TRAIN = "train"
 FRACTIONS = ("data.val_fraction", "data.test_fraction", "data.val_as_test", "data.folds", "data.fold")
 GROUPED = ("data.group_column", "data.group_pattern")
-SPLITS = ("data.root", *FRACTIONS, *GROUPED, "data.limit_per_class", "data.corrections")
+SPLITS = ("data.root", *FRACTIONS, *GROUPED, "data.subset", "data.limit_per_class", "data.corrections")
 DATA = (*SPLITS, "data.on_error")
 LENGTH = ("trainer.max_epochs", "trainer.max_steps", "trainer.accumulate_grad_batches", "trainer.limit_train_batches")
 VERIFY = ("data.split_seed", "data.store", "data.image_size", "data.background", "data.read", "data.num_workers")

@@ -233,6 +233,9 @@ KEYS = {  # `*` stands for any part of a key
     "data.corrections": Key(
         str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, resume=SAME_IMAGES, reads=True, division=True
     ),
+    "data.subset": Key(
+        str | None, typed=Typed.PATH_FROM_HERE, must_exist=True, resume=SAME_IMAGES, reads=True, division=True
+    ),
     "data.image_size": Key(Positive, view=True),
     "data.eval_image_size": Key(Positive, view=True),
     "data.progressive": Key(dict, view=True),

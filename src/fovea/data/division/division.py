@@ -9,9 +9,8 @@ from fovea.data.division.few_images import limit_per_class
 from fovea.data.division.folds import fold_of, rare_classes
 from fovea.data.division.image_groups import shared_groups, with_groups
 from fovea.data.division.split import split_off
+from fovea.data.division.subset import take_subset
 from fovea.data.index import Index, Splits, class_counts, concatenate
-
-LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,7 @@ class Division:
             groups that the source gives, if it does.
         limit_per_class: keep only so many training images of each class; None: all.
         corrections: a table of labels that a person corrected, see `corrections.correct`.
+        subset: a list of the training images that are used, see `take_subset`; None: all.
     """
 
     val_fraction: float = 0.0
@@ -39,6 +39,7 @@ class Division:
     group_pattern: str | None = None
     limit_per_class: int | None = None
     corrections: str | None = None
+    subset: str | None = None
 
 
 class Divided(NamedTuple):
@@ -59,31 +60,37 @@ class Divided(NamedTuple):
 
 
 def divide(data: Splits, division: Division, root: str | None = None, to_train: bool = True) -> Divided:
-    """Split off what is missing, correct labels, then limit the training images; depends on the arguments alone.
+    """Take the subset, split off what is missing, correct labels, then limit the training images of each class.
+
+    The result depends on the arguments and the files that they name alone.
 
     Args:
         data: as read from the source.
         division: what to do.
-        root: the folder of the data, for the paths of the corrections.
+        root: the folder of the data, for the paths of the subset and the corrections.
         to_train: whether the data must have training and validation images.
 
     Raises:
         ValueError: a split that training needs is missing or empty, the data do not fit the folds or `val_as_test`, a
-            path has no group, or the corrections are invalid.
+            path has no group, or the subset or the corrections are invalid.
     """
+    texts, warnings, left_out = list[str](), list[str](), dict[str, Index]()
+    if division.subset:
+        data, others, text, warnings = take_subset(data, division.subset, root)
+        texts, left_out = [text], {"not in the subset": others}
     if division.group_pattern:
         data = with_groups(data, division.group_pattern, root)
-    texts, warnings, left_out = list[str](), list[str](), None
     if division.folds is not None:
-        data, left_out, texts, warnings = _with_fold(data, division)
+        data, own_test, text, cautions = _with_fold(data, division)
+        texts, warnings = [*texts, text], [*warnings, *cautions]
+        left_out |= {"not in the folds": own_test} if own_test else {}
     elif division.val_as_test:
         data = _with_val_as_test(data)
     warnings += shared_groups(_given(data))
     splits, carved = _carve(data, division, to_train)
     texts, corrected = [*texts, *carved], None
-    if division.corrections:
-        others = {LEFT_OUT: left_out} if left_out else {}  # the table may have rows about them
-        found = correct(splits | others, data.task, data.class_names, division.corrections, root)
+    if division.corrections:  # the table may have rows about images that are left out
+        found = correct(splits | left_out, data.task, data.class_names, division.corrections, root)
         splits, corrected = {name: found.splits[name] for name in splits}, found.record
         texts, warnings = [*texts, found.text], [*warnings, *found.warnings]
         if to_train:
@@ -95,11 +102,11 @@ def divide(data: Splits, division: Division, root: str | None = None, to_train: 
     return Divided(splits, corrected, texts, warnings)
 
 
-def _with_fold(data: Splits, division: Division) -> tuple[Splits, Index | None, list[str], list[str]]:
+def _with_fold(data: Splits, division: Division) -> tuple[Splits, Index | None, str, list[str]]:
     """Divide train and val into folds: one is test, the others are train. The data's own test split is left out.
 
     Returns:
-        the data; the images that are left out; sentences for the log; warnings.
+        the data; the images that are left out; a sentence for the log; warnings.
     """
     assert division.folds is not None and division.fold is not None
     parts = [index for index in (data.train, data.val) if index is not None]
@@ -108,12 +115,12 @@ def _with_fold(data: Splits, division: Division) -> tuple[Splits, Index | None, 
     whole = concatenate(parts) if len(parts) > 1 else parts[0]
     train, test = fold_of(whole, division.folds, division.fold, division.split_seed)
     left_out = data.test if data.test is not data.val else None
-    texts = [f"fold {division.fold} of {division.folds} is the test split: {len(test):,} of {len(whole):,} images"]
+    text = f"fold {division.fold} of {division.folds} is the test split: {len(test):,} of {len(whole):,} images"
     if left_out:
-        texts[0] += f"; the {len(left_out):,} images of the data's own test split are left out"
+        text += f"; the {len(left_out):,} images of the data's own test split are left out"
     counts = class_counts(whole.targets, len(data.class_names))["present"]
     warnings = rare_classes(counts, data.class_names, division.folds)
-    return replace(data, train=train, val=None, test=test), left_out, texts, warnings
+    return replace(data, train=train, val=None, test=test), left_out, text, warnings
 
 
 def _with_val_as_test(data: Splits) -> Splits:

@@ -67,6 +67,7 @@ class ImageDataModule(LightningDataModule):
         group_pattern: str | None = None,
         limit_per_class: int | None = None,
         corrections: str | None = None,
+        subset: str | None = None,
         class_names: Sequence[str] | None = None,
         sampler: MakeSampler = Shuffled,
         store: str | None = None,
@@ -84,7 +85,7 @@ class ImageDataModule(LightningDataModule):
             progressive: growing training images and batches, see `progressive.image_sizes` and `batch_sizes`.
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
-            group_pattern, limit_per_class, corrections: see `Division`.
+            group_pattern, limit_per_class, corrections, subset: see `Division`.
             group_column: the column with the images' groups; the source must be a table.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
@@ -96,7 +97,8 @@ class ImageDataModule(LightningDataModule):
 
         Raises:
             ValueError: the data has classes that `class_names` lacks, or lacks what training needs; two classes have
-                the same name; an image is in two splits or has different labels; the corrections are invalid.
+                the same name; an image is in two splits or has different labels; the corrections or the subset are
+                invalid.
         """
         super().__init__()
         data = self._read(with_group_column(read, group_column), root, store, store_cache, decode)
@@ -109,7 +111,7 @@ class ImageDataModule(LightningDataModule):
             )
         division = Division(
             *(val_fraction, test_fraction, split_seed, folds, fold, val_as_test),
-            *(group_pattern, limit_per_class, corrections),
+            *(group_pattern, limit_per_class, corrections, subset),
         )
         self.splits, self.corrected, texts, cautions = divide(data, division, root, to_train)
         for text in texts:
