@@ -79,6 +79,21 @@ def test_multiclass_numbers_per_class_equal_scikit_learn() -> None:
     assert result["images"] == [(labels == k).sum() for k in range(K)]
 
 
+def test_balanced_accuracy_equals_scikit_learn_and_calibration_error_a_loop_over_the_bins() -> None:
+    probabilities, labels = multiclass()
+    parts: Any = OmegaConf.merge(
+        *(OmegaConf.load(CONF / f"{name}.yaml") for name in ("balanced_accuracy", "calibration_error")),
+        {"num_classes": K},
+    )
+    result = compute(instantiate(parts.metrics), probabilities, labels)
+    recalls = sk.recall_score(labels, probabilities.argmax(1), labels=range(5), average=None)  # of those with images
+    assert result["balanced_accuracy"] == pytest.approx(recalls.mean())
+    confidence, right = probabilities.max(1).values.numpy(), (probabilities.argmax(1) == labels).numpy()
+    bins = np.ceil(confidence * 15)
+    gaps = [abs((right[bins == b] - confidence[bins == b]).sum()) for b in range(1, 16)]
+    assert result["calibration_error"] == pytest.approx(sum(gaps) / len(labels), rel=1e-5)
+
+
 def known(probabilities: Tensor, target: Tensor) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return (known targets, predictions for them) of each class."""
     return [

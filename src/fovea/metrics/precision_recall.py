@@ -57,6 +57,25 @@ class Recall(ClassCounts):
         return self.tp / (self.tp + self.fn)
 
 
+class MacroRecall(Recall):
+    """The mean of recall over the classes that are present in a known label; nan if there is none.
+
+    Single-label: balanced accuracy, as scikit-learn's `balanced_accuracy_score`, which counts each class equally.
+
+    Attributes:
+        defined: (K,) bool: the classes that the last mean included.
+    """
+
+    undefined_for = "without a positive label"
+    defined: Tensor | None = None
+
+    def compute(self) -> Tensor:
+        """Return a scalar."""
+        values = super().compute()
+        self.defined = ~values.isnan()
+        return values.nanmean()
+
+
 class F1(ClassCounts):
     """(K,): 2 tp / (2 tp + fp + fn); nan for a class that is neither predicted nor present in a known label."""
 
