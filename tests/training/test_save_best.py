@@ -43,9 +43,10 @@ def fit(
     mode: str = "max",
     epochs: int | None = None,
     after_step: int | None = 0,
+    newest: bool = False,
     **options: Any,
 ) -> Trainer:
-    saver = SaveBest(str(folder), f"val/{module.prefix}score", mode, after_step)
+    saver = SaveBest(str(folder), f"val/{module.prefix}score", mode, after_step, newest)
     epochs = epochs or len(module.figures)
     trainer = make_trainer(saver, max_epochs=epochs, enable_checkpointing=True)
     loader: Any = torch.zeros(1)
@@ -145,6 +146,16 @@ def test_a_prolonged_run_chooses_among_its_last_validations(tmp_path: Path) -> N
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     fit(tmp_path, LogsFigures(LATE), after_step=4, ckpt_path=tmp_path / "last.ckpt")
     assert best(tmp_path)["epoch"] == 4
+
+
+def test_the_newest_validation_replaces_all_others_whatever_its_figure(tmp_path: Path) -> None:
+    trainer = fit(tmp_path, LogsFigures(LATE), epochs=3, newest=True)
+    assert best(tmp_path)["epoch"] == 2
+    trainer.save_checkpoint(tmp_path / "last.ckpt")
+    fit(tmp_path, LogsFigures(LATE), newest=True, ckpt_path=tmp_path / "last.ckpt")
+    assert best(tmp_path)["epoch"] == 5
+    (state,) = best(tmp_path)["callbacks"].values()
+    assert state["best_model_score"] == pytest.approx(LATE[-1][0])
 
 
 def test_all_ranks_decide_alike_for_equal_monitors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

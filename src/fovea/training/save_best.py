@@ -27,7 +27,7 @@ class SaveBest(ModelCheckpoint):
         best_step: the optimizer step of the best checkpoint; -1 if there is none.
     """
 
-    def __init__(self, folder: str, monitor: str, mode: str, after_step: int | None = 0) -> None:
+    def __init__(self, folder: str, monitor: str, mode: str, after_step: int | None = 0, newest: bool = False) -> None:
         """Args:
         folder: of best.ckpt.
         monitor: the figure to compare.
@@ -35,9 +35,10 @@ class SaveBest(ModelCheckpoint):
         after_step: the first validation after this optimizer step replaces all earlier ones, whatever their figures.
             For small validation splits, where the best of many figures is partly chance. None, as in a run without
             an end, is 0.
+        newest: each validation replaces the earlier ones, whatever their figures, so the last one decides.
         """
         super().__init__(folder, "best", monitor, mode=mode, save_top_k=1, enable_version_counter=False)
-        self.after_step, self.best_step = after_step or 0, -1
+        self.after_step, self.newest, self.best_step = after_step or 0, newest, -1
         self.file = Path(str(self.dirpath)) / "best.ckpt"
         self.fits = True
         self.loss: float | None = None  # of the best checkpoint
@@ -52,7 +53,7 @@ class SaveBest(ModelCheckpoint):
         is_late, best_is_late = trainer.global_step > self.after_step, self.best_step > self.after_step
         if best_is_late and not is_late:  # the run was killed after it had saved a later best.ckpt
             return False
-        if is_late and not best_is_late:
+        if self.newest or (is_late and not best_is_late):
             self.best_k_models = {}
         logged = trainer.callback_metrics.get(self.loss_name)
         loss = None if logged is None else logged.item()
