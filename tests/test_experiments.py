@@ -29,6 +29,7 @@ NETWORKS = {  # the network's _target_ -> a small one of the same family
     "build_timm": ("model.name=resnet18",),
     "MobileNetV2": ("model.width_mult=0.1",),
     "SEResNet": ("model.width=16",),
+    "CifarResNet": ("model.depth=8",),
     "Airbench": ("model.widths=[8,16,16]",),
 }
 OTHER_NETWORKS = {  # for experiments that the table above does not suit
@@ -157,6 +158,7 @@ RATES: dict[str, dict[int, float]] = {  # experiment -> {epoch, from 0: the publ
         0: 0.2 * 1.465,
         6: 1.465 * (1 - 0.93 * (270 - 123.2) / (539 - 123.2)),
     },
+    "cifar10_lt": {0: 0.02, 1: 0.04, 4: 0.1, 159: 0.1, 160: 1e-3, 179: 1e-3, 180: 1e-5, 199: 1e-5},
     "cifar10_resnet18": {0: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 8e-4, 199: 8e-4},
 }
 SLOW_RATES = {  # schedules of 20,000 steps and more
@@ -197,6 +199,7 @@ DECAYS: dict[str, tuple[float, dict[str, float]]] = {  # experiment -> weight de
     "imagenet_distillation": (1e-4, ALL),
     "cifar10_fast": (1.362e-3, {"groups.0.conv1.weight": 1.0, "groups.2.norm2.bias": 1 / 64, "head.weight": 1.0}),
     "cifar10_resnet18": (5e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
+    "cifar10_lt": (2e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
     "coco_asl": (1e-4 / 128, {"head.fc.weight": 1.0, "head.fc.bias": 0.0}),  # of a loss that is 128 times as large
 }
 
@@ -228,5 +231,11 @@ def test_ffcv_grows_its_images_before_epoch_12() -> None:
 
 
 def test_every_experiment_with_a_published_recipe_is_compared_with_it() -> None:
-    without = {"cifar10_small", "folder_finetuning", "folder_folds", "voc_asl"}  # voc_asl has the values of coco_asl
+    without = {
+        "cifar10_small",
+        "cifar10_lt_small",
+        "folder_finetuning",
+        "folder_folds",
+        "voc_asl",
+    }  # voc_asl has the values of coco_asl
     assert {*RATES, *SLOW_RATES} == DECAYS.keys() == set(GROUPS["experiment"]) - without
