@@ -1,0 +1,345 @@
+"""Compare methods by whole trainings with several seeds, on CIFAR-10.
+
+    python scripts/benchmark_methods.py long_tail --root <folder> [--epochs 20] [--seeds 3] [--jobs 2]
+    python scripts/benchmark_methods.py fine_tuning --root <folder> [--classes deer,horse] [--images 50]
+    python scripts/benchmark_methods.py distillation --root <folder> [overrides of src/train.py]
+
+<folder> has CIFAR-10 as image files: train/<class>/0000.png and so on, as scripts/write_cifar10.py writes them.
+
+long_tail: treatments of class imbalance, with conf/experiment/cifar10_lt_small.yaml. fine_tuning: a ResNet-20 learns
+from all images of the eight classes that --classes does not name, and then from --images training images of each of
+the two others, which are tested. distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-32
+of seed 0. The weights of the last epoch are tested, so the test chooses nothing.
+
+Each training is src/train.py in a folder of its own, <output>/<method>/<seed>, with --threads threads; --jobs run at
+once. All methods are trained with seed 0, then with seed 1, and so on, so that a change of the machine's load meets all
+of them; those that start from another run come last. The same command goes on where it was stopped, and does not repeat
+what is finished. At the end it prints means and standard deviations over the seeds. The column "deviations" is the
+difference of balanced accuracy from one method (cross_entropy, full or student), divided by the root of the mean of
+both variances.
+"""
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import permutations, product
+from pathlib import Path
+from typing import NamedTuple
+
+from fovea.config import untrusted
+from fovea.leaderboard.groups import Figure, figure
+from fovea.runs.results_file import results_of
+
+PROJECT = Path(__file__).resolve().parents[1]
+FIRST = "{first}"  # in the words of a method: the folder of the run that it starts from
+
+
+class Method(NamedTuple):
+    """What is typed for a method.
+
+    Attributes:
+        words: the overrides.
+        after: the method whose run of the same seed it starts from; its folder replaces FIRST.
+        program: in src/.
+        once: it is run with seed 0 only, and serves all seeds.
+    """
+
+    words: Sequence[str] = ()
+    after: str | None = None
+    program: str = "train"
+    once: bool = False
+
+
+class Comparison(NamedTuple):
+    """The methods by name, and the one that the others are compared with."""
+
+    methods: dict[str, Method]
+    baseline: str
+
+
+LONG_TAIL = Comparison(
+    {
+        "cross_entropy": Method(),
+        "class_weights": Method(("imbalance=class_weights",)),
+        "sampler": Method(("imbalance=sampler",)),
+        "logit_adjustment": Method(("imbalance=logit_adjustment",)),
+        "ldam_drw": Method(("imbalance=ldam_drw",)),
+        "deferred_weights": Method(("callbacks=[last_epoch,deferred_weights]", "loss.class_weights=effective")),
+        "mixup": Method(("mixing=mixup",)),
+        "focal": Method(("loss=focal",)),
+        "post_hoc": Method((f"run={FIRST}", "logit_adjustment=1", "report=false"), "cross_entropy", "evaluate"),
+    },
+    "cross_entropy",
+)
+NETWORK = ("model=cifar_resnet", "data.image_size=32", "augment=crop", "callbacks=last_epoch", "scheduler=one_cycle")
+FAST = ("trainer.precision=bf16-mixed", "data.resident=true", "data.num_workers=0", "data.batch_size=128")
+METRICS = ("metrics=[multiclass,balanced_accuracy,calibration_error]",)
+
+
+def long_tail(given: argparse.Namespace) -> Comparison:
+    """Return the treatments with what all of them have in common."""
+    common = ("experiment=cifar10_lt_small", f"data.root={given.root}", f"trainer.max_epochs={given.epochs or 20}")
+    return _with_common(LONG_TAIL, common, "train")
+
+
+def fine_tuning(given: argparse.Namespace) -> Comparison:
+    """Write the tables of both parts of the data, and return the ways to fine-tune."""
+    tables = write_tables(given.root, given.classes.split(","), given.images, given.output)
+    data = {name: ("data=csv", f"data.root={given.root}", f"data.read.csv={file}") for name, file in tables.items()}
+    few = [*data["few"], *NETWORK, *METRICS, "model.depth=20", "data.batch_size=10", "data.num_workers=0"]
+    few += [f"trainer.max_epochs={given.epochs or 30}", "trainer.log_every_n_steps=5", "optimizer.lr=0.01"]
+    start = [*few, f"weights={FIRST}/checkpoints/last.ckpt"]
+    many = [*data["many"], *NETWORK, *FAST, *METRICS, "model.depth=20", "optimizer.lr=0.1"]
+    many += [f"trainer.max_epochs={given.pretraining_epochs}"]
+    methods = {
+        "from_scratch": Method(few),
+        "pretraining": Method(many),
+        "head_only": Method([*start, "freeze=backbone"], "pretraining"),
+        "full": Method(start, "pretraining"),
+        "layer_decay": Method([*start, "parameter_groups=layer_decay"], "pretraining"),
+    }
+    return Comparison(methods, "full")
+
+
+def distillation(given: argparse.Namespace) -> Comparison:
+    """Return the student with and without its teacher."""
+    common = ["data=cifar10", f"data.root={given.root}", "data.val_fraction=0.02", *NETWORK, *FAST, *METRICS]
+    common += [f"trainer.max_epochs={given.epochs or 15}", "optimizer.lr=0.1"]
+    taught = ["model.depth=8", "objective=distillation", f"objective.teacher={FIRST}"]
+    methods = {
+        "teacher": Method(("model.depth=32",), once=True),
+        "student": Method(("model.depth=8",)),
+        "distilled": Method(taught, "teacher"),
+    }
+    return _with_common(Comparison(methods, "student"), common, "train")
+
+
+COMPARISONS = {"long_tail": long_tail, "fine_tuning": fine_tuning, "distillation": distillation}
+
+
+def _with_common(comparison: Comparison, words: Sequence[str], program: str) -> Comparison:
+    """Return the comparison with `words` before those of each method that this program runs."""
+    methods = {
+        name: one._replace(words=(*words, *one.words)) if one.program == program else one
+        for name, one in comparison.methods.items()
+    }
+    return comparison._replace(methods=methods)
+
+
+def write_tables(root: Path, few: Sequence[str], images: int, folder: Path) -> dict[str, Path]:
+    """Write a table of a few images of some classes, and one of all images of the other classes.
+
+    Args:
+        root: the folder of the images.
+        few: the classes of the first table.
+        images: of each of them, to train; as many others validate.
+        folder: of the tables.
+
+    Returns:
+        the files, by the names few and many.
+    """
+    names = sorted(path.name for path in (root / "train").iterdir())
+    if unknown := set(few) - set(names):
+        sys.exit(f"--classes: {root / 'train'} has no {', '.join(sorted(unknown))}; it has {', '.join(names)}")
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {name: folder / f"{name}.csv" for name in ("few", "many")}
+    for table, file in files.items():
+        with file.open("w", newline="", encoding="utf-8") as out:
+            rows = csv.writer(out)
+            rows.writerow(["path", "label", "split"])
+            for name in names:
+                if (name in few) == (table == "few"):
+                    train = sorted((root / "train" / name).iterdir())
+                    chosen = train[:images] if table == "few" else train[: -len(train) // 50]
+                    held_out = train[images : 2 * images] if table == "few" else train[-len(train) // 50 :]
+                    parts = {"train": chosen, "val": held_out, "test": sorted((root / "test" / name).iterdir())}
+                    rows.writerows((path.relative_to(root), name, part) for part in parts for path in parts[part])
+    return files
+
+
+class Runner:
+    """Runs methods in processes of their own, several at once, each after the one that it starts from."""
+
+    def __init__(self, comparison: Comparison, output: Path, threads: int, jobs: int, overrides: Sequence[str]) -> None:
+        self.comparison, self.output, self.overrides = comparison, output, overrides
+        self.environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        self.pool = ThreadPoolExecutor(jobs)
+        self.started: dict[Path, Future[None]] = {}
+
+    def start(self, name: str, seed: int) -> Future[None]:
+        """Start a method's run, and before it the run that it starts from."""
+        method, folder = self.comparison.methods[name], self.folder(name, seed)
+        if folder not in self.started:
+            first = self.start(method.after, seed) if method.after else None
+            self.started[folder] = self.pool.submit(self._run, name, seed, first)
+        return self.started[folder]
+
+    def folder(self, name: str, seed: int) -> Path:
+        """Return the folder of a run."""
+        return self.output / name / str(0 if self.comparison.methods[name].once else seed)
+
+    def _run(self, name: str, seed: int, first: Future[None] | None) -> None:
+        """Run it, or go on with it, unless it is finished; raise RuntimeError if it fails."""
+        if first is not None:
+            first.result()  # was started before, so it has a thread or is done
+        method, folder = self.comparison.methods[name], self.folder(name, seed)
+        if results_of(folder).get("status") == "finished":
+            return
+        start = time.monotonic()
+        words = [f"resume={folder}"] if typed_before(folder) else self._words(name, seed)
+        command = [sys.executable, str(PROJECT / "src" / f"{method.program}.py"), *words]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True)
+        if done.returncode:
+            raise RuntimeError(f"{folder}: exit code {done.returncode}\n{done.stdout[-500:]}{done.stderr[-1500:]}")
+        print(f"{name}, seed {seed}: {time.monotonic() - start:.0f} s", flush=True)
+
+    def _words(self, name: str, seed: int) -> list[str]:
+        method = self.comparison.methods[name]
+        first = str(self.folder(method.after, seed)) if method.after else ""
+        words = [word.replace(FIRST, first) for word in method.words]
+        if method.program == "train":
+            words += ["report=false", "logger=csv", f"seed={0 if method.once else seed}", *self.overrides]
+        return [*words, f"hydra.run.dir={self.folder(name, seed)}"]
+
+    def check(self, names: Sequence[str], seeds: int) -> None:
+        """Exit with a message if a run that is there had other options."""
+        for name, seed in product(names, range(seeds)):
+            before, words = typed_before(self.folder(name, seed)), self._words(name, seed)
+            if before is not None and before != words:
+                then, now = (" ".join(sorted(set(own) - set(other))) for own, other in permutations((before, words)))
+                sys.exit(
+                    f"{self.folder(name, seed)} was trained with {then or 'nothing more'} instead of "
+                    f"{now or 'nothing more'}: choose another --output, or remove the folder"
+                )
+
+    def errors(self, names: Sequence[str], seeds: int) -> list[str]:
+        """Run the methods with all seeds, and return the errors of those that failed."""
+        methods = self.comparison.methods
+        parts = [[name for name in names if bool(methods[name].after) == waits] for waits in (False, True)]
+        try:
+            runs = [self.start(name, seed) for part in parts for seed in range(seeds) for name in part]
+            return list(dict.fromkeys(str(error) for run in runs if (error := run.exception())))
+        except KeyboardInterrupt:
+            self.pool.shutdown(cancel_futures=True)  # the trainings get the signal too, and save
+            raise
+
+
+def typed_before(folder: Path) -> list[str] | None:
+    """Return what was typed for the run in the folder; None if none began, or if it is an evaluation."""
+    file = folder / "provenance.json"
+    return json.loads(file.read_text("utf-8"))["starts"][0]["argv"][1:] if file.is_file() else None
+
+
+class Tested(NamedTuple):
+    """What a run's test gave: its figures, the recall of each class, and the shares of the classes in training."""
+
+    figures: dict[str, float]
+    recalls: dict[str, float]
+    shares: list[float]
+
+    @property
+    def as_in_training(self) -> float:
+        """The accuracy on test images whose classes are as frequent as in training: sum of share times recall."""
+        return sum(share * recall for share, recall in zip(self.shares, self.recalls.values(), strict=True))
+
+
+def tested(folder: Path) -> Tested:
+    """Read the files of a finished run or evaluation."""
+    with (folder / "per_class.csv").open(newline="", encoding="utf-8") as rows:
+        recalls = {row["class"]: float(row["recall"]) for row in csv.DictReader(rows)}
+    counts = untrusted.read(folder / "config.yaml")["class_counts"]["present"]
+    return Tested(results_of(folder)["test"], recalls, [count / sum(counts) for count in counts])
+
+
+def print_tables(found: Mapping[str, Sequence[Tested]], baseline: str) -> None:
+    """Print the figures of each method, and the recall of each class."""
+    width = max(map(len, found))
+    titles = ("accuracy", "balanced", "as in training", "calibration error", "deviations")
+    print(f"\n{'method':{width}}  n  {'  '.join(f'{title:>17}' for title in titles)}")
+    of_baseline = figure(one.figures["balanced_accuracy"] for one in found.get(baseline, ()))
+    for name, runs in found.items():
+        columns = [[one.figures["accuracy"] for one in runs], [one.figures["balanced_accuracy"] for one in runs]]
+        columns += [[one.as_in_training for one in runs], [one.figures["calibration_error"] for one in runs]]
+        cells = [cell(figure(column)) for column in columns]
+        is_compared = name != baseline and same_classes(runs, found.get(baseline, ()))
+        cells.append(difference(figure(columns[1]), of_baseline) if is_compared else "")
+        print(f"{name:{width}}  {len(runs)}  {'  '.join(f'{text:>17}' for text in cells)}")
+    classes = list(dict.fromkeys(name for runs in found.values() for name in runs[0].recalls))
+    print(f"\n{'recall':{width}}  {'  '.join(f'{name:>10}' for name in classes)}")
+    for name, runs in found.items():
+        means = {key: figure(one.recalls[key] for one in runs) for key in runs[0].recalls}
+        cells = [f"{of_class.mean:.3f}" if (of_class := means.get(key)) else "" for key in classes]
+        print(f"{name:{width}}  {'  '.join(f'{text:>10}' for text in cells)}")
+
+
+def same_classes(runs: Sequence[Tested], others: Sequence[Tested]) -> bool:
+    """Return whether the runs were tested on the same classes."""
+    return len({frozenset(one.recalls) for one in (*runs, *others)}) == 1
+
+
+def cell(one: Figure | None) -> str:
+    """Return mean and deviation as text."""
+    if one is None:
+        return ""
+    return f"{one.mean:.4f}" + ("" if one.deviation is None else f" ± {one.deviation:.4f}")
+
+
+def difference(one: Figure | None, baseline: Figure | None) -> str:
+    """Return the difference of two means divided by the root of the mean of both variances, as text."""
+    if not one or not baseline or one.deviation is None or baseline.deviation is None:
+        return ""
+    deviation = ((one.deviation**2 + baseline.deviation**2) / 2) ** 0.5
+    return f"{(one.mean - baseline.mean) / deviation:+.1f}" if deviation else ""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("comparison", choices=list(COMPARISONS))
+    options.add_argument("--root", type=Path, required=True, help="the folder of CIFAR-10's image files")
+    options.add_argument("--epochs", type=int, help="of each training but the pretraining; default: 20, 30 or 15")
+    options.add_argument("--seeds", type=int, default=3, help="their number")
+    options.add_argument("--only", help="only these methods, joined by commas, and those that they start from")
+    options.add_argument("--jobs", type=int, default=1, help="runs at once")
+    options.add_argument("--threads", type=int, default=1, help="of each run")
+    options.add_argument("--output", type=Path, help="the folder of the runs; default: runs/<comparison>")
+    options.add_argument("--classes", default="deer,horse", help="fine_tuning: the classes with few images")
+    options.add_argument("--images", type=int, default=50, help="fine_tuning: training images of each of them")
+    options.add_argument("--pretraining-epochs", type=int, default=10, help="fine_tuning: on the other classes")
+    options.add_argument("overrides", nargs="*", help="of src/train.py, for all trainings")
+    return options
+
+
+def main() -> None:
+    """Train what is not finished, and print the tables."""
+    given = parser().parse_intermixed_args()
+    given.root = given.root.expanduser().resolve()
+    given.output = (given.output or PROJECT / "runs" / given.comparison).expanduser().resolve()
+    if not (given.root / "train").is_dir():
+        sys.exit(f"--root={given.root} has no folder train")
+    comparison = COMPARISONS[given.comparison](given)
+    names = given.only.split(",") if given.only else list(comparison.methods)
+    if unknown := set(names) - comparison.methods.keys():
+        sys.exit(f"--only: no method {', '.join(sorted(unknown))}; there are {', '.join(comparison.methods)}")
+    runner = Runner(comparison, given.output, given.threads, given.jobs, given.overrides)
+    runner.check(names, given.seeds)
+    failed = runner.errors(names, given.seeds)
+    found: dict[str, list[Tested]] = {}
+    for name in names:
+        folders = dict.fromkeys(runner.folder(name, seed) for seed in range(given.seeds))
+        finished = [folder for folder in folders if results_of(folder).get("status") == "finished"]
+        found |= {name: [tested(folder) for folder in finished]} if finished else {}
+    if found:
+        print_tables(found, comparison.baseline)
+    if failed:
+        sys.exit("\n" + "\n".join(failed))
+
+
+if __name__ == "__main__":
+    main()
