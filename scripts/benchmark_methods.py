@@ -3,20 +3,24 @@
     python scripts/benchmark_methods.py long_tail --root <folder> [--epochs 20] [--seeds 3] [--jobs 2]
     python scripts/benchmark_methods.py fine_tuning --root <folder> [--classes deer,horse] [--images 50]
     python scripts/benchmark_methods.py distillation --root <folder> [overrides of src/train.py]
+    python scripts/benchmark_methods.py cifar10 --root <folder> --threads 2
+    python scripts/benchmark_methods.py precision --root <folder> --threads 2
 
 <folder> has CIFAR-10 as image files: train/<class>/0000.png and so on, as scripts/write_cifar10.py writes them.
 
 long_tail: treatments of class imbalance, with conf/experiment/cifar10_lt_small.yaml. fine_tuning: a ResNet-20 learns
 from all images of the eight classes that --classes does not name, and then from --images training images of each of
 the two others, which are tested. distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-32
-of seed 0. The weights of the last epoch are tested, so the test chooses nothing.
+of seed 0. cifar10: conf/experiment/cifar10_fast.yaml, and its test with mirrored images too. precision: a short
+training of a narrower network in float32, in bfloat16, and both compiled. The weights of the last epoch are tested, so
+the test chooses nothing. Seconds are those from the start of train.py to the end of its test.
 
 Each training is src/train.py in a folder of its own, <output>/<method>/<seed>, with --threads threads; --jobs run at
 once. All methods are trained with seed 0, then with seed 1, and so on, so that a change of the machine's load meets all
 of them; those that start from another run come last. The same command goes on where it was stopped, and does not repeat
 what is finished. At the end it prints means and standard deviations over the seeds. The column "deviations" is the
-difference of balanced accuracy from one method (cross_entropy, full or student), divided by the root of the mean of
-both variances.
+difference of the second column from that of one method (cross_entropy, full, student, ...), divided by the root of the
+mean of both variances.
 """
 
 import argparse
@@ -26,7 +30,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import permutations, product
 from pathlib import Path
@@ -57,11 +61,26 @@ class Method(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """The methods by name, and the one that the others are compared with."""
+    """What is compared.
+
+    Attributes:
+        methods: by name.
+        baseline: the method that the others are compared with, by the second column.
+        columns: the table's columns: title -> a figure of `Tested`.
+    """
 
     methods: dict[str, Method]
     baseline: str
+    columns: dict[str, str]
 
+
+RARE = {
+    "accuracy": "accuracy",
+    "balanced": "balanced_accuracy",
+    "as in training": "as_in_training",
+    "calibration error": "calibration_error",
+}
+TIMED = {"accuracy": "accuracy", "of averages": "ema_accuracy", "seconds": "seconds", "images/s": "images_per_second"}
 
 LONG_TAIL = Comparison(
     {
@@ -76,6 +95,7 @@ LONG_TAIL = Comparison(
         "post_hoc": Method((f"run={FIRST}", "logit_adjustment=1", "report=false"), "cross_entropy", "evaluate"),
     },
     "cross_entropy",
+    RARE,
 )
 NETWORK = ("model=cifar_resnet", "data.image_size=32", "augment=crop", "callbacks=last_epoch", "scheduler=one_cycle")
 FAST = ("trainer.precision=bf16-mixed", "data.resident=true", "data.num_workers=0", "data.batch_size=128")
@@ -104,7 +124,7 @@ def fine_tuning(given: argparse.Namespace) -> Comparison:
         "full": Method(start, "pretraining"),
         "layer_decay": Method([*start, "parameter_groups=layer_decay"], "pretraining"),
     }
-    return Comparison(methods, "full")
+    return Comparison(methods, "full", RARE)
 
 
 def distillation(given: argparse.Namespace) -> Comparison:
@@ -117,10 +137,38 @@ def distillation(given: argparse.Namespace) -> Comparison:
         "student": Method(("model.depth=8",)),
         "distilled": Method(taught, "teacher"),
     }
-    return _with_common(Comparison(methods, "student"), common, "train")
+    return _with_common(Comparison(methods, "student", RARE), common, "train")
 
 
-COMPARISONS = {"long_tail": long_tail, "fine_tuning": fine_tuning, "distillation": distillation}
+def cifar10(given: argparse.Namespace) -> Comparison:
+    """Return the fast recipe, with its own test and one with mirrored images."""
+    length = (f"trainer.max_epochs={given.epochs}",) if given.epochs else ()
+    flips = Method((f"run={FIRST}", "tta=flip", "report=false"), "fast", "evaluate")
+    methods = {"fast": Method(("experiment=cifar10_fast", f"data.root={given.root}", *length)), "with_flips": flips}
+    return Comparison(methods, "fast", TIMED)
+
+
+def precision(given: argparse.Namespace) -> Comparison:
+    """Return the fast recipe with a small network, in each precision, compiled and not."""
+    length = f"trainer.max_epochs={given.epochs or 4}"
+    common = ("experiment=cifar10_fast", f"data.root={given.root}", "model.widths=[32,64,64]", length)
+    bf16, compiled = "trainer.precision=bf16-mixed", "compile=true"
+    methods = {
+        "float32": Method(("trainer.precision=null",)),
+        "bf16": Method((bf16,)),
+        "float32_compiled": Method(("trainer.precision=null", compiled)),
+        "bf16_compiled": Method((bf16, compiled)),
+    }
+    return _with_common(Comparison(methods, "float32", TIMED), common, "train")
+
+
+COMPARISONS: dict[str, Callable[[argparse.Namespace], Comparison]] = {
+    "long_tail": long_tail,
+    "fine_tuning": fine_tuning,
+    "distillation": distillation,
+    "cifar10": cifar10,
+    "precision": precision,
+}
 
 
 def _with_common(comparison: Comparison, words: Sequence[str], program: str) -> Comparison:
@@ -237,45 +285,45 @@ def typed_before(folder: Path) -> list[str] | None:
 
 
 class Tested(NamedTuple):
-    """What a run's test gave: its figures, the recall of each class, and the shares of the classes in training."""
+    """What a run gave: its test figures and its speed by name, and the recall of each class."""
 
     figures: dict[str, float]
     recalls: dict[str, float]
-    shares: list[float]
-
-    @property
-    def as_in_training(self) -> float:
-        """The accuracy on test images whose classes are as frequent as in training: sum of share times recall."""
-        return sum(share * recall for share, recall in zip(self.shares, self.recalls.values(), strict=True))
 
 
 def tested(folder: Path) -> Tested:
-    """Read the files of a finished run or evaluation."""
+    """Read the files of a finished run or evaluation.
+
+    `as_in_training` is the accuracy on test images whose classes are as frequent as in training: the sum over the
+    classes of share times recall.
+    """
     with (folder / "per_class.csv").open(newline="", encoding="utf-8") as rows:
         recalls = {row["class"]: float(row["recall"]) for row in csv.DictReader(rows)}
-    counts = untrusted.read(folder / "config.yaml")["class_counts"]["present"]
-    return Tested(results_of(folder)["test"], recalls, [count / sum(counts) for count in counts])
+    counts, results = untrusted.read(folder / "config.yaml")["class_counts"]["present"], results_of(folder)
+    weighted = sum(count * recall for count, recall in zip(counts, recalls.values(), strict=True))
+    figures = results["test"] | {"as_in_training": weighted / sum(counts)}
+    if "train_images_per_second" in results:  # not an evaluation
+        figures |= {"seconds": results["seconds"], "images_per_second": results["train_images_per_second"]}
+    return Tested(figures, recalls)
 
 
-def print_tables(found: Mapping[str, Sequence[Tested]], baseline: str) -> None:
+def print_tables(found: Mapping[str, Sequence[Tested]], baseline: str, columns: Mapping[str, str]) -> None:
     """Print the figures of each method, and the recall of each class."""
-    width = max(map(len, found))
-    titles = ("accuracy", "balanced", "as in training", "calibration error", "deviations")
-    print(f"\n{'method':{width}}  n  {'  '.join(f'{title:>17}' for title in titles)}")
-    of_baseline = figure(one.figures["balanced_accuracy"] for one in found.get(baseline, ()))
+    width, second = max(map(len, found)), list(columns.values())[1]
+    print(f"\n{'method':{width}}  n  {'  '.join(f'{title:>17}' for title in (*columns, 'deviations'))}")
+    of_baseline = figure(one.figures.get(second) for one in found.get(baseline, ()))
     for name, runs in found.items():
-        columns = [[one.figures["accuracy"] for one in runs], [one.figures["balanced_accuracy"] for one in runs]]
-        columns += [[one.as_in_training for one in runs], [one.figures["calibration_error"] for one in runs]]
-        cells = [cell(figure(column)) for column in columns]
+        figures = {key: figure(one.figures.get(key) for one in runs) for key in columns.values()}
+        cells = [cell(one) for one in figures.values()]
         is_compared = name != baseline and same_classes(runs, found.get(baseline, ()))
-        cells.append(difference(figure(columns[1]), of_baseline) if is_compared else "")
+        cells.append(difference(figures[second], of_baseline) if is_compared else "")
         print(f"{name:{width}}  {len(runs)}  {'  '.join(f'{text:>17}' for text in cells)}")
     classes = list(dict.fromkeys(name for runs in found.values() for name in runs[0].recalls))
     print(f"\n{'recall':{width}}  {'  '.join(f'{name:>10}' for name in classes)}")
     for name, runs in found.items():
         means = {key: figure(one.recalls[key] for one in runs) for key in runs[0].recalls}
-        cells = [f"{of_class.mean:.3f}" if (of_class := means.get(key)) else "" for key in classes]
-        print(f"{name:{width}}  {'  '.join(f'{text:>10}' for text in cells)}")
+        texts = [f"{of_class.mean:.3f}" if (of_class := means.get(key)) else "" for key in classes]
+        print(f"{name:{width}}  {'  '.join(f'{text:>10}' for text in texts)}")
 
 
 def same_classes(runs: Sequence[Tested], others: Sequence[Tested]) -> bool:
@@ -287,7 +335,8 @@ def cell(one: Figure | None) -> str:
     """Return mean and deviation as text."""
     if one is None:
         return ""
-    return f"{one.mean:.4f}" + ("" if one.deviation is None else f" ± {one.deviation:.4f}")
+    digits = 4 if abs(one.mean) < 10 else 1
+    return f"{one.mean:.{digits}f}" + ("" if one.deviation is None else f" ± {one.deviation:.{digits}f}")
 
 
 def difference(one: Figure | None, baseline: Figure | None) -> str:
@@ -336,7 +385,7 @@ def main() -> None:
         finished = [folder for folder in folders if results_of(folder).get("status") == "finished"]
         found |= {name: [tested(folder) for folder in finished]} if finished else {}
     if found:
-        print_tables(found, comparison.baseline)
+        print_tables(found, comparison.baseline, comparison.columns)
     if failed:
         sys.exit("\n" + "\n".join(failed))
 

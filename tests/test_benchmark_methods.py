@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from helpers import make_folder
 
+from fovea.config.keys import names
 from fovea.config.resolvers import PROJECT
 
 FILE = PROJECT / "scripts" / "benchmark_methods.py"
@@ -28,17 +29,29 @@ def root(tmp_path: Path) -> Path:
 
 def test_the_difference_is_in_deviations_of_both_methods(capsys: pytest.CaptureFixture[str]) -> None:
     def tested(balanced: float, low: float) -> object:
-        figures = {"accuracy": 0.5, "balanced_accuracy": balanced, "calibration_error": 0.1}
-        return SCRIPT["Tested"](figures, {"cat": 0.9, "dog": low}, [0.75, 0.25])
+        figures = {"accuracy": 0.5, "balanced_accuracy": balanced, "calibration_error": 0.1, "as_in_training": 0.7}
+        return SCRIPT["Tested"](figures, {"cat": 0.9, "dog": low})
 
     values = {"plain": [0.5, 0.52, 0.54], "better": [0.6, 0.61, 0.62]}
-    SCRIPT["print_tables"]({name: [tested(value, 0.1) for value in own] for name, own in values.items()}, "plain")
+    found = {name: [tested(value, 0.1) for value in own] for name, own in values.items()}
+    SCRIPT["print_tables"](found, "plain", SCRIPT["RARE"])
     table = capsys.readouterr().out.partition("recall")[0]
     rows = {line.split()[0]: line for line in table.splitlines() if line}
     deviation = ((statistics.variance(values["plain"]) + statistics.variance(values["better"])) / 2) ** 0.5
     assert "0.6100 ± 0.0100" in rows["better"]
-    assert "0.7000 ± 0.0000" in rows["better"]  # 0.75 * 0.9 + 0.25 * 0.1: the classes as frequent as in training
     assert rows["better"].endswith(f"{0.09 / deviation:+.1f}")
+
+
+def test_an_accuracy_as_in_training_weighs_recalls_by_the_training_images_and_speeds_are_read(tmp_path: Path) -> None:
+    sections = "".join(f"{name}: {{}}\n" for name in names("parts"))
+    (tmp_path / "per_class.csv").write_text("class,recall\ncat,0.9\ndog,0.1\n")
+    (tmp_path / "config.yaml").write_text(f"{sections}class_counts: {{present: [75, 25], absent: [25, 75]}}\n")
+    results = {"status": "finished", "test": {"accuracy": 0.5}, "seconds": 60.0, "train_images_per_second": 400.0}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    figures = SCRIPT["tested"](tmp_path).figures
+    assert figures == pytest.approx(
+        {"accuracy": 0.5, "as_in_training": 0.7, "seconds": 60.0, "images_per_second": 400.0}
+    )
 
 
 def test_the_tables_of_fine_tuning_share_no_class_and_no_image(root: Path, tmp_path: Path) -> None:
