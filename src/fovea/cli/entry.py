@@ -34,6 +34,7 @@ from fovea.cli.named_run import with_run_folders
 from fovea.cli.paths import quoted
 from fovea.cli.sweep import SWITCHES, PoolFolds, is_sweep, with_sweep_command
 from fovea.config.resolvers import register_resolvers
+from fovea.distributed.memory import keep_freed_memory
 from fovea.distributed.threads import sleep_while_waiting
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def _prepare_process() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names may hold any bytes
     sleep_while_waiting()
+    keep_freed_memory()
     register_resolvers()
 
 
