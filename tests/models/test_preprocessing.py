@@ -109,6 +109,8 @@ def test_what_crops_can_not_do_is_said_once(
 def test_unknown_names_and_weights_are_refused_as_when_the_network_is_built(timm: Any) -> None:
     with pytest.raises(ValueError, match=r"model.weights=IMAGENET1K_V3: resnet50 has IMAGENET1K_V1, IMAGENET1K_V2"):
         torchvision_preprocessing("resnet50", "IMAGENET1K_V3")
+    with pytest.raises(ValueError, match=r"=IMAGENET1K_FEATURES: .* are missing; vgg16 has IMAGENET1K_V1 too"):
+        torchvision_preprocessing("vgg16", "IMAGENET1K_FEATURES")
     with pytest.raises(ValueError, match=r"model.name=resnet5: .*resnet50"):
         torchvision_preprocessing("resnet5", "DEFAULT")
     with pytest.raises(ValueError, match=r"model.name=resnet5: .*resnet50"):

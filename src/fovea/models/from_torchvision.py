@@ -118,7 +118,11 @@ def _published(name: str, weights: str) -> models.WeightsEnum:
         raise ValueError(
             f"model.weights={weights}: {name} has {', '.join(published.__members__)}; or give a weights file"
         )
-    return published[weights]
+    chosen = published[weights]
+    if chosen.meta["categories"] is None:  # VGG16's IMAGENET1K_FEATURES; its missing values are nan
+        others = ", ".join(one.name for one in published if one.meta["categories"])
+        raise ValueError(f"model.weights={weights}: values of its classifier are missing; {name} has {others} too")
+    return chosen
 
 
 def _download(chosen: models.WeightsEnum, weights: str) -> Weights:
