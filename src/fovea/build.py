@@ -22,7 +22,7 @@ from torchmetrics import Metric
 
 from fovea.callbacks.progress import Progress
 from fovea.config import pretrained, run_length, saved
-from fovea.config.check import check_progressive
+from fovea.config.check import check_growing_images
 from fovea.config.keys import names
 from fovea.config.schema import check_monitor
 from fovea.data.index import UNKNOWN, Index, class_counts, unknown_kind
@@ -106,7 +106,7 @@ def _fill_in_pretrained(cfg: DictConfig) -> None:
     text = pretrained.fill_in(cfg, own._asdict()) if own else None
     if text:
         log.info("preprocessing of model.name=%s model.weights=%s\n%s", cfg.model.name, cfg.model.weights, text)
-        check_progressive(cfg)
+    check_growing_images(cfg)
 
 
 def _lower_batch(cfg: DictConfig, data: ImageDataModule) -> None:

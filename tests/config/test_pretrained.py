@@ -1,15 +1,20 @@
 """The keys that follow published weights have the weights' values, unless a command or a yaml sets them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conf_groups import GROUPS, composed
 from omegaconf import DictConfig, OmegaConf
 
+from fovea import build
 from fovea.config import pretrained, saved
-from fovea.config.check import check_progressive
+from fovea.config.check import check, check_growing_images
+from fovea.data.progressive import Progression
+from fovea.models.preprocessing import Preprocessing
+from fovea.parts import network_parts
 
-OWN = {
+OWN: dict[str, Any] = {
     **{"image_size": 96, "eval_image_size": 120, "resize": 150, "interpolation": "bicubic"},
     **{"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3]},
 }
@@ -99,13 +104,33 @@ def test_a_run_of_an_earlier_version_stays_as_it_is() -> None:
 
 
 def test_growing_images_are_compared_with_the_weights_size_once_it_is_known() -> None:
-    words = ("data=folder", "data.progressive={start: 256, epochs: 3}", "model=torchvision", "model.weights=DEFAULT")
-    cfg = composed(*words)
-    check_progressive(cfg)
+    words = (f"data.root={Path.cwd()}", "data.progressive={start: 256, epochs: 3}")
+    network = ("model=torchvision", "model.weights=DEFAULT")
+    cfg = composed("data=folder", *words, *network)
+    check(cfg, "train")
     pretrained.fill_in(cfg, OWN | {"image_size": 384})
-    check_progressive(cfg)
+    check_growing_images(cfg)
     cfg.pretrained.image_size = 96
     with pytest.raises(ValueError, match=r"start=256 must be below data\.image_size=96"):
-        check_progressive(cfg)
+        check_growing_images(cfg)
     with pytest.raises(ValueError, match=r"start=256 must be below data\.image_size=224"):
-        check_progressive(composed(*words, "data.image_size=224"))
+        check(composed("data=folder", *words, *network, "data.image_size=224"), "train")
+
+
+@pytest.mark.parametrize(
+    ("start", "batch", "own"), [(256, None, None), (256, None, 96), (None, None, 96), (None, 4, None), (64, None, 96)]
+)
+def test_images_that_start_with_their_full_size_are_refused_when_it_is_known_and_only_these(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, start: int | None, batch: int | None, own: int | None
+) -> None:
+    """find_lr.py and find_batch_size.py leave data.progressive.epochs alone, without a batch size."""
+    found = Preprocessing(**OWN) if own else None
+    monkeypatch.setattr(network_parts, "preprocessing", lambda node: found)
+    cfg = composed("data=folder", f"data.root='{folder}'", "model=torchvision", "model.weights=a.pth")
+    cfg.task = cfg.num_classes = cfg.class_names = None
+    cfg.data.progressive.update({"start": start, "batch_size": batch, "epochs": 3})
+    if start == 256:
+        with pytest.raises(ValueError, match=rf"start=256 must be below data\.image_size={own or 224}"):
+            build.datamodule(cfg)
+    else:
+        assert build.datamodule(cfg).growing == (Progression(64, 96, 3, 32) if start else None)

@@ -136,7 +136,7 @@ def _check_combinations(cfg: DictConfig) -> None:
             "keep data.decode=cpu, or type data.resident=false"
         )
     check_division(cfg.data)
-    check_progressive(cfg)
+    _check_progressive(cfg)
     if cfg.weights and cfg.ckpt_path:
         raise ValueError("weights= and ckpt_path= both name a file to start from: keep one of them")
     _check_clipping(cfg)
@@ -168,11 +168,8 @@ def _check_clipping(cfg: DictConfig) -> None:
         )
 
 
-def check_progressive(cfg: DictConfig) -> None:
-    """Raise ValueError if growing images or batches do not reach their full size, or do not grow.
-
-    Called again when published weights have set the full size.
-    """
+def _check_progressive(cfg: DictConfig) -> None:
+    """Raise ValueError if growing images or batches do not reach their full size, or do not grow."""
     keys = ("start", "batch_size", "epochs")
     start, batch, epochs = (OmegaConf.select(cfg, f"data.progressive.{key}") for key in keys)
     if epochs is None and (start is not None or batch is not None):
@@ -186,7 +183,14 @@ def check_progressive(cfg: DictConfig) -> None:
             f"data.progressive.epochs={epochs} needs data.progressive.start too: images grow from start pixels to "
             "data.image_size in this number of epochs; or data.progressive.batch_size, for batches"
         )
-    if start is not None and start >= cfg.data.image_size and not is_open(cfg, "data.image_size"):
+    if not is_open(cfg, "data.image_size"):
+        check_growing_images(cfg)
+
+
+def check_growing_images(cfg: DictConfig) -> None:
+    """Raise ValueError if images start with their full size; called again when published weights may have set it."""
+    start = OmegaConf.select(cfg, "data.progressive.start")
+    if start is not None and start >= cfg.data.image_size:
         raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
 
 
