@@ -64,7 +64,7 @@ def test(cfg: DictConfig, rates: "np.ndarray") -> "np.ndarray":
     task.optimization.schedule = rising_schedule(rates, cfg.optimizer.lr)
     task.optimization.interval = "step"
     recorder = RecordLosses()
-    fit(cfg, task, data, [*gradient_callbacks(cfg), recorder])
+    fit(cfg, task, data, [*callbacks_that_change_the_training(cfg), recorder])
     return recorder.finite()
 
 
@@ -81,16 +81,18 @@ def fit(cfg: DictConfig, task: "ClassificationTask", data: "ImageDataModule", ca
         trainer.fit(task, datamodule=data, weights_only=True)
 
 
-def gradient_callbacks(cfg: DictConfig) -> "list[Callback]":
-    """Build the training's callbacks that change its gradients; the others are left out."""
+def callbacks_that_change_the_training(cfg: DictConfig) -> "list[Callback]":
+    """Build the callbacks that change its gradients or what is trained; the others are left out."""
     from hydra.utils import instantiate
 
     from fovea.callbacks.agc import AdaptiveGradientClipping
     from fovea.callbacks.unfreeze import Unfreeze
+    from fovea.callbacks.whitening import Whitening
     from fovea.parts.trainer_parts import builds
 
     nodes = [node for node in cfg.callbacks.values() if node is not None]
-    return [instantiate(node) for node in nodes if builds(node, AdaptiveGradientClipping) or builds(node, Unfreeze)]
+    kinds = (AdaptiveGradientClipping, Unfreeze, Whitening)
+    return [instantiate(node) for node in nodes if any(builds(node, kind) for kind in kinds)]
 
 
 def describe(cfg: DictConfig, rates: "np.ndarray") -> list[tuple[str, str]]:

@@ -29,6 +29,16 @@ def test_it_prints_two_rates_and_writes_the_page_and_nothing_else(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_network_whose_first_layer_whitens_is_tested_as_it_is_trained(
+    invoke: Invoke, tmp_path: Path, folder: Path
+) -> None:
+    words = ("model=airbench", "model.widths=[4,4,4]", "callbacks=[default,whitening]", "data.batch_size=8")
+    data = ("data=folder", f"data.root={folder}", "data.image_size=16", "data.num_workers=0", *words)
+    code, out, err = invoke(FIND, *data, "steps=20", f"output={tmp_path}/page.html")
+    assert code == 0, err
+    assert "whiten whitens the images: 24 filters" in out
+
+
 def test_wrong_rates_and_outputs_are_refused(invoke: Invoke, tmp_path: Path, folder: Path) -> None:
     data = ("data=folder", f"data.root={folder}", *SMALL)
     for word, said in (("lowest_lr=20", "must be below highest_lr"), ("output=page.txt", "ends in .html")):
