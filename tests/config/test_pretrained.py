@@ -4,10 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from conf_groups import GROUPS, composed
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
 from fovea import build
+from fovea.cli.command import read_command
 from fovea.config import pretrained, saved
 from fovea.config.check import check, check_growing_images
 from fovea.data.progressive import Progression
@@ -94,6 +97,19 @@ def test_a_saved_run_keeps_the_values_of_its_first_start() -> None:
     before = values(again)
     assert pretrained.fill_in(again, OWN | {"mean": [0.0, 0.0, 0.0]}) is None
     assert values(again) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [((), True), (("seed=1",), True), (("model.name=vit_b_16",), False), (("model.weights=x",), False)],
+)
+def test_a_rerun_with_other_weights_has_their_preprocessing(tmp_path: Path, words: tuple[str, ...], kept: bool) -> None:
+    cfg = filled("model=torchvision", "model.weights=DEFAULT")
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(saved.to_save(cfg)))
+    (tmp_path / "results.json").write_text('{"status": "finished"}')
+    read_command("train", ("rerun",), [f"rerun='{tmp_path}'", *words])
+    again = ConfigStore.instance().load("run_config.yaml").node
+    assert again.pretrained == (OWN if kept else dict.fromkeys(OWN))
 
 
 def test_a_run_of_an_earlier_version_stays_as_it_is() -> None:

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 
 from fovea.cli.paths import with_value
-from fovea.config import resume_rules, saved, untrusted
+from fovea.config import pretrained, resume_rules, saved, untrusted
 from fovea.config.keys import rule
 from fovea.config.resolvers import CONF
 
@@ -90,6 +90,8 @@ def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[
         base["forced"] = resume_rules.forced_changes(folder, base, others, force)
     elif key == "rerun":
         resume_rules.refuse_unfinished(f"rerun={folder}", folder)
+        if pretrained.SECTION in base and any(o.key_or_group in pretrained.NAMES_WEIGHTS for o in overrides):
+            base[pretrained.SECTION] = dict.fromkeys(base[pretrained.SECTION])  # filled in from the other weights
     return base, source
 
 

@@ -12,6 +12,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 SECTION = "pretrained"
+NAMES_WEIGHTS = ("model.name", "model.weights")
 FOLLOWS = {  # key of the config -> key of the section
     "data.image_size": "image_size",
     "data.eval_image_size": "eval_image_size",
