@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from helpers import make_folder
 
+from fovea.data.division.subset import take_subset
 from fovea.data.store.store import read_store
 
 Invoke = Callable[..., tuple[int, str, str]]
@@ -50,6 +51,16 @@ def test_a_split_taken_from_train_is_packed_too(invoke: Invoke, tmp_path: Path) 
     assert splits.val is not None
     assert (len(splits.train), len(splits.val)) == (27, 9)
     assert splits.test is splits.val
+
+
+def test_the_subset_that_a_store_was_packed_with_is_not_taken_again(invoke: Invoke, tmp_path: Path) -> None:
+    root, names = make_folder(tmp_path / "in"), tmp_path / "subset.txt"
+    names.write_text("\n".join(str(path.relative_to(root)) for path in root.glob("*/*[02468].png")))
+    words = ("data=folder", f"data.root={root}", f"output={tmp_path}/out", "num_workers=0", "data.val_fraction=0.25")
+    assert invoke(PACK, *words, f"data.subset={names}")[0] == 0
+    splits = read_store(f"{tmp_path}/out")
+    with pytest.raises(ValueError, match=r"images of the val split.*\n.* or type data\.subset=null if the store was"):
+        take_subset(splits, str(names), None)
 
 
 def test_unreadable_images_are_named_or_counted(invoke: Invoke, tmp_path: Path, folder: Path) -> None:

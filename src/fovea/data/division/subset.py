@@ -122,10 +122,11 @@ def _check_held_out(file: Path, data: Splits, listed: Listed, root: str | None) 
     """Raise ValueError if a path is of a validation or test image."""
     for split, index in (("val", data.val), ("test", data.test)):
         rows = sorted({row for rows in _find(index, listed, root).values() for row in rows}) if index else []
-        if rows:
+        if index and rows:
             raise ValueError(
                 f"data.subset={file}: {len(rows):,} of {len(listed.paths):,} paths are images of the {split} split, "
                 f"which may not be trained on: {_named(listed, rows)}\nRemove these lines"
+                + (", or type data.subset=null if the store was packed with this subset" if index.store else "")
             )
 
 
