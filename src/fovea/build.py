@@ -261,7 +261,12 @@ def check_loss(task: ClassificationTask, data: ImageDataModule, splits: Collecti
 
 
 def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str]) -> None:
-    """Warn about metrics that count classes without an image in a split as wrong (training/metric_check.py)."""
+    """Warn about metrics that count classes without an image in a split as wrong (training/metric_check.py).
+
+    Raises:
+        ValueError: a metric is for another kind of labels.
+    """
+    metric_check.check_accepted(metrics(cfg), data.task == "multilabel", data.num_classes)
     lacking = {}
     for split in splits:
         present = class_counts(data.splits[split].targets, data.num_classes)["present"]
@@ -271,12 +276,12 @@ def check_metrics(cfg: DictConfig, data: ImageDataModule, splits: Iterable[str])
     if lacking:
         small = cfg.copy()
         small.num_classes = metric_check.CLASSES
-        metrics = {}
+        built = {}
         for name, node in small.metrics.items():
             with suppress(InstantiationException):  # its arguments may fit the data's number of classes only
-                metrics[str(name)] = instantiate(node)
-        metrics = {name: metric for name, metric in metrics.items() if metric is not None}
-        metric_check.check_metrics(metrics, data.task == "multilabel", "; ".join(lacking.values()))
+                built[str(name)] = instantiate(node)
+        built = {name: metric for name, metric in built.items() if metric is not None}
+        metric_check.check_metrics(built, data.task == "multilabel", "; ".join(lacking.values()))
 
 
 def _network(cfg: DictConfig) -> nn.Module:

@@ -14,7 +14,7 @@ from torchmetrics.classification import (
 )
 
 from fovea.metrics.auroc import MeanAUROC
-from fovea.training.metric_check import CLASSES, check_metrics
+from fovea.training.metric_check import CLASSES, check_accepted, check_metrics
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "metrics"
 
@@ -30,6 +30,18 @@ def test_no_metric_of_conf_counts_a_class_without_labels(name: str, caplog: pyte
     config = OmegaConf.merge(OmegaConf.load(CONF / f"{name}.yaml"), {"num_classes": CLASSES})
     for metric in instantiate(config.metrics).values():
         assert metric is None or not warning(caplog, metric, name == "multilabel")
+
+
+@pytest.mark.parametrize("classes", [2, 5, 7])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_metric_for_another_kind_of_labels_is_refused(classes: int, multilabel: bool) -> None:
+    kinds = [MulticlassCalibrationError(classes, validate_args=False), MultilabelRecall(classes, validate_args=False)]
+    good, bad = reversed(kinds) if multilabel else kinds
+    check_accepted({"mine": good}, multilabel, classes)
+    with pytest.raises(
+        ValueError, match=rf"metrics\.mine: {type(bad).__name__} fails on (one|several) label.*\n.*=null"
+    ):
+        check_accepted({"fine": good, "mine": bad}, multilabel, classes)
 
 
 def test_a_mean_that_counts_a_class_without_images_as_0_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:

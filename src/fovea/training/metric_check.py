@@ -1,4 +1,4 @@
-"""Tests metrics on synthetic predictions before training, to find those that count a class without labels as wrong."""
+"""Tests metrics on synthetic predictions before training, to find those that fail or count absent classes as wrong."""
 
 import logging
 import warnings
@@ -6,10 +6,39 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 from torchmetrics import Metric
 
 log = logging.getLogger(__name__)
 CLASSES = 4  # that the tested metrics are built for
+
+
+def check_accepted(metrics: Mapping[str, Metric], multilabel: bool, num_classes: int) -> None:
+    """Check that each metric can be updated with the data's kind of labels; its errors would end a whole epoch.
+
+    Args:
+        metrics: by name; they are copied.
+        multilabel: whether labels are (B, K), not (B,).
+        num_classes: K.
+
+    Raises:
+        ValueError: a metric can't.
+    """
+    images = 5 if num_classes != 5 else 6  # not K, with which (B,) and (B, K) can be compared
+    labels = torch.arange(images) % num_classes
+    known = one_hot(labels, num_classes)  # (B, K)
+    for name, metric in metrics.items():
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                metric.clone().update(known.float(), known if multilabel else labels)
+        except Exception as error:  # any exception is possible
+            kind, shape = ("several labels", "(B, K)") if multilabel else ("one label", "(B,)")
+            raise ValueError(
+                f"metrics.{name}: {type(metric).__name__} fails on {kind} an image, {shape}: {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}\n"
+                f"Leave it out with metrics.{name}=null, or choose metrics for such labels"
+            ) from error
 
 
 def check_metrics(metrics: Mapping[str, Metric], multilabel: bool, lacking: str) -> None:
