@@ -85,3 +85,10 @@ def test_a_layer_that_cannot_whiten_is_refused(layer: str, filters: int, message
 def test_weights_that_whitening_would_replace_are_refused() -> None:
     with pytest.raises(ValueError, match="weights=a.pth loads the filters of 0"):
         fit(make_task(network=network(), config={"weights": "a.pth"}), Whitening("0"))
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0])
+def test_filters_that_are_not_finite_are_refused(epsilon: float) -> None:
+    black = [batch._replace(images=torch.zeros_like(batch.images)) for batch in BATCHES[:1]]
+    with pytest.raises(ValueError, match=rf"callbacks\.whitening\.epsilon={epsilon}: the filters of 0 would not be"):
+        fit(make_task(network=network()), Whitening("0", epsilon=epsilon), Data(black, black))

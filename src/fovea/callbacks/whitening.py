@@ -44,6 +44,11 @@ class Whitening(Callback):
             total, count = total + products, count + patches
         total, count = _sum_over_ranks(trainer, total), _sum_over_ranks(trainer, count)
         filters = whitening_filters(total / count, self.epsilon)  # (2D, D)
+        if not filters.isfinite().all():
+            raise ValueError(
+                f"callbacks.whitening.epsilon={self.epsilon}: the filters of {self.layer} would not be finite, as some "
+                "patterns never occur in the images: choose a larger one, such as 5e-4"
+            )
         with torch.no_grad():
             conv.weight.copy_(filters.view_as(conv.weight))
         conv.weight.requires_grad_(False)
