@@ -225,7 +225,8 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
     batches, sizes = data.train_batches(trainer.global_rank, world), data.batch_sizes
     for key, size in (("data.batch_size", sizes.last), ("data.progressive.batch_size", sizes.first)):
         sanity_check.check_batch(task.network, size, world, synced=keys.sync_batchnorm and world > 1, key=key)
-    in_run = slice(run_length.run_length(cfg, batches.batches_of_epochs).epochs)
+    epochs = run_length.run_length(cfg, batches.batches_of_epochs).epochs
+    in_run = slice(epochs)
     sanity_check.check_epochs(trainer, run_length.limited(batches.batches_of_epochs[in_run], keys))
     sanity_check.warn_about_left_out_images(batches.size, sizes.of_epochs()[in_run], world)
     typed = (keys.fast_dev_run, keys.overfit_batches, keys.limit_train_batches is not None, keys.max_steps >= 0)
@@ -236,6 +237,8 @@ def check_batch(cfg: DictConfig, data: ImageDataModule, task: ClassificationTask
             *(keys.max_steps, keys.max_epochs, cfg.total_steps),
         )
     if not any(typed):
+        sanity_check.warn_about_growth(data.augment["train"].sizes, epochs, "images")
+        sanity_check.warn_about_growth(sizes.of_epochs(), epochs, "batches")
         sanity_check.warn_about_few_steps(cfg.total_steps, data.batch_size, keys.max_epochs)
 
 

@@ -19,6 +19,7 @@ from fovea.training.sanity_check import (
     check_sync_batchnorm,
     check_validation,
     warn_about_few_steps,
+    warn_about_growth,
     warn_about_left_out_images,
 )
 
@@ -198,6 +199,20 @@ def test_an_epoch_that_is_too_short_for_the_trainer_is_refused_before_the_first(
 ) -> None:
     with pytest.raises(ValueError, match=message) if message else nullcontext():
         check_epochs(trainer(**options), batches)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "epochs", "last"),
+    [([8, 16, 32], 2, 16), ([64, 48, 32], 1, 64), ([8, 16, 32], 3, None), ([8, 32, 32], 2, None), ([32], 1, None)],
+)
+def test_a_run_that_ends_before_the_full_size_causes_a_warning(
+    sizes: list[int], epochs: int, last: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    warn_about_growth(sizes, epochs, "images")
+    warn_about_growth(sizes, None, "images")
+    texts = [f"epochs=2, but the run ends after {epochs}, with images of {last} instead of 32: lower"] if last else []
+    assert len(caplog.messages) == len(texts)
+    assert all(text in caplog.text for text in texts)
 
 
 def test_few_steps_cause_a_warning_with_a_sufficient_number_of_epochs(caplog: pytest.LogCaptureFixture) -> None:

@@ -149,6 +149,22 @@ def warn_about_left_out_images(images: int, batch_sizes: Sequence[int], world_si
     )
 
 
+def warn_about_growth(sizes: Sequence[int], epochs: int | None, what: str) -> None:
+    """Warn if a run ends before its images or batches have their full size.
+
+    Args:
+        sizes: of each epoch; the last one is the full size, which all later epochs have.
+        epochs: of the run; None: it has no end.
+        what: has the sizes, for the message.
+    """
+    if epochs and epochs < len(sizes) and sizes[epochs - 1] != sizes[-1]:
+        log.warning(
+            "data.progressive.epochs=%d, but the run ends after %d, with %s of %d instead of %d: lower "
+            "data.progressive.epochs, or raise trainer.max_epochs",
+            *(len(sizes) - 1, epochs, what, sizes[epochs - 1], sizes[-1]),
+        )
+
+
 def warn_about_few_steps(steps: int | None, batch_size: int, epochs: int | None) -> None:
     """Warn if the whole run has fewer than FEW_STEPS optimizer steps."""
     if steps is None or not epochs or steps >= FEW_STEPS:
