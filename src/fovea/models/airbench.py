@@ -3,7 +3,7 @@
 Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", https://arxiv.org/abs/2404.00498, and
     https://github.com/KellerJordan/cifar10-airbench
 Deviations: the last pooling covers the whole map, which is the same for images of 32 pixels; BatchNorm's epsilon is
-    torch's 1e-5 instead of 1e-12.
+    torch's 1e-5 instead of 1e-12; the bias of `whiten` starts with torch's random values instead of 0.
 The weights of `whiten` are to be those of the whitening transform: callbacks=[default,whitening]. Without it they are
 random and trained.
 """
