@@ -3,13 +3,14 @@
 Source: Jordan 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", https://arxiv.org/abs/2404.00498, and
     https://github.com/KellerJordan/cifar10-airbench
 Deviations: the last pooling covers the whole map, which is the same for images of 32 pixels; BatchNorm's epsilon is
-    torch's 1e-5 instead of 1e-12; the bias of `whiten` starts with torch's random values instead of 0.
+    torch's 1e-5 instead of 1e-12.
 The weights of `whiten` are to be those of the whitening transform: callbacks=[default,whitening]. Without it they are
 random and trained.
 """
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 IMAGE_CHANNELS = 3
@@ -66,6 +67,7 @@ class Airbench(nn.Module):
             raise ValueError(f"model.depth={depth} must be 2 or 3, and model.widths={list(widths)} three numbers")
         whitened = 2 * IMAGE_CHANNELS * WHITENING_KERNEL**2  # each filter and its negative
         self.whiten = nn.Conv2d(IMAGE_CHANNELS, whitened, WHITENING_KERNEL)
+        self.whiten.bias = nn.Parameter(torch.zeros(whitened))
         self.activation = nn.GELU()
         pairs = zip((whitened, *widths), widths, strict=False)
         self.groups = nn.Sequential(*(Group(inputs, outputs, depth) for inputs, outputs in pairs))
