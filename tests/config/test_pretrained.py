@@ -120,7 +120,7 @@ def test_a_run_of_an_earlier_version_stays_as_it_is() -> None:
 
 
 def test_growing_images_are_compared_with_the_weights_size_once_it_is_known() -> None:
-    words = (f"data.root={Path.cwd()}", "data.progressive={start: 256, epochs: 3}")
+    words = (f"data.root='{Path.cwd()}'", "data.progressive={start: 256, epochs: 3}")
     network = ("model=torchvision", "model.weights=DEFAULT")
     cfg = composed("data=folder", *words, *network)
     check(cfg, "train")
