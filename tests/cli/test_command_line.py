@@ -32,7 +32,7 @@ Invoke = Callable[..., tuple[int, str, str]]
             ),
             (
                 "model=nonexistent",
-                "There are airbench, cifar_resnet, mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, torchvision",
+                "There are airbench, cifar_resnet, mobilenet_v2, se_resnet, se_resnet_small, se_resnext, timm, ",
             ),
             ("model=se_resnett", "Did you mean se_resnet"),
             ("model.dephts=50", "model.dephts: there is no such key. Did you mean model.depth?"),
