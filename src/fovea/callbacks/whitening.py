@@ -21,7 +21,7 @@ class Whitening(Callback):
 
     def __init__(self, layer: str, images: int = 5000, epsilon: float = 5e-4) -> None:
         """Args:
-        layer: name of a convolution with D = channels * height * width of its kernel and 2D filters.
+        layer: name of a convolution with 2D filters, if a patch has D = channels * height * width values.
         images: about how many training images the filters are computed from.
         epsilon: see `whitening_filters`.
         """
@@ -81,7 +81,8 @@ def convolution(network: nn.Module, name: str) -> nn.Conv2d:
     key = f"callbacks.whitening.layer={name}"
     if not isinstance(layer, nn.Conv2d):
         found = [name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)]
-        raise ValueError(f"{key}: the network has no such convolution; its first is {found[0] if found else 'missing'}")
+        first = f"its first is {found[0]}" if found else "it has none"
+        raise ValueError(f"{key}: the network has no such convolution; {first}; model=airbench has one")
     if layer.out_channels != 2 * layer.weight[0].numel():
         raise ValueError(
             f"{key}: it has {layer.out_channels} filters, but whitening needs two for each of the "

@@ -20,7 +20,7 @@ def patch_products(images: Tensor, kernel: tuple[int, ...]) -> tuple[Tensor, int
 
 
 def whitening_filters(moments: Tensor, epsilon: float) -> Tensor:
-    """Return the filters W and -W, (2D, D); the responses W x have a mean product W x (W x)^T of about 1.
+    """Return the filters W and -W, (2D, D); the mean of W x (W x)^T over the patches is about the identity matrix.
 
     Row i of W is e_i / sqrt(v_i + epsilon), for the eigenvectors e and eigenvalues v of the patches' mean product. As
     in the source, the patches' mean is not subtracted.

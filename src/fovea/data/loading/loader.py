@@ -169,9 +169,8 @@ class TrainLoader:
         images = unreadable = 0
         for done, batch in enumerate(self._timed(self.loader), start=first + 1):
             images, unreadable = images + len(batch.images), unreadable + len(batch.unreadable)
-            if (
-                done == len(self.batches) and unreadable and not images
-            ):  # at the last batch: Lightning does not ask for more
+            # at the last batch, as Lightning does not ask for more
+            if done == len(self.batches) and unreadable and not images:
                 raise ValueError(
                     f"epoch {epoch}: none of the {unreadable} images could be read\n"
                     "Did the data change? data.on_error=raise stops at the first unreadable image with the reason"
