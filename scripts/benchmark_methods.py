@@ -285,23 +285,26 @@ def typed_before(folder: Path) -> list[str] | None:
 
 
 class Tested(NamedTuple):
-    """What a run gave: its test figures and its speed by name, and the recall of each class."""
+    """What a run gave: its test figures and its speed by name, and the recall of each class; None if undefined."""
 
-    figures: dict[str, float]
-    recalls: dict[str, float]
+    figures: dict[str, float | None]
+    recalls: dict[str, float | None]
 
 
 def tested(folder: Path) -> Tested:
     """Read the files of a finished run or evaluation.
 
     `as_in_training` is the accuracy on test images whose classes are as frequent as in training: the sum over the
-    classes of share times recall.
+    classes of share times recall. It is left out if the recall of a class is undefined, as no image of it was tested.
     """
     with (folder / "per_class.csv").open(newline="", encoding="utf-8") as rows:
-        recalls = {row["class"]: float(row["recall"]) for row in csv.DictReader(rows)}
+        recalls = {row["class"]: float(row["recall"]) if row["recall"] else None for row in csv.DictReader(rows)}
     counts, results = untrusted.read(folder / "config.yaml")["class_counts"]["present"], results_of(folder)
-    weighted = sum(count * recall for count, recall in zip(counts, recalls.values(), strict=True))
-    figures = results["test"] | {"as_in_training": weighted / sum(counts)}
+    figures = dict(results["test"])
+    defined = [recall for recall in recalls.values() if recall is not None]
+    if len(defined) == len(counts):
+        weighted = sum(count * recall for count, recall in zip(counts, defined, strict=True))
+        figures["as_in_training"] = weighted / sum(counts)
     if "train_images_per_second" in results:  # not an evaluation
         figures |= {"seconds": results["seconds"], "images_per_second": results["train_images_per_second"]}
     return Tested(figures, recalls)

@@ -52,6 +52,10 @@ def test_an_accuracy_as_in_training_weighs_recalls_by_the_training_images_and_sp
     assert figures == pytest.approx(
         {"accuracy": 0.5, "as_in_training": 0.7, "seconds": 60.0, "images_per_second": 400.0}
     )
+    (tmp_path / "per_class.csv").write_text("class,recall\ncat,0.9\ndog,\n")  # no dog was tested
+    found = SCRIPT["tested"](tmp_path)
+    assert found.recalls == {"cat": 0.9, "dog": None}
+    assert "as_in_training" not in found.figures
 
 
 def test_the_tables_of_fine_tuning_share_no_class_and_no_image(root: Path, tmp_path: Path) -> None:
