@@ -38,6 +38,7 @@ from fovea.distributed.threads import busy_warning, load_average
 from fovea.models.freeze import freeze
 from fovea.models.test_time_augmentation import AveragedViews
 from fovea.parts import loss_parts, network_parts, objective_parts, optimization_parts, trainer_parts
+from fovea.parts.partial_keys import check_keys
 from fovea.parts.trainer_parts import builds
 from fovea.runs.checkpoint import SafeCheckpointIO
 from fovea.runs.figure_names import AVERAGES, average_of, prefix
@@ -86,6 +87,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
         to_train=to_train,
         _convert_="all",
     )
+    check_keys("data.sampler", data.make_sampler)
     if cfg.task not in (None, data.task):
         raise ValueError(f"the run is {cfg.task} and the data is {data.task}: choose a {cfg.task} dataset")
     cfg.task, cfg.num_classes, cfg.class_names = data.task, data.num_classes, list(data.class_names)

@@ -33,7 +33,7 @@ def test_a_task_that_is_to_be_trained_minimizes_the_objective_of_the_config() ->
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["+objective.weight=2"], "supervised.supervised got an unexpected keyword argument 'weight'"),
+        (["+objective.weight=2"], "supervised has no argument weight"),
         (["objective._target_=fovea.objectives.supervised.superb"], "superb can't be imported: is it spelt right"),
     ],
 )

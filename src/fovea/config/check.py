@@ -1,7 +1,7 @@
 """Checks a composed config before torch is imported and before anything is written."""
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_origin
 
@@ -67,6 +67,7 @@ def check(cfg: DictConfig, program: Program, source: untrusted.Source | None = N
         refuse_masked_values(cfg)
     _check_data_root(cfg)
     check_types(config)
+    _check_entries(config)
     if program == "pack":
         _check_packing(cfg)
     if program in (*TRAINS, "plot_schedule"):
@@ -101,6 +102,16 @@ def _reason(error: OmegaConfBaseException) -> str:
     ]
     text = "\n".join(lines)
     return text.partition("raised while resolving interpolation: ")[2] or text
+
+
+def _check_entries(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for an entry that builds nothing, as one key of it was typed and its yaml was not chosen."""
+    for group in ("callbacks", "logger", "metrics"):
+        for name, node in config[group].items():
+            if isinstance(node, dict) and "_target_" not in node:
+                file = f"conf/{group}/{name}.yaml"
+                remedy = f": {file} has one, type {group}=[<others>,{name}]" if (CONF.parent / file).is_file() else ""
+                raise ValueError(f"{group}.{name} has no _target_, so nothing can be built from it{remedy}")
 
 
 def _check_files(cfg: DictConfig, not_read: Collection[str]) -> None:

@@ -19,11 +19,11 @@ from fovea.models.weights.fill import fill
 from fovea.models.weights.weights_file import read_weights
 from fovea.objectives.teacher import Teacher, rescaling
 from fovea.parts import network_parts
+from fovea.parts.partial_keys import check_keys
 from fovea.runs import checkpoint
 from fovea.training.batch_loss import Loss, Objective
 
 log = logging.getLogger(__name__)
-HYDRAS = ("_target_", "_partial_", "_convert_", "_recursive_")
 
 
 def objective(cfg: DictConfig, loss: Loss) -> Objective:
@@ -33,27 +33,23 @@ def objective(cfg: DictConfig, loss: Loss) -> Objective:
         ValueError: its target can't be imported, or doesn't take one of its keys; or the teacher doesn't fit the data.
     """
     options: Any = OmegaConf.to_container(cfg.objective, resolve=True)
-    _check_keys(options)
+    _check_target(options)
     given: dict[str, Any] = {"loss": loss}
     if "teacher" in options:
         with isolate_rng():  # the training draws the same random numbers whatever the teacher
             given["teacher"] = teacher(cfg, options.pop("teacher"))
     made: Any = instantiate(options | {"_partial_": True}, _convert_="all")
-    built: Objective = functools.partial(made, **given) if options.get("_partial_") else made(**given)
+    function = functools.partial(made, **given)
+    check_keys("objective", function)
+    built: Objective = function if options.get("_partial_") else function()
     return built
 
 
-def _check_keys(options: Mapping[str, Any]) -> None:
-    """Check the keys now, because a function would be called with them in the first step only."""
+def _check_target(options: Mapping[str, Any]) -> None:
     try:
-        kind = get_object(options["_target_"])
+        get_object(options["_target_"])
     except ImportError as error:
         raise ValueError(f"objective._target_={options['_target_']} can't be imported: is it spelt right?") from error
-    keys = ["loss", *(key for key in options if key not in HYDRAS)]
-    try:
-        inspect.signature(kind).bind_partial(**dict.fromkeys(keys))
-    except TypeError as error:
-        raise ValueError(f"objective: {options['_target_']} {error}") from error
 
 
 def teacher(cfg: DictConfig, place: Any) -> Teacher:

@@ -13,19 +13,19 @@ from torch.optim import LBFGS, Optimizer
 from fovea.models.layer_order import layer_numbers
 from fovea.models.weights import head
 from fovea.optim.warmup import with_warmup
+from fovea.parts.partial_keys import check_keys
 from fovea.training.optimization import Optimization
 
 
 def is_lbfgs(node: DictConfig) -> bool:
-    """Return True if the optimizer's `_target_` is LBFGS. Raises ValueError if its library is not installed."""
+    """Return True if the optimizer's `_target_` is LBFGS. Raises ValueError if it can't be imported."""
     try:
         named = get_object(node._target_)
     except ImportError as error:
+        reason = "it can't be imported: is it spelt right?"
         if str(node._target_).startswith("timm."):
-            raise ValueError(
-                f'optimizer._target_={node._target_}: timm is not installed or too old; run pip install -e ".[timm]"'
-            ) from error
-        raise
+            reason = 'timm is not installed or too old; run pip install -e ".[timm]"'
+        raise ValueError(f"optimizer._target_={node._target_}: {reason}") from error
     return isinstance(named, type) and issubclass(named, LBFGS)
 
 
@@ -69,14 +69,11 @@ def optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
     factor, cfg = rate_factor(cfg), cfg.copy()
     if factor != 1:
         cfg.optimizer.lr *= factor  # parameter groups refer to it
-    schedule = OmegaConf.to_container(cfg.scheduler, resolve=True)
-    assert isinstance(schedule, dict)
-    interval = schedule.pop("interval")
     return Optimization(
         optimizer(cfg.optimizer),
         parameter_groups(cfg, network),
-        _with_warmup(cfg, instantiate(schedule, _convert_="all")),
-        interval,
+        _schedule(cfg),
+        cfg.scheduler.interval,
         cfg.monitor,
     )
 
@@ -88,10 +85,16 @@ def optimizer(node: DictConfig) -> Callable[[Any], Optimizer]:
     if arguments.get("fused", "") is None:
         del arguments["fused"]
     built: Callable[[Any], Optimizer] = instantiate(arguments, _convert_="all")
+    check_keys("optimizer", built)
     return built
 
 
-def _with_warmup(cfg: DictConfig, schedule: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _schedule(cfg: DictConfig) -> Callable[[Any], Any]:
+    arguments = OmegaConf.to_container(cfg.scheduler, resolve=True)
+    assert isinstance(arguments, dict)
+    del arguments["interval"]
+    schedule: Callable[[Any], Any] = instantiate(arguments, _convert_="all")
+    check_keys("scheduler", schedule)
     warmup = OmegaConf.select(cfg, "warmup")  # missing in runs of earlier versions
     if warmup is None or warmup.shape is None or cfg.warmup_length == 0:
         return schedule
@@ -112,4 +115,6 @@ def parameter_groups(cfg: DictConfig, network: nn.Module) -> Any:
         known["layers"] = layer_numbers(network)
     if node.get("weight_decay", "") is None:
         known["weight_decay"] = cfg.optimizer.get("weight_decay", 0.0)
-    return instantiate(node, **known, _convert_="all")
+    built = instantiate(node, **known, _convert_="all")
+    check_keys("parameter_groups", built)
+    return built
