@@ -233,6 +233,7 @@ def test_ffcv_grows_its_images_before_epoch_12() -> None:
 def test_every_experiment_with_a_published_recipe_is_compared_with_it() -> None:
     without = {
         "cifar10_small",
+        "cifar10_fast_muon",
         "cifar10_lt_small",
         "folder_finetuning",
         "folder_folds",
