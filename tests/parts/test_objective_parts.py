@@ -34,6 +34,7 @@ def test_a_task_that_is_to_be_trained_minimizes_the_objective_of_the_config() ->
     ("words", "says"),
     [
         (["+objective.weight=2"], "supervised has no argument weight"),
+        (["+objective.teacher=/nope"], "supervised has no argument teacher"),  # before the teacher is looked for
         (["objective._target_=fovea.objectives.supervised.superb"], "superb can't be imported: is it spelt right"),
     ],
 )

@@ -34,14 +34,13 @@ def objective(cfg: DictConfig, loss: Loss) -> Objective:
     """
     options: Any = OmegaConf.to_container(cfg.objective, resolve=True)
     _check_target(options)
-    given: dict[str, Any] = {"loss": loss}
-    if "teacher" in options:
-        with isolate_rng():  # the training draws the same random numbers whatever the teacher
-            given["teacher"] = teacher(cfg, options.pop("teacher"))
+    given: dict[str, Any] = {"loss": loss} | {key: options.pop(key) for key in ("teacher",) if key in options}
     made: Any = instantiate(options | {"_partial_": True}, _convert_="all")
-    function = functools.partial(made, **given)
-    check_keys("objective", function)
-    built: Objective = function if options.get("_partial_") else function()
+    check_keys("objective", functools.partial(made, **given))  # before a teacher is read
+    if "teacher" in given:
+        with isolate_rng():  # the training draws the same random numbers whatever the teacher
+            given["teacher"] = teacher(cfg, given["teacher"])
+    built: Objective = functools.partial(made, **given) if options.get("_partial_") else made(**given)
     return built
 
 
