@@ -35,7 +35,8 @@ def test_a_task_that_is_to_be_trained_minimizes_the_objective_of_the_config() ->
     [
         (["+objective.weight=2"], "supervised has no argument weight"),
         (["+objective.teacher=/nope"], "supervised has no argument teacher"),  # before the teacher is looked for
-        (["objective._target_=fovea.objectives.supervised.superb"], "superb can't be imported: is it spelt right"),
+        (["objective._target_=math.isqrt"], "isqrt has no argument loss, which the training passes to it"),
+        (["objective._target_=fovea.objectives.supervised.superb"], r"superb can't be imported \(ModuleNotFoundError"),
     ],
 )
 def test_an_objective_that_does_not_take_its_keys_is_refused_before_training(words: list[str], says: str) -> None:

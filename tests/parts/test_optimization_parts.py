@@ -46,5 +46,5 @@ def test_an_optimizer_of_a_library_that_is_not_installed_is_an_error_with_its_co
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     monkeypatch.delitem(sys.modules, "timm.optim", raising=False)
-    with pytest.raises(ValueError, match=r'optimizer._target_=timm.optim.Lamb: .* pip install -e "\.\[timm\]"'):
+    with pytest.raises(ValueError, match=r'optimizer._target_=timm.optim.Lamb can.* pip install -e "\.\[timm\]"'):
         build.task(composed("data=digits", "optimizer=lamb"))

@@ -3,13 +3,14 @@
 import logging
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from fovea.config.imbalance import LOSSES
 from fovea.losses import arguments
 from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
+from fovea.parts.target import imported
 from fovea.parts.trainer_parts import builds
 
 log = logging.getLogger(__name__)
@@ -32,10 +33,7 @@ def from_node(node: DictConfig) -> Any:
     """Build the loss of a node; lists in its config become tensors if the loss takes tensors (losses/arguments.py)."""
     options = OmegaConf.to_container(node, resolve=True)
     assert isinstance(options, dict)
-    try:
-        kind = get_object(options["_target_"])
-    except ImportError as error:
-        raise ValueError(f"loss._target_={options['_target_']} can't be imported: is it spelt right?") from error
+    kind = imported("loss", options["_target_"])
     options = arguments.accepted(kind, {str(key): value for key, value in options.items()})
     tensors = arguments.tensors(kind, options)
     return arguments.register_tensors(instantiate(options, **tensors, _convert_="all"), tensors)

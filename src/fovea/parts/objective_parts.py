@@ -20,6 +20,7 @@ from fovea.models.weights.weights_file import read_weights
 from fovea.objectives.teacher import Teacher, rescaling
 from fovea.parts import network_parts
 from fovea.parts.partial_keys import check_keys
+from fovea.parts.target import imported
 from fovea.runs import checkpoint
 from fovea.training.batch_loss import Loss, Objective
 
@@ -33,22 +34,15 @@ def objective(cfg: DictConfig, loss: Loss) -> Objective:
         ValueError: its target can't be imported, or doesn't take one of its keys; or the teacher doesn't fit the data.
     """
     options: Any = OmegaConf.to_container(cfg.objective, resolve=True)
-    _check_target(options)
+    imported("objective", options["_target_"])
     given: dict[str, Any] = {"loss": loss} | {key: options.pop(key) for key in ("teacher",) if key in options}
     made: Any = instantiate(options | {"_partial_": True}, _convert_="all")
-    check_keys("objective", functools.partial(made, **given))  # before a teacher is read
+    check_keys("objective", functools.partial(made, **given), passed=("loss",))  # before a teacher is read
     if "teacher" in given:
         with isolate_rng():  # the training draws the same random numbers whatever the teacher
             given["teacher"] = teacher(cfg, given["teacher"])
     built: Objective = functools.partial(made, **given) if options.get("_partial_") else made(**given)
     return built
-
-
-def _check_target(options: Mapping[str, Any]) -> None:
-    try:
-        get_object(options["_target_"])
-    except ImportError as error:
-        raise ValueError(f"objective._target_={options['_target_']} can't be imported: is it spelt right?") from error
 
 
 def teacher(cfg: DictConfig, place: Any) -> Teacher:

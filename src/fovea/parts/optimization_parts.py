@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import LBFGS, Optimizer
@@ -14,18 +14,13 @@ from fovea.models.layer_order import layer_numbers
 from fovea.models.weights import head
 from fovea.optim.warmup import with_warmup
 from fovea.parts.partial_keys import check_keys
+from fovea.parts.target import imported
 from fovea.training.optimization import Optimization
 
 
 def is_lbfgs(node: DictConfig) -> bool:
     """Return True if the optimizer's `_target_` is LBFGS. Raises ValueError if it can't be imported."""
-    try:
-        named = get_object(node._target_)
-    except ImportError as error:
-        reason = "it can't be imported: is it spelt right?"
-        if str(node._target_).startswith("timm."):
-            reason = 'timm is not installed or too old; run pip install -e ".[timm]"'
-        raise ValueError(f"optimizer._target_={node._target_}: {reason}") from error
+    named = imported("optimizer", node._target_)
     return isinstance(named, type) and issubclass(named, LBFGS)
 
 

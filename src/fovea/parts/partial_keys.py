@@ -2,18 +2,20 @@
 
 import functools
 import inspect
+from collections.abc import Collection
 from typing import Any
 
 
-def check_keys(part: str, built: Any) -> None:
+def check_keys(part: str, built: Any, passed: Collection[str] = ()) -> None:
     """Check what Hydra built from a node, now and not in the first step of a training.
 
     Args:
         part: the node's key in the config.
         built: what is not a functools.partial, or takes any name, is accepted.
+        passed: its arguments that are not keys of the node, but passed by the program.
 
     Raises:
-        ValueError: the partial's function has no argument of one of the node's names.
+        ValueError: the partial's function has no argument of one of these names.
     """
     function, keys = built, list[str]()
     while isinstance(function, functools.partial):
@@ -26,6 +28,11 @@ def check_keys(part: str, built: Any) -> None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     unknown = [key for key in keys if key not in parameters]
+    if lacking := [key for key in unknown if key in passed]:
+        raise ValueError(
+            f"{part}: {function.__qualname__} has no argument {', '.join(lacking)}, which the training passes to it: "
+            "add it to the function"
+        )
     if unknown:
         raise ValueError(
             f"{part}: {function.__qualname__} has no argument {', '.join(unknown)}. If an experiment sets it for "
