@@ -8,12 +8,15 @@
 
 <folder> has CIFAR-10 as image files: train/<class>/0000.png and so on, as scripts/write_cifar10.py writes them.
 
-long_tail: treatments of class imbalance, with conf/experiment/cifar10_lt_small.yaml. fine_tuning: a ResNet-20 learns
-from all images of the eight classes that --classes does not name, and then from --images training images of each of
-the two others, which are tested. distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-32
-of seed 0. cifar10: cifar10_fast and cifar10_fast_muon of conf/experiment, and a test of each with mirrored images too.
-precision: a short training of a narrower network in float32, in bfloat16, and both compiled. The weights of the last
-epoch are tested, so the test chooses nothing. Seconds are those from the start of train.py to the end of its test.
+long_tail: treatments of class imbalance, with conf/experiment/cifar10_lt_small.yaml.
+fine_tuning: a ResNet-20 learns from all images of the eight classes that --classes does not name, and then from
+    --images training images of each of the two others, which are tested.
+distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-32 of seed 0.
+cifar10: cifar10_fast and cifar10_fast_muon of conf/experiment, each also tested with mirrored and with shifted images.
+precision: a short training of a narrower network in float32, in bfloat16, and both compiled.
+
+The weights of the last epoch are tested, so the test chooses nothing. Seconds are those from the start of train.py to
+the end of its test.
 
 Each training is src/train.py in a folder of its own, <output>/<method>/<seed>, with --threads threads; --jobs run at
 once. All methods are trained with seed 0, then with seed 1, and so on, so that a change of the machine's load meets all
@@ -141,12 +144,13 @@ def distillation(given: argparse.Namespace) -> Comparison:
 
 
 def cifar10(given: argparse.Namespace) -> Comparison:
-    """Return the fast recipes, each with its own test and one with mirrored images."""
+    """Return the fast recipes, each with its own test and those with more views of an image."""
     length = (f"trainer.max_epochs={given.epochs}",) if given.epochs else ()
     methods = {}
     for name, experiment in (("sgd", "cifar10_fast"), ("muon", "cifar10_fast_muon")):
         methods[name] = Method((f"experiment={experiment}", f"data.root={given.root}", *length))
-        methods[f"{name}_flips"] = Method((f"run={FIRST}", "tta=flip", "report=false"), name, "evaluate")
+        for views, tta in (("flips", "flip"), ("shifts", "flip_shift")):
+            methods[f"{name}_{views}"] = Method((f"run={FIRST}", f"tta={tta}", "report=false"), name, "evaluate")
     return Comparison(methods, "sgd", TIMED)
 
 

@@ -81,7 +81,9 @@ def test_a_network_of_one_size_is_refused_for_the_images_that_it_gets() -> None:
     build.check_network(cfg, task, to_train=False)
 
 
-@pytest.mark.parametrize(("tta", "views", "size"), [("none", 1, 16), ("flip", 2, 16), ("flip_five_crop", 10, 18)])
+@pytest.mark.parametrize(
+    ("tta", "views", "size"), [("none", 1, 16), ("flip", 2, 16), ("flip_shift", 6, 16), ("flip_five_crop", 10, 18)]
+)
 def test_test_time_augmentation_gives_the_network_views_of_the_evaluations_size(
     tta: str, views: int, size: int
 ) -> None:

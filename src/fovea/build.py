@@ -141,7 +141,7 @@ def average_views(cfg: DictConfig, task: ClassificationTask, augment: Augment) -
     size, is_multilabel = augment.crop.size, cfg.task == "multilabel"
     task.averaged_views = partial(AveragedViews, kind=cfg.tta, size=size, multilabel=is_multilabel)
     log.info("test-time augmentation: probabilities are averaged over the views of tta=%s", cfg.tta)
-    return augment if cfg.tta == "flip" else Augment(whole_square(augment.crop), augment.transforms)
+    return augment if "five_crop" not in cfg.tta else Augment(whole_square(augment.crop), augment.transforms)
 
 
 def files_loader(cfg: DictConfig, task: ClassificationTask, index: Index, rank: int, world_size: int) -> BatchLoader:

@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional as F
 from fovea.models.test_time_augmentation import AveragedViews, Views, logits_of_mean, views_of
 
 B, K = 5, 3
+VIEWS: dict[Views, int] = {"flip": 2, "flip_shift": 6, "five_crop": 5, "flip_five_crop": 10}
 
 
 def images() -> Tensor:
@@ -28,6 +29,19 @@ def test_the_ten_views_are_the_corners_the_center_and_their_mirror_images() -> N
     assert all(map(torch.equal, views_of(x, "flip", 9), (x, F.horizontal_flip(x))))
 
 
+def test_the_shifted_views_are_moved_by_a_pixel_and_repeat_the_row_behind_the_border() -> None:
+    x = images()
+    down = torch.stack([x[..., row, :] for row in (1, 0, 1, 2, 3, 4, 5, 6, 7)], -2)
+    up = torch.stack([x[..., row, :] for row in (1, 2, 3, 4, 5, 6, 7, 8, 7)], -2)
+    down_right = torch.stack([down[..., column] for column in (1, 0, 1, 2, 3, 4, 5, 6, 7)], -1)
+    up_left = torch.stack([up[..., column] for column in (1, 2, 3, 4, 5, 6, 7, 8, 7)], -1)
+    unmirrored = [x, down_right, up_left]
+    expected = [*unmirrored, *(view.flip(-1) for view in unmirrored)]
+    views = views_of(x, "flip_shift", 9)
+    assert len(views) == 6
+    assert all(map(torch.equal, views, expected))
+
+
 @pytest.mark.parametrize("multilabel", [False, True])
 def test_the_probabilities_are_the_mean_of_the_views(multilabel: bool) -> None:
     logits = 4 * torch.randn(7, B, K, generator=torch.Generator().manual_seed(1))
@@ -38,9 +52,9 @@ def test_the_probabilities_are_the_mean_of_the_views(multilabel: bool) -> None:
     assert logits_of_mean(huge, multilabel).isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["flip", "five_crop", "flip_five_crop"])
+@pytest.mark.parametrize("kind", VIEWS)
 def test_a_test_and_predictions_average_the_views_and_a_training_does_not(kind: Views) -> None:
-    """In batches of which the last is smaller; the images have 4 pixels, so five crops of 4 are one."""
+    """In batches of which the last is smaller."""
     task, trainer = make_task(), make_trainer()
     batches = [*make_batches(2), *make_batches(1, size=2, seed=7)]
     task.averaged_views = partial(AveragedViews, kind=kind, size=4, multilabel=False)
@@ -49,11 +63,10 @@ def test_a_test_and_predictions_average_the_views_and_a_training_does_not(kind: 
     task.eval()
     predicted = torch.cat([task.predict_step(batch, n)[0] for n, batch in enumerate(batches)])
     x = torch.cat([batch.images for batch in batches])
-    flipped = [task.network(x).softmax(1), task.network(x.flip(-1)).softmax(1)]
-    expected = flipped[0] if kind == "five_crop" else sum(flipped) / 2
+    expected = sum(task.network(view).softmax(1) for view in views_of(x, kind, 4)) / VIEWS[kind]
     assert tested.shape == (12, 3)
     torch.testing.assert_close(tested, expected)
     torch.testing.assert_close(predicted, expected)
     loss = nn.functional.nll_loss(expected.log(), torch.cat([batch.targets for batch in batches]))
     torch.testing.assert_close(trainer.callback_metrics["test/loss"], loss)
-    torch.testing.assert_close(task(x).softmax(1), flipped[0])
+    torch.testing.assert_close(task(x).softmax(1), task.network(x).softmax(1))

@@ -121,7 +121,7 @@ KEYS = {  # `*` stands for any part of a key
     "project_dir": Key(resume="the code's folder", own=True, here=True),
     # evaluating and predicting
     "split": Key(Literal["train", "val", "test", "all"]),
-    "tta": Key(Literal["none", "flip", "five_crop", "flip_five_crop"]),
+    "tta": Key(Literal["none", "flip", "flip_shift", "five_crop", "flip_five_crop"]),
     "source": INPUT,
     "output": INPUT,
     "top_k": Key(Positive),

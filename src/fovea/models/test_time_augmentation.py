@@ -1,6 +1,9 @@
 """Test-time augmentation: the mean prediction over several views of an image.
 
-Source: Krizhevsky et al. 2012 (AlexNet), section 4.1: five crops and their mirror images, whose softmax is averaged.
+Sources: five crops and their mirror images, whose softmax is averaged: Krizhevsky et al. 2012 (AlexNet), section 4.1.
+    Shifts: Jordan 2024, https://arxiv.org/abs/2404.00498, "Multi-crop evaluation".
+Deviation: shifted views count as much as the others, and probabilities are averaged; Jordan averages logits, and those
+    of the shifted images with half the weight.
 """
 
 import math
@@ -11,19 +14,27 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms.v2 import functional as transforms
 
-Views = Literal["flip", "five_crop", "flip_five_crop"]
+Views = Literal["flip", "flip_shift", "five_crop", "flip_five_crop"]
 
 
 def views_of(images: Tensor, kind: Views, size: int) -> list[Tensor]:
     """Return the V views of the images, each (B, C, size, size).
 
     Args:
-        images: (B, C, R, R), R >= size.
-        kind: "flip": the image and its mirror image, V = 2; "five_crop": the four corners and the center, V = 5;
-            "flip_five_crop": these and their mirror images, V = 10.
+        images: (B, C, R, R), R >= size for crops and R = size otherwise.
+        kind: "flip": the image and its mirror image, V = 2; "flip_shift": the image, the image moved down and right and
+            up and left by one pixel, where the border is mirrored, and their mirror images, V = 6; "five_crop": the
+            four corners and the center, V = 5; "flip_five_crop": these and their mirror images, V = 10.
         size: the side of a view.
     """
-    views = [images] if kind == "flip" else [*transforms.five_crop(images, [size, size])]
+    match kind:
+        case "flip":
+            views = [images]
+        case "flip_shift":
+            padded = F.pad(images, (1, 1, 1, 1), mode="reflect")
+            views = [images, padded[..., :size, :size], padded[..., -size:, -size:]]
+        case _:
+            views = [*transforms.five_crop(images, [size, size])]
     return views if kind == "five_crop" else [*views, *(view.flip(-1) for view in views)]
 
 
