@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fovea.cli.entry import entry  # isort: skip  # first, because it reports missing dependencies
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig
 
 from fovea.cli.screen import log_loading
@@ -42,10 +43,10 @@ def evaluate(cfg: DictConfig) -> None:
     checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
     resume_rules.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
     data = build.datamodule(cfg, to_train=False)
-    if is_first():
-        provenance.log_changed_data(Path(cfg.run), data.fingerprint(), resume_rules.same_source(cfg, Path(cfg.run)))
+    same_source = resume_rules.same_source(cfg, Path(cfg.run))
+    changed = is_first() and provenance.log_changed_data(Path(cfg.run), data.fingerprint(), same_source)
     tested = data.test_on(cfg.split)
-    if tested == "all" and cfg.split == "test" and is_first():
+    if changed and cfg.split in ("test", "val"):
         warn_if_trained_on(cfg, data)
     task = build.task(cfg, to_train=False)
     if is_first():
@@ -82,25 +83,33 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def warn_if_trained_on(cfg: DictConfig, data: "ImageDataModule") -> None:
-    """Warn if all images are tested and they are a copy of the run's own data, most of which it was trained on."""
-    from fovea.data.division.division import Division, divide
-    from fovea.data.fingerprint import record
-    from fovea.data.index import Splits
+    """Warn with their number if tested images are training images of the run.
+
+    This is so if the run's data, or a copy of them, are divided in another way than for the training.
+    """
+    from fovea import build
     from fovea.runs import provenance
 
-    values = resume_rules.division_of(Path(cfg.run))
-    division = {key: value for key, value in values.items() if value is not None and value is not False}
-    known = {key: division[key] for key in division if key in Division.__dataclass_fields__}
-    whole = Splits(data.task, data.class_names, data.splits["train"])
+    division = resume_rules.division_of(Path(cfg.run))
+    own = cfg.copy()
+    own.data.update({key: value for key, value in division.items() if key in own.data})
+    texts = logging.getLogger("fovea")
+    texts.setLevel(logging.ERROR)  # the log is about the data that are tested
     try:
-        splits = divide(whole, Division(**known), data.root, to_train=False).splits
-    except ValueError:  # too few images for these fractions
+        trained = build.datamodule(own, to_train=False)
+    except (InstantiationException, ValueError):  # other data, which can't be divided in this way
         return
-    other = provenance.changed_data(Path(cfg.run), record(data.class_names, splits, data.root))
-    if other is None or not other.certain:
-        typed = " ".join(shlex.quote(f"data.{key}={value}") for key, value in division.items())
+    finally:
+        texts.setLevel(logging.NOTSET)
+    other = provenance.changed_data(Path(cfg.run), trained.fingerprint())
+    if (other and other.certain) or "train" not in trained.splits:
+        return
+    known, tested = frozenset(trained.splits["train"].paths), data.splits["test"].paths
+    if seen := sum(path in known for path in tested):
+        words = (f"data.{key}={value}" for key, value in division.items() if value is not None and value is not False)
         log.warning(
-            "all images are tested, but the run was trained on most of them; to test the others only: %s", typed
+            "the run was trained on %d of the %d tested images; to test the images that it was not trained on: %s",
+            *(seen, len(tested), " ".join(map(shlex.quote, words))),
         )
 
 

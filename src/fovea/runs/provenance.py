@@ -92,15 +92,20 @@ def resumed(folder: Path, entry: dict[str, Any], forced: Sequence[str], force: b
     return entry | {"forced": forced, "ended_at": results_of(folder).get("steps")}
 
 
-def log_changed_data(run: Path, data: dict[str, Any], same_source: bool) -> None:
-    """Log how the data differ from those of the run's last start; as a warning if they come from the same source."""
+def log_changed_data(run: Path, data: dict[str, Any], same_source: bool) -> Difference | None:
+    """Log how the data differ from those of the run's last start; as a warning if they come from the same source.
+
+    Returns:
+        the difference; None if there is none.
+    """
     found = changed_data(run, data)
     if found is None:
-        return
+        return None
     if not same_source:
         log.info("not the run's own data: %s", found.text)
-        return
-    log.warning("the data %s from the run's: %s", "differ" if found.certain else "may differ", found.text)
+    else:
+        log.warning("the data %s from the run's: %s", "differ" if found.certain else "may differ", found.text)
+    return found
 
 
 def changed_data(run: Path, data: dict[str, Any]) -> Difference | None:
