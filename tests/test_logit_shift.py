@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from run_files import make_run, predictions
 from tasks import Data, make_batches, make_task, make_trainer
 
+from fovea.config import saved
 from fovea.losses.logit_adjustment import logit_shift
 from fovea.parts import loss_parts
 from fovea.report.run import run_page
@@ -46,9 +47,10 @@ def test_a_shifted_test_has_the_metrics_of_bayes_rule_with_equal_classes_and_the
     assert shifted.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_the_shift_is_that_of_the_training_counts_in_the_config() -> None:
+def test_the_shift_is_that_of_the_training_counts_in_the_config(tmp_path: Path) -> None:
     counts = {"present": COUNTS, "absent": [10, 91, 99]}
-    shift = loss_parts.shift_of_logits(run_config(logit_adjustment=2, class_counts=counts))
+    saved.save(run_config(run_dir=str(tmp_path)), tmp_path)
+    shift = loss_parts.shift_of_logits(run_config(logit_adjustment=2, class_counts=counts, run=str(tmp_path)))
     assert shift is not None
     assert shift.tolist() == pytest.approx([-2 * math.log(n / 100) for n in COUNTS], rel=1e-6)
     for none in (None, 0):
@@ -65,10 +67,31 @@ def test_it_is_refused_for_several_labels_and_without_counts(keys: dict[str, Any
         loss_parts.shift_of_logits(run_config(logit_adjustment=1, **keys))
 
 
-@pytest.mark.parametrize("word", ["imbalance=sampler", "imbalance=logit_adjustment", "loss=logit_adjustment"])
-def test_a_second_correction_is_warned_about(word: str, caplog: pytest.LogCaptureFixture) -> None:
-    loss_parts.shift_of_logits(run_config(word, logit_adjustment=1))
-    assert "the training has corrected for the classes' frequencies already" in caplog.text
+@pytest.mark.parametrize(
+    ("words", "by"),
+    [
+        (["imbalance=sampler"], "the sampler ClassBalanced"),
+        (["imbalance=logit_adjustment"], "the loss LogitAdjustment"),
+        (["imbalance=class_weights"], "loss.class_weights"),
+        (["imbalance=ldam_drw"], "the loss LDAM and loss.class_weights"),
+        (["loss=logit_adjustment"], "the loss LogitAdjustment"),
+        (["sampler=weighted"], "the sampler Weighted"),
+        (["loss.class_weights=balanced"], "loss.class_weights"),
+        (["loss.class_weights={a: 3}", "sampler=class_balanced"], "the sampler ClassBalanced and loss.class_weights"),
+        (["sampler=repeated_augmentation", "loss=focal"], None),
+    ],
+)
+def test_a_second_correction_is_warned_about(
+    words: list[str], by: str | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The run has a config of its own, in which there still is a sampler."""
+    saved.save(run_config(*words, run_dir=str(tmp_path)), tmp_path)
+    base = saved.load("", tmp_path)
+    saved.forget_limits(base)
+    base |= {"class_counts": {"present": COUNTS, "absent": [10, 91, 99]}}
+    loss_parts.shift_of_logits(run_config(**base, run=str(tmp_path), logit_adjustment=1))
+    already = f"the training has corrected for the classes' frequencies already, by {by}"
+    assert already in caplog.text if by else not caplog.text
 
 
 def test_the_report_of_an_adjusted_evaluation_says_so_and_has_no_calibration(tmp_path: Path) -> None:

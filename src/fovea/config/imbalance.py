@@ -44,6 +44,14 @@ def check_imbalance(cfg: DictConfig) -> None:
         )
 
 
+def treatments(cfg: DictConfig) -> list[str]:
+    """Return what corrects for the classes' frequencies in the training of a config, for a message; [] if nothing."""
+    loss, sampler = (_name(cfg, key) for key in ("loss", "data.sampler"))
+    found = [f"the loss {loss}"] if loss in LOSSES.values() else []
+    found += [f"the sampler {sampler}"] if sampler in BALANCING else []
+    return found + (["loss.class_weights"] if OmegaConf.select(cfg, "loss.class_weights") is not None else [])
+
+
 def _name(cfg: DictConfig, key: str) -> str | None:
     """Return the name of the class or function that a section builds, without its module; None if it has none."""
     target = OmegaConf.select(cfg, f"{key}._target_")

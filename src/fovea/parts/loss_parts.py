@@ -1,17 +1,18 @@
 """Builds the loss from the config, and the shift of the logits that an evaluation or a prediction asks for."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
-from fovea.config.imbalance import LOSSES
+from fovea.config import saved
+from fovea.config.imbalance import LOSSES, treatments
 from fovea.losses import arguments
-from fovea.losses.logit_adjustment import LogitAdjustment, logit_shift
+from fovea.losses.logit_adjustment import logit_shift
 from fovea.parts.target import imported
-from fovea.parts.trainer_parts import builds
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ def from_node(node: DictConfig) -> Any:
 
 
 def shift_of_logits(cfg: DictConfig) -> Tensor | None:
-    """Return the shift of the logits that logit_adjustment= asks an evaluation or prediction for, (K,).
+    """Return the shift of the logits that logit_adjustment= asks an evaluation or prediction of cfg.run for, (K,).
 
     Raises:
         ValueError: the run has several labels an image, or does not know the counts of its training labels.
@@ -52,10 +53,10 @@ def shift_of_logits(cfg: DictConfig) -> Tensor | None:
         raise ValueError(f"logit_adjustment={tau} is for one label per image; this run has several: leave it out")
     if cfg.class_counts is None:
         raise ValueError(f"logit_adjustment={tau} needs the counts of the training labels: class_counts is null")
-    treatment = OmegaConf.select(cfg, "imbalance") or "none"
-    if treatment != "none" or builds(cfg.loss, LogitAdjustment):
+    trained = DictConfig(saved.load("", Path(cfg.run)))  # `cfg` has no sampler
+    if found := treatments(trained):
         log.warning(
-            "logit_adjustment=%s: the training has corrected for the classes' frequencies already (imbalance=%s, %s)",
-            *(tau, treatment, cfg.loss._target_),
+            "logit_adjustment=%s: the training has corrected for the classes' frequencies already, by %s",
+            *(tau, " and ".join(found)),
         )
     return logit_shift(cfg.class_counts["present"], tau)
