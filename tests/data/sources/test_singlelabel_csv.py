@@ -63,6 +63,22 @@ def test_anywhere_searches_all_folders_for_the_file_names(root: Path) -> None:
         read_csv(root, anywhere=True)
 
 
+def test_anywhere_takes_an_image_only_from_a_folder_of_the_name_in_the_table(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for folder in ("site A", "site B"):
+        (root / "images" / folder).mkdir(parents=True)
+        (root / "images" / folder / "1.jpg").touch()
+    write(root, "path,label", "site B/1.jpg,x", "/another machine/site A/1.jpg,y")
+    splits = read_csv(root, anywhere=True)
+    assert list(splits.train.paths) == [str(root / "images" / name / "1.jpg") for name in ("site B", "site A")]
+    assert "2 of 2 images were found by name" in caplog.text
+    (root / "images" / "site B" / "1.jpg").unlink()
+    with pytest.raises(ValueError, match=r"1 images are in other folders .*B/1.jpg \(only .*A/1.jpg has"):
+        read_csv(root, anywhere=True)
+
+
 def test_a_table_may_be_beside_the_images_folder(root: Path) -> None:
     write(root, "path,label", "d.jpg,x", "../2/e.jpg,y")
     with pytest.raises(ValueError, match="points outside"):
