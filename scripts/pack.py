@@ -27,7 +27,8 @@ def main(cfg: DictConfig) -> None:
     if cfg.data.get("store"):
         raise ValueError(f"data.store={cfg.data.store}: stores are packed from image files: type data.store=null")
     data = build.datamodule(cfg)
-    source = Source(data.task, data.class_names, data.splits, cfg.data.get("root"), cfg.data.on_error)
+    own = cfg.data
+    source = Source(data.task, data.class_names, data.splits, own.get("root"), own.on_error, own.get("group_column"))
     background = None if cfg.format == "files" else list(cfg.data.background)
     options = Format(cfg.format, cfg.short_side, cfg.long_side, cfg.quality, background)
     log.info("packing %d images into %s", len(source), output)

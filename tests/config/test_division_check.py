@@ -25,7 +25,6 @@ PATTERN = "data.group_pattern='(p\\d{1,3})_'"
             {"group_column": "patient", "group_pattern": "(p)"},
             "data.group_column=patient data.group_pattern=.* keep",
         ),
-        ({"group_column": "patient", "store": "packed"}, "the store packed has no columns"),
         ({"group_pattern": "(p"}, r"data.group_pattern=\(p is not a regular expression: missing \)"),
         ({"group_pattern": "p"}, "has 0 groups in brackets and needs one"),
         ({"group_pattern": "(p)(q)"}, "has 2 groups in brackets and needs one"),

@@ -16,7 +16,7 @@ def check_division(data: Mapping[str, Any]) -> None:
         raise ValueError(f"data.val_as_test=true data.test_fraction={data['test_fraction']} both make a test: keep one")
     if data.get("val_as_test") and data.get("folds") is not None:
         raise ValueError(f"data.val_as_test=true data.folds={data['folds']} both make a test: keep one")
-    _check_groups(data.get("group_column"), data.get("group_pattern"), data.get("store"))
+    _check_groups(data.get("group_column"), data.get("group_pattern"))
 
 
 def _check_folds(folds: int | None, fold: int | None, test_fraction: float | None) -> None:
@@ -34,14 +34,9 @@ def _check_folds(folds: int | None, fold: int | None, test_fraction: float | Non
         raise ValueError(f"data.folds={folds} data.test_fraction={test_fraction} both make a test: keep one")
 
 
-def _check_groups(column: str | None, pattern: str | None, store: str | None) -> None:
+def _check_groups(column: str | None, pattern: str | None) -> None:
     if column and pattern:
         raise ValueError(f"data.group_column={column} data.group_pattern={pattern} both name the groups: keep one")
-    if column and store:
-        raise ValueError(
-            f"data.group_column={column}: the store {store} has no columns. data.group_pattern= takes the groups from "
-            "the names of the images; data.store=null reads the table"
-        )
     if pattern:
         _check_pattern(pattern)
 

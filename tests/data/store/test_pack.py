@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -59,6 +60,29 @@ def packed(source: Source, output: Path, options: Format = FILES, processes: int
 
 def content(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
+
+
+def test_groups_are_kept_with_the_name_of_their_column(tmp_path: Path) -> None:
+    files = source(tmp_path / "in")
+    groups = StringArray.of([f"é {n // 3}" for n in range(14)])
+    numbers = {"train": torch.arange(10), "val": torch.arange(10, 14)}
+    parts = {split: files.splits[split].with_groups(groups.take(rows)) for split, rows in numbers.items()}
+    grouped = replace(files, splits=parts | {"test": parts["val"]}, group_column="patient")
+    packed(grouped, tmp_path / "out")
+    for column in (None, "patient"):
+        store = read_store(str(tmp_path / "out"), group_column=column)
+        assert store.train.groups == groups[:10]
+        assert store.val.groups == groups[10:]
+    with pytest.raises(ValueError, match=r"data.group_column=video: the store .* was packed with .*=patient: pack"):
+        read_store(str(tmp_path / "out"), group_column="video")
+    assert packed(grouped, tmp_path / "out")["packed_before"]
+    others = parts["val"].with_groups(groups.take(torch.arange(4)))
+    with pytest.raises(ValueError, match="contains a different finished store"):
+        packed(replace(grouped, splits=parts | {"val": others, "test": others}), tmp_path / "out")
+    packed(files, tmp_path / "plain")
+    assert read_store(str(tmp_path / "plain")).train.groups is None
+    with pytest.raises(ValueError, match="was packed with data.group_column=None"):
+        read_store(str(tmp_path / "plain"), group_column="patient")
 
 
 @pytest.mark.parametrize("processes", [0, 2])
@@ -199,7 +223,7 @@ def test_a_finished_store_is_verified_and_never_overwritten(tmp_path: Path) -> N
     assert packed(files, output)["packed_before"]
     with pytest.raises(ValueError, match=r"different finished store \(format=files, not raw, long_side=None, not 10"):
         packed(files, output, RAW)
-    with pytest.raises(ValueError, match="other images, labels or splits"):
+    with pytest.raises(ValueError, match="other images, labels, groups or splits"):
         packed(source(tmp_path / "in", 13), output)
     os.utime(tmp_path / "in" / "6 é.png", ns=(0, 0))
     with pytest.raises(ValueError, match="its image files have changed since"):

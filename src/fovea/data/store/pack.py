@@ -25,7 +25,7 @@ from fovea.data.store.encode import Format, encode_image
 from fovea.data.store.pack_workers import count_image, run_jobs
 from fovea.data.store.store import COLUMNS, STORE, VERSION, open_store, part_name, read_metadata
 from fovea.data.store.verify import verify
-from fovea.data.string_array import join
+from fovea.data.string_array import StringArray, join
 from fovea.files import atomic_write, short_digest, write_safely
 
 PART_SIZE = 1024  # images
@@ -41,6 +41,7 @@ class Source:
         splits: "train", "val" and "test"; an index that two splits share is stored once.
         root: the folder that the images' names are relative to.
         on_error: "raise", or "skip": store an unreadable image as an empty one.
+        group_column: the column that the images' groups are from; None: there are none, or they are from the paths.
     """
 
     task: Task
@@ -48,6 +49,7 @@ class Source:
     splits: Mapping[str, Index]
     root: str | None
     on_error: str = "raise"
+    group_column: str | None = None
 
     def __len__(self) -> int:
         return sum(map(len, self.indices()))
@@ -64,6 +66,11 @@ class Source:
             bounds |= {split: [first, first + len(index)] for split, other in self.splits.items() if other is index}
             first += len(index)
         return bounds
+
+    def groups(self) -> StringArray | None:
+        """Return the group of each image in the store; None if the images have no groups."""
+        groups = [index.groups for index in self.indices() if index.groups is not None]
+        return join(groups) if groups else None
 
     def part_count(self) -> int:
         return -(-len(self) // PART_SIZE)
@@ -133,6 +140,8 @@ def _metadata(source: Source, options: Format) -> dict[str, Any]:
         "part_size": PART_SIZE,
         "fingerprint": fingerprint(source.class_names, source.splits, source.root),
     }
+    if groups := source.groups():
+        metadata |= {"group_column": source.group_column, "groups": short_digest(map(str.encode, groups))}
     return metadata | {"key": short_digest([json.dumps(metadata).encode()])}
 
 
@@ -229,6 +238,9 @@ def _write_columns(source: Source, output: Path, parts: Sequence[Path]) -> None:
         "names": names.text,
         "name_starts": names.starts,
     }
+    if groups := source.groups():
+        assert not groups.prefix
+        columns |= {"groups": groups.text, "group_starts": groups.starts}
     files = []
     for part in parts:
         with safe_open(_list_of(part), "pt") as part_list:
@@ -264,7 +276,7 @@ def _read_finished(source: Source, output: Path, expected: dict[str, Any]) -> di
     if metadata["key"] != expected["key"]:
         old, new = (data["options"] | {"on_error": data["on_error"]} for data in (metadata, expected))
         changed = [f"{name}={old[name]}, not {new[name]}" for name in new if old[name] != new[name]]
-        difference = ", ".join(changed) or "other images, labels or splits"
+        difference = ", ".join(changed) or "other images, labels, groups or splits"
         raise ValueError(f"output={output} contains a different finished store ({difference}): {remedy}")
     with safe_open(output / COLUMNS, "pt") as columns:
         states = json.loads(columns.metadata()["files"])

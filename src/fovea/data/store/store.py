@@ -142,24 +142,33 @@ def part_name(part: int) -> str:
     return f"part-{part:05d}.bin"
 
 
-def read_store(location: str, cache: str | Path | None = None) -> Splits:
+def read_store(location: str, cache: str | Path | None = None, group_column: str | None = None) -> Splits:
     """Read the splits of a store; if it was packed without a test split, test is the same index as val.
 
     Args:
         location: a folder, or a URL (s3://bucket/folder, gs://, https://, ...). The parts of a remote store are
             downloaded when one of their images is first read.
         cache: the folder for downloads, which are kept; None for ~/.cache/fovea/stores.
+        group_column: the column that the images' groups must be from; None: as they were packed.
 
     Raises:
-        ValueError: there is no store, its packing was not finished, or it is damaged.
+        ValueError: there is no store, its packing was not finished, it is damaged, or its groups are from another
+            column.
     """
     folder, remote = _download_columns(location, cache) if is_remote(location) else (Path(location).expanduser(), None)
     metadata = read_metadata(folder)
     check_metadata(folder / STORE, metadata)
+    packed_with = metadata.get("group_column")
+    if group_column and group_column != packed_with:
+        raise ValueError(
+            f"data.group_column={group_column}: the store {location} was packed with data.group_column={packed_with}: "
+            "pack the data again with this column, or read them from their files (data.store=null)"
+        )
     store, targets = open_store(folder, metadata, remote)
-    check_columns(folder / COLUMNS, metadata, store.starts, store.names, store.sizes, targets)
+    groups = _groups(folder) if "groups" in metadata else None
+    check_columns(folder / COLUMNS, metadata, store.starts, store.names, store.sizes, targets, groups)
     store.check()
-    parts = {split: _part(store, targets, *bounds) for split, bounds in metadata["splits"].items()}
+    parts = {split: _part(store, targets, groups, *bounds) for split, bounds in metadata["splits"].items()}
     if metadata["splits"]["test"] == metadata["splits"]["val"]:
         parts["test"] = parts["val"]
     return Splits(metadata["task"], tuple(metadata["class_names"]), parts["train"], parts["val"], parts["test"])
@@ -178,9 +187,18 @@ def open_store(folder: Path, metadata: dict[str, Any], remote: str | None = None
     return PackedImages(folder, remote, names, starts, sizes, metadata["part_size"]), targets
 
 
-def _part(store: PackedImages, targets: Tensor, first: int, last: int) -> Index:
-    names = StringArray("", store.names.text, store.names.starts[first : last + 1])
-    return Index(names, targets[first:last], store, torch.arange(first, last))
+def _groups(folder: Path) -> StringArray:
+    file = folder / COLUMNS
+    try:
+        with safe_open(file, "pt") as columns:
+            return StringArray("", columns.get_tensor("groups"), columns.get_tensor("group_starts"))
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{file} has no groups ({error}): copy the store again, or pack it again") from error
+
+
+def _part(store: PackedImages, targets: Tensor, groups: StringArray | None, first: int, last: int) -> Index:
+    own_groups = None if groups is None else groups[first:last]
+    return Index(store.names[first:last], targets[first:last], store, torch.arange(first, last), own_groups)
 
 
 def read_metadata(folder: Path) -> dict[str, Any]:

@@ -31,15 +31,20 @@ def check_metadata(file: Path, metadata: dict[str, Any]) -> None:
 
 
 def check_columns(
-    file: Path, metadata: dict[str, Any], starts: Tensor, names: StringArray, sizes: Tensor | None, targets: Tensor
+    file: Path,
+    metadata: dict[str, Any],
+    starts: Tensor,
+    names: StringArray,
+    sizes: Tensor | None,
+    targets: Tensor,
+    groups: StringArray | None = None,
 ) -> None:
     """Raise ValueError if the columns are inconsistent with each other or with store.json.
 
     Takes milliseconds for a million images.
     """
-    valid = _are_offsets(starts) and _are_offsets(names.starts)
-    valid = valid and len(starts) == len(names.starts) == len(targets) + 1
-    valid = valid and int(names.starts[-1]) <= len(names.text)
+    valid = _are_offsets(starts) and len(starts) == len(targets) + 1
+    valid = valid and all(_are_strings(column, len(targets)) for column in (names, groups) if column is not None)
     valid = valid and max(last for _, last in metadata["splits"].values()) <= len(targets)
     valid = valid and (sizes is None or _sizes_match(sizes, starts)) and _are_targets(targets, metadata)
     if not valid:
@@ -50,6 +55,10 @@ def _are_offsets(starts: Tensor) -> bool:
     """Return whether these are integers that begin with 0 and never decrease."""
     integers = starts.ndim == 1 and len(starts) > 0 and starts.dtype in (torch.int32, torch.int64)
     return integers and int(starts[0]) == 0 and bool((starts[1:] >= starts[:-1]).all())
+
+
+def _are_strings(column: StringArray, count: int) -> bool:
+    return _are_offsets(column.starts) and len(column) == count and int(column.starts[-1]) <= len(column.text)
 
 
 def _sizes_match(sizes: Tensor, starts: Tensor) -> bool:
