@@ -70,6 +70,14 @@ def test_gradients_that_can_not_be_clipped_as_asked_are_an_error(tmp_path: Path,
     check(composed(tmp_path, *words, "trainer.gradient_clip_val=null", "trainer.gradient_clip_algorithm=null"), "train")
 
 
+def test_images_that_grow_to_another_size_than_the_trainings_crop_has_are_an_error(tmp_path: Path) -> None:
+    words = ("data.progressive={start: 8, epochs: 3}", "augment.train.crop.size=12")
+    with pytest.raises(ValueError, match=r"crop\.size=12: type data\.image_size=12 instead"):
+        check(composed(tmp_path, *words), "train")
+    check(composed(tmp_path, *words, "data.image_size=12"), "train")
+    check(composed(tmp_path, words[1]), "train")
+
+
 def test_compiling_and_checkpointing_together_are_an_error(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="keep one of them"):
         check(composed(tmp_path, "compile=true", "gradient_checkpointing=true"), "train")

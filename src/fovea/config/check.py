@@ -199,10 +199,21 @@ def _check_progressive(cfg: DictConfig) -> None:
 
 
 def check_growing_images(cfg: DictConfig) -> None:
-    """Raise ValueError if images start with their full size; called again when published weights may have set it."""
+    """Raise ValueError if growing images start with their full size, or don't end with that of the training's crop.
+
+    It is called again when published weights may have set the size.
+    """
     start = OmegaConf.select(cfg, "data.progressive.start")
-    if start is not None and start >= cfg.data.image_size:
+    if start is None:
+        return
+    if start >= cfg.data.image_size:
         raise ValueError(f"data.progressive.start={start} must be below data.image_size={cfg.data.image_size}")
+    size = OmegaConf.select(cfg, "augment.train.crop.size")
+    if size is not None and size != cfg.data.image_size:
+        raise ValueError(
+            f"data.progressive.start={start} grows images up to data.image_size={cfg.data.image_size}, but "
+            f"augment.train.crop.size={size}: type data.image_size={size} instead"
+        )
 
 
 def _check_compiling(cfg: DictConfig) -> None:
