@@ -41,6 +41,18 @@ def test_a_lowered_batch_size_gives_a_warning(tmp_path: Path, caplog: pytest.Log
     assert f"data.batch_size is 8 instead of 64, so that an epoch has {images // 8} batches" in caplog.text
 
 
+def test_all_folds_have_the_batch_size_of_the_smallest_one(tmp_path: Path) -> None:
+    """An epoch has 63 or 64 images, and a batch of 8 needs 64."""
+    root, batch = make_folder(tmp_path / "all", ("a", "b"), 44), "data.batch_size='${batch_for:8,${epoch_images}}'"
+    words = ("data.folds=5", "data.val_fraction=0.1", batch)
+    sizes = {}
+    for fold in range(5):
+        cfg = config(root, *words, f"data.fold={fold}")
+        sizes[fold] = (len(build.datamodule(cfg).splits["train"]), cfg.data.batch_size)
+    assert {images for images, _ in sizes.values()} == {63, 64}
+    assert {size for _, size in sizes.values()} == {4}
+
+
 def test_a_given_batch_size_is_not_changed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = config(make_folder(tmp_path / "few" / "train", images=12).parent, "data.batch_size=16")
     data = build.datamodule(cfg)

@@ -96,7 +96,7 @@ def datamodule(cfg: DictConfig, to_train: bool = True) -> ImageDataModule:
             cfg.class_counts = class_counts(data.splits["train"].targets, data.num_classes)
         images = len(data.splits["train"] if cfg.trainer.overfit_batches else data.train_sampler)
         if cfg.epoch_images is None:  # a saved run keeps its batch size
-            cfg.epoch_images = images
+            cfg.epoch_images = images if data.least_epoch is None else min(images, data.least_epoch)
             _lower_batch(cfg, data)
         run_length.fill_in(cfg, [images // size for size in data.batch_sizes.of_epochs()])
     return data

@@ -102,6 +102,12 @@ def divide(data: Splits, division: Division, root: str | None = None, to_train: 
     return Divided(splits, corrected, texts, warnings)
 
 
+def training_images_of_folds(data: Splits, division: Division, root: str | None = None) -> list[Index]:
+    """Return the training images of each fold; [] without folds. For the arguments see `divide`."""
+    folds = (replace(division, fold=fold) for fold in range(division.folds or 0))
+    return [divide(data, one, root).splits["train"] for one in folds]
+
+
 def _with_fold(data: Splits, division: Division) -> tuple[Splits, Index | None, str, list[str]]:
     """Divide train and val into folds: one is test, the others are train. The data's own test split is left out.
 

@@ -12,7 +12,7 @@ from lightning import LightningDataModule
 from torch import Tensor
 
 from fovea.data.class_names import check_classes
-from fovea.data.division.division import Division, divide
+from fovea.data.division.division import Division, divide, training_images_of_folds
 from fovea.data.duplicates import drop_duplicates
 from fovea.data.fingerprint import record
 from fovea.data.index import Index, Splits, concatenate
@@ -41,6 +41,7 @@ class ImageDataModule(LightningDataModule):
         corrected: what the corrections changed; None without corrections.
         evaluated: the augmentation of images that are evaluated: augment["eval"], unless test-time augmentation needs a
             larger part of them.
+        least_epoch: with folds, the smallest number of images in an epoch of a training on any of them.
         unreadable: the files skipped so far on this rank (on_error="skip").
     """
 
@@ -86,7 +87,8 @@ class ImageDataModule(LightningDataModule):
             batch_size: the global batch size, over all devices.
             val_fraction, test_fraction, split_seed, folds, fold, val_as_test: see `Division`.
             group_pattern, limit_per_class, corrections, subset: see `Division`.
-            group_column: the column with the images' groups; the source must be a table.
+            group_column: the column with the images' groups; the source must be a table. A store must have been packed
+                with this column; without it, it keeps the groups that it was packed with.
             class_names: those of a trained run; the data's classes get the same indices.
             sampler: (index, class names) -> the sampler of the training images.
             store: a folder or URL written by scripts/pack.py; it is read instead of the source.
@@ -101,7 +103,7 @@ class ImageDataModule(LightningDataModule):
                 invalid.
         """
         super().__init__()
-        data = self._read(with_group_column(read, group_column), root, store, store_cache, decode)
+        data = self._read(with_group_column(read, group_column), root, store, store_cache, group_column, decode)
         if class_names is not None:
             data = with_class_order(data, list(class_names))
         self.task, self.class_names = data.task, data.class_names
@@ -119,6 +121,8 @@ class ImageDataModule(LightningDataModule):
         for caution in cautions:
             log.warning(caution)
         self.root, self.augment, self.make_sampler = root, augment, sampler
+        folds_trained = training_images_of_folds(data, division, root) if to_train else []
+        self.least_epoch = min((len(sampler(index, self.class_names)) for index in folds_trained), default=None)
         self.evaluated = augment["eval"]
         self.progressive = progressive
         augment["train"].size_at = self.growing = image_sizes(progressive, image_size)
@@ -133,11 +137,18 @@ class ImageDataModule(LightningDataModule):
 
     @staticmethod
     def _read(
-        read: Callable[[Path | None], Splits], root: str | None, store: str | None, store_cache: str | None, decode: str
+        read: Callable[[Path | None], Splits],
+        root: str | None,
+        store: str | None,
+        store_cache: str | None,
+        group_column: str | None,
+        decode: str,
     ) -> Splits:
         if store:
             log.info("the images are read from the store %s", store)
-        data = read_store(store, store_cache) if store else read(Path(root).expanduser() if root else None)
+            data = read_store(store, store_cache, group_column)
+        else:
+            data = read(Path(root).expanduser() if root else None)
         if decode == "cuda" and data.train and data.train.store and not data.train.store.encoded:
             raise ValueError(
                 f"data.store={store} contains decoded pixels: data.decode=cuda has nothing to decode, remove it"
