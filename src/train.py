@@ -85,6 +85,9 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     build.check_loss(task, data, data.splits)
     if is_first():
         build.check_metrics(cfg, data, ("val", "test"))
+    for key in ("weights", "ckpt_path"):
+        if cfg[key]:
+            resume_rules.warn_if_divided_otherwise(cfg, key, Path(cfg[key]))
     if cfg.weights:
         load_weights(task.network, cfg.weights, cfg.class_names, cfg.weights_min_share)
     trainer = build.trainer(cfg)

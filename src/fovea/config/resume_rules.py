@@ -3,6 +3,7 @@
 The column `resume` of the table in keys.py decides which keys resume= may change.
 """
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,6 +18,8 @@ from fovea.config.resolvers import CONF
 from fovea.config.saved import composed, groups, load, plain
 from fovea.config.secrets import HIDDEN
 from fovea.runs.results_file import results_of
+
+log = logging.getLogger(__name__)
 
 UNSET = "not set"
 FOLLOWS = ("scheduler", "warmup", "callbacks.deferred_weights")  # the run's length
@@ -187,6 +190,38 @@ def division_of(folder: Path) -> dict[str, Any]:
     """Return the values of these keys in the config of the run in `folder`."""
     data = _value(DictConfig(load("", folder)), "data")
     return {key: data[key] for key in division() if key in data}
+
+
+def warn_if_divided_otherwise(cfg: DictConfig, key: str, place: Path) -> None:
+    """Warn if a training starts from, or learns from, a run on the same images that were divided in another way.
+
+    Args:
+        cfg: of the training.
+        key: the key that names the run.
+        place: its folder, or a file in it.
+    """
+    folder = next((folder for folder in (place, *place.parents)[:4] if (folder / "config.yaml").is_file()), None)
+    try:
+        changed = _division_changes(cfg, folder) if folder else []
+    except ValueError:  # not a run's config
+        return
+    if changed:
+        log.warning(
+            "%s=%s: that run had the same images, divided in another way (%s), so it may have been trained on images "
+            "that this run validates and tests on",
+            *(key, place, "; ".join(changed)),
+        )
+
+
+def _division_changes(cfg: DictConfig, folder: Path) -> list[str]:
+    """Return the changed keys that choose which images are trained on, if the files are the run's in `folder`."""
+    then = division_of(folder) if same_place(cfg, folder) else {}
+    same_images = ("corrections", "limit_per_class")  # change labels, and leave out training images
+    return [
+        f"data.{key}: {_short(value)} then, {_short(now)} now"
+        for key, value in then.items()
+        if key in cfg.data and key not in same_images and value != (now := _value(cfg, f"data.{key}"))
+    ]
 
 
 def same_place(cfg: DictConfig, folder: Path) -> bool:

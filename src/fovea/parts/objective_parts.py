@@ -13,6 +13,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from fovea.config import resume_rules
 from fovea.data.pixels.normalize import Normalize
 from fovea.models.preprocessing import Preprocessing
 from fovea.models.weights.fill import fill
@@ -69,6 +70,7 @@ def _of_run(cfg: DictConfig, place: str) -> Teacher:
     with network_parts.hydras_errors():
         own = network_parts.run_config(place, torch.device("cpu"))
         _check_classes(own, cfg)
+        resume_rules.warn_if_divided_otherwise(cfg, "objective.teacher", Path(own.run))
         network = network_parts.network(own.model, own.class_names, OmegaConf.select(own, "cosine_scale"))
         rescale = _rescale(cfg.preprocess, own.preprocess)
     file = checkpoint.to_evaluate(Path(own.run), own.ckpt_path)
