@@ -248,7 +248,7 @@ class ClassificationTask(LightningModule):
         """
         if any(checkpoint["config"].get(key) != self.config.get(key) for key in ("scheduler", "warmup")):
             (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
-            self.optimization.replace(self.network, optimizer, schedule.scheduler)
+            self.optimization.replace(optimizer, schedule.scheduler)
         running = checkpoint["running"]
         self.train_meter.load(running["meter"], self.global_rank, self.trainer.world_size)
         logged = {name: torch.tensor(value, device=self.device) for name, value in running["logged"].items()}

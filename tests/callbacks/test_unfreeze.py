@@ -11,11 +11,12 @@ from lightning import Callback, Trainer
 from tasks import Data, make_batches, make_task, make_trainer, network
 from torch import Tensor, nn
 from torch.optim import AdamW
+from torch.optim.lr_scheduler import LinearLR
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.unfreeze import Unfreeze, epochs_by_name
 from fovea.models.freeze import freeze
-from fovea.optim.parameter_groups import no_decay_on_norms_and_biases
+from fovea.optim.parameter_groups import by_patterns, no_decay_on_norms_and_biases
 
 BATCHES, VALIDATION = make_batches(4, size=6), make_batches(1, seed=9)
 HEAD, NORM, CONVOLUTION = {"5.weight", "5.bias"}, {"1.weight", "1.bias"}, {"0.weight"}
@@ -55,7 +56,7 @@ def task(**options: Any) -> Any:
 
 
 def fit(model: Any, *callbacks: Any, ckpt_path: Path | None = None, **options: Any) -> dict[str, Tensor]:
-    trainer = make_trainer(*callbacks, max_epochs=4, **options)
+    trainer = make_trainer(*callbacks, **{"max_epochs": 4} | options)
     trainer.fit(model, datamodule=Data(BATCHES, VALIDATION), ckpt_path=ckpt_path, weights_only=True)
     return model.network.state_dict()
 
@@ -92,6 +93,39 @@ def test_a_run_that_is_resumed_at_any_step_ends_with_the_same_weights(step: int,
     whole = fit(task(), Unfreeze(IN_TURN), Save(tmp_path / "stopped.ckpt", step))
     resumed = fit(task(), Unfreeze(IN_TURN), ckpt_path=tmp_path / "stopped.ckpt")
     assert all(torch.equal(resumed[name], whole[name]) for name in whole)
+
+
+class Rates(Callback):
+    """The learning rate of each parameter in each epoch."""
+
+    def __init__(self) -> None:
+        self.epochs: list[dict[str, float]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        names = {parameter: name for name, parameter in pl_module.network.named_parameters()}
+        groups = trainer.optimizers[0].param_groups
+        rates = {names[parameter]: group["lr"] for group in groups for parameter in group["params"]}
+        if batch_idx == 0:
+            self.epochs.append(rates)
+
+
+@pytest.mark.parametrize("step", [4, 6, 9])
+def test_a_run_that_is_prolonged_while_a_part_is_frozen_keeps_the_rates_of_all_parts(step: int, tmp_path: Path) -> None:
+    """The groups are in another order without the frozen parameters, which have the highest rate."""
+    factors = [("5", 0.1), ("1", 0.3), ("0", 1.0)]
+
+    def model(length: int) -> Any:
+        options = {"lr": 0.01, "weight_decay": 0.1, "lr_multipliers": factors, "weight_decay_multipliers": []}
+        groups = functools.partial(by_patterns, **options)
+        schedule = functools.partial(LinearLR, start_factor=1.0, end_factor=0.1, total_iters=length)
+        return task(parameter_groups=groups, schedule=schedule, config={"scheduler": {"length": length}})
+
+    whole, resumed = Rates(), Rates()
+    fit(model(8), Unfreeze(IN_TURN), whole, max_epochs=8)
+    fit(model(4), Unfreeze(IN_TURN), Save(tmp_path / "stopped.ckpt", step))
+    fit(model(8), Unfreeze(IN_TURN), resumed, ckpt_path=tmp_path / "stopped.ckpt", max_epochs=8)
+    later = [pytest.approx(rates) for rates in whole.epochs[-(-step // len(BATCHES)) :]]
+    assert resumed.epochs[-len(later) :] == later
 
 
 def test_what_freeze_has_frozen_stays_frozen() -> None:

@@ -18,6 +18,7 @@ class Optimization:
     """Makes the optimizer of a network and its schedule, and steps the schedule.
 
     Attributes:
+        groups: the parameters or parameter groups of the training. They don't follow what is frozen later.
         validated: True if the schedule has not used the last validation yet. Lightning passes its value to a plateau
             schedule after every epoch, also where no validation was made; the schedule must use it once.
     """
@@ -39,11 +40,13 @@ class Optimization:
         """
         self.optimizer, self.parameter_groups, self.schedule = optimizer, parameter_groups, schedule
         self.interval, self.monitor = interval, monitor
+        self.groups: list[Any] = []
         self.validated = False
 
     def configure(self, network: nn.Module) -> dict[str, Any]:
         """Return what Lightning's `configure_optimizers` has to return."""
-        optimizer = self._optimizer_of(network)
+        self.groups = list(self.parameter_groups(network))
+        optimizer = self._new_optimizer()
         schedule = self.schedule(optimizer)
         options = {
             "interval": self.interval,
@@ -53,9 +56,9 @@ class Optimization:
         }
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, **options}}
 
-    def replace(self, network: nn.Module, optimizer: Optimizer, restored: Any) -> None:
+    def replace(self, optimizer: Optimizer, restored: Any) -> None:
         """Change a schedule that was restored from a checkpoint into the current one, at the same step."""
-        replay(optimizer, restored, self.schedule(self._optimizer_of(network)))
+        replay(optimizer, restored, self.schedule(self._new_optimizer()))
 
     def step(self, schedule: Any, value: Any | None, is_undefined: bool) -> None:
         """Step the schedule.
@@ -73,8 +76,9 @@ class Optimization:
             schedule.step(value)
             self.validated = False
 
-    def _optimizer_of(self, network: nn.Module) -> Optimizer:
-        return self.optimizer(self.parameter_groups(network))
+    def _new_optimizer(self) -> Optimizer:
+        """Return a new optimizer of the groups; it writes into copies of them."""
+        return self.optimizer([dict(group) if isinstance(group, dict) else group for group in self.groups])
 
 
 def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
