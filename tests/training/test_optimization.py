@@ -99,6 +99,23 @@ def test_a_plateau_schedule_after_a_warmup_keeps_its_rate_too() -> None:
     assert scheduler.get_last_lr() == pytest.approx([0.05])
 
 
+def test_a_longer_warmup_of_a_prolonged_run_does_not_begin_again_after_a_plateau_schedule_has_begun() -> None:
+    def build(warmup: int) -> Any:
+        optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.5)
+        return with_warmup(optimizer, lambda o: ReduceLROnPlateau(o, patience=0), "linear", warmup, None)
+
+    scheduler, longer = build(1), build(6)
+    for loss in (0.9, 0.4, 0.5):
+        scheduler.step(loss)
+    longer.load_state_dict(scheduler.state_dict())
+    longer.optimizer.load_state_dict(scheduler.optimizer.state_dict())
+    replay(longer.optimizer, longer, build(6))
+    assert not longer.warming
+    assert longer.get_last_lr() == pytest.approx([0.05])
+    longer.step(0.6)  # worse again
+    assert longer.get_last_lr() == pytest.approx([0.005])
+
+
 class Rates(Callback):
     def __init__(self) -> None:
         self.rates: list[float] = []

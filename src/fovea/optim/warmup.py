@@ -46,8 +46,11 @@ class Warmup(LRScheduler):
 
     @property
     def warming(self) -> bool:
-        """Return True if the next call of `step` belongs to the warm-up, so that it uses no figure."""
-        return self.last_epoch < self.length
+        """Return True if the next call of `step` belongs to the warm-up, so that it uses no figure.
+
+        The warm-up of a run that is prolonged is longer; it does not begin again once a plateau schedule has begun.
+        """
+        return self.last_epoch < self.length and not (self.is_plateau and self.schedule.last_epoch)
 
     @property
     def is_plateau(self) -> bool:
