@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 from fovea.callbacks.ema import EMA
+from fovea.callbacks.swa import SWA
+from fovea.callbacks.unfreeze import Unfreeze
 from fovea.models.features import features_and_logits
 from fovea.objectives.sharpness_aware import sharpness_aware
 from fovea.speed.compile_callback import CompileNetworks
@@ -191,6 +193,33 @@ def test_an_average_is_compiled_while_it_is_evaluated_only(caplog: pytest.LogCap
         trainer.fit(make_task(), datamodule=Data(make_batches(2), make_batches(1)))
     assert calls.early == [False] * 3
     assert len([line for line in caplog.messages if "compiled the network for evaluation" in line]) == 2
+
+
+class Trained(Callback):
+    """Records for each training batch whether the trained network is compiled."""
+
+    def __init__(self) -> None:
+        self.compiled: list[bool] = []
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.compiled.append(is_compiled(pl_module.network))
+
+
+def test_a_network_whose_average_has_not_begun_is_trained_compiled_after_a_validation_too() -> None:
+    """Until its average begins, SWA evaluates the trained network as its average."""
+    trained = Trained()
+    trainer = make_trainer(SWA(after_step=5), trained, CompileNetworks([5], backend="eager"), max_epochs=4)
+    trainer.fit(make_task(), datamodule=Data(make_batches(2), make_batches(1)))
+    assert trained.compiled == [True] * 8
+
+
+def test_a_part_that_is_frozen_for_some_epochs_is_trained_afterwards_in_compiled_code_too() -> None:
+    """The convolution is no module whose mode changes, so only its gradient tells the compiled code."""
+    task = make_task()
+    before = task.network[0].weight.detach().clone()
+    trainer = make_trainer(Unfreeze([("0", 1)]), CompileNetworks([5], backend="aot_eager"), max_epochs=2)
+    trainer.fit(task, datamodule=Data(make_batches(2), make_batches(1)))
+    assert not torch.equal(task.network[0].weight, before)
 
 
 def test_an_evaluation_uses_compiled_code_for_full_batches_only(caplog: pytest.LogCaptureFixture) -> None:

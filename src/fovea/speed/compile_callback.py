@@ -39,7 +39,8 @@ class CompileNetworks(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: Any) -> None:
         for network in pl_module.also_evaluated.values():
-            uncompile(network)  # a callback may use it otherwise, as to recompute BatchNorm's statistics
+            if network is not pl_module.network:  # SWA's average is the trained network until it has begun
+                uncompile(network)  # a callback may use it otherwise, as to recompute BatchNorm's statistics
 
     on_test_end = on_validation_end
 
