@@ -11,10 +11,12 @@ import torch
 from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torch.optim import SGD, lr_scheduler
+from torch import nn
+from torch.optim import SGD, AdamW, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from fovea.config.run_length import fill_in
+from fovea.optim.schedulers import one_cycle
 
 RATES = (0.8, 0.08)  # of two parameter groups
 
@@ -153,6 +155,24 @@ def test_a_cycle_that_is_too_short_for_its_peak_causes_a_warning(caplog: pytest.
     assert not caplog.text
     build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=3")
     assert "one_cycle never reaches its peak within 3 steps or epochs" in caplog.text
+
+
+def test_one_cycle_says_which_momentum_it_replaces_and_refuses_an_optimizer_with_two(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    weights = [nn.Parameter(torch.zeros(2, 2))]
+    one_cycle(SGD(weights, lr=0.1, momentum=0.5), 10)
+    assert "falls from 0.95 to 0.85 and rises again, instead of optimizer.momentum=0.5" in caplog.text
+    one_cycle(AdamW(weights), 10, max_momentum=0.9)
+    assert "falls from 0.9 to 0.85 and rises again, instead of optimizer.betas=[0.9, 0.999]" in caplog.text
+    caplog.clear()
+    both = SGD(weights, lr=0.1, momentum=0.5)
+    both.defaults["betas"] = (0.9, 0.99)
+    with pytest.raises(ValueError, match=r"betas of SGD .* type scheduler.cycle_momentum=false"):
+        one_cycle(both, 10)
+    one_cycle(both, 10, cycle_momentum=False)
+    assert not caplog.text
 
 
 def test_plateau_follows_the_monitor_in_its_direction() -> None:
