@@ -87,6 +87,8 @@ def test_a_file_that_is_no_checkpoint_of_a_training_is_refused(tmp_path: Path) -
         ({"changes": {"monitor": "val/loss"}}, "monitor is val/loss, and val/accuracy in"),
         ({"changes": {"preprocess": {"mean": [0.1]}}}, "preprocess is"),
         ({"changes": {"model": {"_target_": "Other"}}}, "model._target_ is Other"),
+        ({"changes": {"model": {"_target_": "Net", "name": "vit_quickgelu"}}}, "model.name is vit_quickgelu"),
+        ({"changes": {"cosine_scale": 30.0}}, "cosine_scale is 30.0"),
         ({"state_dict": {"network.0.weight": torch.ones(2)}}, "only weights of the same network"),
         ({"fingerprint": "y"}, "the validation images of one may be training images of the other"),
     ],

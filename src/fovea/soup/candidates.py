@@ -15,7 +15,14 @@ from fovea.runs.figure_names import average_of, checkpoint_key
 from fovea.runs.results_file import results_of
 
 TOP = "checkpoints/top"  # of a run: where callbacks=[default,top_k] keeps its checkpoints
-SAME = ("task", "class_names", "monitor", "mode", "preprocess")  # keys of the config that candidates have in common
+SAME = (
+    "task",
+    "class_names",
+    "monitor",
+    "mode",
+    "preprocess",
+    "cosine_scale",
+)  # keys of the config that candidates have in common
 NETWORK = "network."  # before the network's names in a checkpoint
 
 
@@ -108,7 +115,7 @@ def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator
     """Yield (key, value of the first, of the other)."""
     values = [{key: config.get(key) for key in SAME} for config in (first, other)]
     for one, config in zip(values, (first, other), strict=True):
-        one["model._target_"] = config["model"]["_target_"]
+        one |= {f"model.{key}": config["model"].get(key) for key in ("_target_", "name")}
     yield from ((key, value, values[1][key]) for key, value in values[0].items() if value != values[1][key])
 
 
