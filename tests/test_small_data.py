@@ -7,10 +7,12 @@ from typing import Any
 import pytest
 from conf_groups import composed
 from helpers import make_folder
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 from tasks import make_task, make_trainer
 
 from fovea import build
+from fovea.cli.command import read_command
 from fovea.config import saved
 from fovea.config.resolvers import register_resolvers
 
@@ -101,3 +103,25 @@ def test_max_steps_beyond_the_last_epoch_gives_a_warning(
     caplog.clear()
     build.check_batch(cfg, data, task, make_trainer())
     assert ("ends the run after 40 steps" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ((), True),
+        (("seed=1",), True),
+        (("data.limit_per_class=5",), False),
+        (("data=folder",), False),
+    ],
+)
+def test_a_rerun_with_other_data_counts_their_images_again(tmp_path: Path, words: tuple[str, ...], kept: bool) -> None:
+    """Class weights, margins and log frequencies of the loss follow these counts."""
+    cfg = config(make_folder(tmp_path / "few" / "train", images=40).parent)
+    build.datamodule(cfg)
+    cfg.run_dir = str(tmp_path)
+    saved.save(cfg, tmp_path)
+    (tmp_path / "results.json").write_text('{"status": "finished"}')
+    read_command("train", ("rerun",), [f"rerun='{tmp_path}'", *words])
+    again = ConfigStore.instance().load("run_config.yaml").node
+    expected = (cfg.class_counts, cfg.epoch_images) if kept else (None, None)
+    assert (again.class_counts, again.epoch_images) == expected

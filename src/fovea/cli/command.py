@@ -92,6 +92,8 @@ def _saved_run(key: str, folder: Path, overrides: list[Override]) -> tuple[dict[
         resume_rules.refuse_unfinished(f"rerun={folder}", folder)
         if pretrained.SECTION in base and any(o.key_or_group in pretrained.NAMES_WEIGHTS for o in overrides):
             base[pretrained.SECTION] = dict.fromkeys(base[pretrained.SECTION])  # filled in from the other weights
+        if any(o.key_or_group.split(".")[0] in ("data", "sampler") for o in overrides):
+            base |= {key: None for key in ("class_counts", "epoch_images") if key in base}  # counted in the other data
     return base, source
 
 
