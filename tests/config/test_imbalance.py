@@ -52,7 +52,9 @@ def test_ldam_gets_the_scale_of_the_classifier() -> None:
         (["imbalance=sampler", "sampler=repeated_augmentation"], "but the sampler is RepeatedAugmentation"),
         (["imbalance=ldam_drw", "callbacks.deferred_weights=null"], "but callbacks.deferred_weights is null"),
         (["imbalance=logit_adjustment", "sampler=class_balanced"], "both correct for the classes' frequencies"),
-        (["loss=ldam"], "loss=ldam has margins between cosines: type cosine_scale=30"),
+        (["loss=ldam"], "loss=ldam has margins between cosines, but .*: type cosine_scale=30"),
+        (["loss=ldam", "loss.scale=30"], "loss.scale=30 and cosine_scale=None"),
+        (["loss=ldam", "loss.scale=10", "cosine_scale=30"], "loss.scale=10 and cosine_scale=30"),
         (["loss=logit_adjustment", "imbalance=sampler"], "both correct for the classes' frequencies"),
     ],
 )
@@ -63,3 +65,21 @@ def test_options_that_contradict_the_treatment_are_refused(words: list[str], mes
 
 def test_the_config_of_an_earlier_version_has_no_treatment() -> None:
     check_imbalance(OmegaConf.masked_copy(composed("loss=focal"), ["loss", "data"]))
+
+
+@pytest.mark.parametrize(
+    ("words", "by"),
+    [
+        (["imbalance=sampler", "loss.class_weights=balanced"], "the sampler ClassBalanced and loss.class_weights"),
+        (["imbalance=class_weights", "loss=logit_adjustment"], "the loss LogitAdjustment and loss.class_weights"),
+        (
+            ["imbalance=ldam_drw", "sampler=class_balanced"],
+            "the loss LDAM and the sampler ClassBalanced and loss.class",
+        ),
+        (["imbalance=ldam_drw"], None),
+        (["imbalance=class_weights"], None),
+    ],
+)
+def test_two_corrections_are_warned_about(words: list[str], by: str | None, caplog: pytest.LogCaptureFixture) -> None:
+    check_imbalance(composed(*words))
+    assert f"corrected for more than once, by {by}" in caplog.text if by else not caplog.text

@@ -1,9 +1,14 @@
 """Checks that the other options of a training don't undo the treatment of class imbalance that `imbalance=` chose."""
 
+import logging
+
 from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
 
 # Samplers: those that draw each image equally often, and those that draw images of rare classes more often.
 EQUAL, BALANCING = ("Shuffled", "RepeatedAugmentation"), ("ClassBalanced", "Weighted")
+DEFERRED = ["the loss LDAM", "loss.class_weights"]  # LDAM's weights are meant to be added to its margins
 LOSSES = {"logit_adjustment": "LogitAdjustment", "ldam_drw": "LDAM"}  # the loss that a treatment is
 
 
@@ -21,8 +26,12 @@ def check_imbalance(cfg: DictConfig) -> None:
             f"imbalance={treatment} is the loss {LOSSES[treatment]}, but the loss is {loss}: "
             f"leave out loss=, or type imbalance=none"
         )
-    if loss == LOSSES["ldam_drw"] and OmegaConf.select(cfg, "loss.scale") is None:
-        raise ValueError("loss=ldam has margins between cosines: type cosine_scale=30, or imbalance=ldam_drw")
+    scales = OmegaConf.select(cfg, "loss.scale"), OmegaConf.select(cfg, "cosine_scale")
+    if loss == LOSSES["ldam_drw"] and (scales[0] is None or scales[0] != scales[1]):
+        raise ValueError(
+            f"loss=ldam has margins between cosines, but loss.scale={scales[0]} and cosine_scale={scales[1]}: type "
+            "cosine_scale=30, which loss.scale follows, or imbalance=ldam_drw"
+        )
     if treatment in ("class_weights", "ldam_drw") and weights is None:
         raise ValueError(
             f"imbalance={treatment} needs class weights, but loss.class_weights is null: leave it out, or type "
@@ -42,6 +51,8 @@ def check_imbalance(cfg: DictConfig) -> None:
         raise ValueError(
             f"the loss {loss} and the sampler {sampler} both correct for the classes' frequencies: keep one of them"
         )
+    if len(found := treatments(cfg)) > 1 and found != DEFERRED:
+        log.warning("the classes' frequencies are corrected for more than once, by %s", " and ".join(found))
 
 
 def treatments(cfg: DictConfig) -> list[str]:
