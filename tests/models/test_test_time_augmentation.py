@@ -48,6 +48,7 @@ def test_the_probabilities_are_the_mean_of_the_views(multilabel: bool) -> None:
     activation = torch.sigmoid if multilabel else partial(torch.softmax, dim=-1)
     got = activation(logits_of_mean(logits, multilabel))
     torch.testing.assert_close(got, sum(activation(view) for view in logits) / 7)
+    torch.testing.assert_close(logits_of_mean(logits[:1].expand(4, B, K), multilabel), logits[0])  # the same views
     huge = torch.tensor([[[300.0, -300.0, 0.0]], [[200.0, -400.0, 0.0]]])  # probabilities that round to 0 and 1
     assert logits_of_mean(huge, multilabel).isfinite().all()
 

@@ -41,7 +41,8 @@ def views_of(images: Tensor, kind: Views, size: int) -> list[Tensor]:
 def logits_of_mean(logits: Tensor, multilabel: bool) -> Tensor:
     """Return the logits whose probabilities are the mean of the views' probabilities.
 
-    Single-label: log(mean of softmax). Multi-label: log(p / (1 - p)), p being the mean of sigmoid.
+    Single-label: log(mean of softmax) + the mean of the views' log(sum of exp), so that views with the same logits give
+    these, which a loss on sigmoids needs. Multi-label: log(p / (1 - p)), p being the mean of sigmoid.
 
     Args:
         logits: (V, B, K), one for each view.
@@ -53,7 +54,7 @@ def logits_of_mean(logits: Tensor, multilabel: bool) -> Tensor:
     logits = logits.float()
     if multilabel:
         return _log_mean(F.logsigmoid(logits)) - _log_mean(F.logsigmoid(-logits))
-    return _log_mean(logits.log_softmax(-1))
+    return _log_mean(logits.log_softmax(-1)) + logits.logsumexp(-1, keepdim=True).mean(0)
 
 
 def _log_mean(logs: Tensor) -> Tensor:
