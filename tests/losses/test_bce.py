@@ -95,3 +95,8 @@ def test_shares_outside_0_to_1_are_refused() -> None:
         BinaryCrossEntropy(label_smoothing=-0.1)
     with pytest.raises(ValueError, match=r"loss\.target_threshold=2"):
         BinaryCrossEntropy(target_threshold=2)
+    names = list("abcdefghij")
+    for smoothing, threshold in ((0.0, 1.0), (0.1, 0.95), (0.1, 0.0)):
+        with pytest.raises(ValueError, match=r"label of an absent class, and less than"):
+            BinaryCrossEntropy(None, None, smoothing, threshold, task="multiclass", class_names=names)
+    BinaryCrossEntropy(None, None, 0.1, 0.2, task="multiclass", class_names=names)

@@ -74,12 +74,15 @@ class BinaryCrossEntropy(nn.Module):
         """`task` is multiclass for one label an image; otherwise see `binary_cross_entropy`.
 
         Raises:
-            ValueError: the weights don't fit the classes (see `class_weights`), or a share is not between 0 and 1.
+            ValueError: the weights don't fit the classes (see `class_weights`), a share is not between 0 and 1, or the
+                threshold is not between the labels of an absent and a present class.
         """
         super().__init__()
         for name, share in (("label_smoothing", label_smoothing), ("target_threshold", target_threshold)):
             if share is not None and not 0 <= share <= 1:
                 raise ValueError(f"loss.{name}={share}: give a number from 0 to 1")
+        if target_threshold is not None:
+            _check_threshold(target_threshold, label_smoothing, len(class_names or ()) if task == "multiclass" else 2)
         weight = weights.class_weights(class_weights, class_names, class_counts)
         positive = weights.positive_weights(pos_weight, class_names, class_counts)
         self.register_buffer("weight", weight, persistent=False)
@@ -92,4 +95,15 @@ class BinaryCrossEntropy(nn.Module):
         return binary_cross_entropy(
             *(logits, target, self.weight, self.pos_weight),
             *(self.label_smoothing, self.target_threshold, self.sum_classes, self.one_label),
+        )
+
+
+def _check_threshold(threshold: float, smoothing: float, classes: int) -> None:
+    """Raise ValueError if present and absent classes have labels on the same side; `classes` is 0 if not known."""
+    low = smoothing / classes if classes else 0.0
+    high = 1 - smoothing + low if classes else 1.0
+    if not low <= threshold < high:
+        raise ValueError(
+            f"loss.target_threshold={threshold}: give at least {low:g}, the label of an absent class, and less than "
+            f"{high:g}, that of a present one"
         )
