@@ -51,10 +51,14 @@ def main(cfg: DictConfig) -> None:
 def test(cfg: DictConfig, rates: "np.ndarray") -> "np.ndarray":
     """Train one step at each rate, and return the losses (S,) up to the first that is not finite."""
     from fovea import build
+    from fovea.callbacks.deferred_weights import DeferredWeights
     from fovea.models.weights.fill import load_weights
     from fovea.optim.range_test import RecordLosses, rising_schedule
+    from fovea.parts.trainer_parts import builds
 
     cfg.data.progressive.batch_size = None  # all steps have data.batch_size
+    if any(node is not None and builds(node, DeferredWeights) for node in cfg.callbacks.values()):
+        cfg.loss.class_weights = None  # a training begins without them
     data = build.datamodule(cfg)
     cfg.trainer.update(ALONE | {"max_steps": len(rates)})
     task = build.task(cfg)

@@ -47,12 +47,18 @@ def test_a_shifted_test_has_the_metrics_of_bayes_rule_with_equal_classes_and_the
     assert shifted.state_dict().keys() == plain.state_dict().keys()
 
 
-def test_the_shift_is_that_of_the_training_counts_in_the_config(tmp_path: Path) -> None:
+def test_the_shift_is_that_of_the_training_counts_in_the_config(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     counts = {"present": COUNTS, "absent": [10, 91, 99]}
     saved.save(run_config(run_dir=str(tmp_path)), tmp_path)
     shift = loss_parts.shift_of_logits(run_config(logit_adjustment=2, class_counts=counts, run=str(tmp_path)))
     assert shift is not None
     assert shift.tolist() == pytest.approx([-2 * math.log(n / 100) for n in COUNTS], rel=1e-6)
+    assert "1 classes without a training image" not in caplog.text
+    counts["present"] = [90, 10, 0]
+    loss_parts.shift_of_logits(run_config(logit_adjustment=2, class_counts=counts, run=str(tmp_path)))
+    assert "1 classes without a training image" in caplog.text
     for none in (None, 0):
         assert loss_parts.shift_of_logits(run_config(logit_adjustment=none)) is None
     assert loss_parts.shift_of_logits(run_config()) is None

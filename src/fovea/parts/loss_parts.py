@@ -12,6 +12,7 @@ from fovea.config import saved
 from fovea.config.imbalance import LOSSES, treatments
 from fovea.losses import arguments
 from fovea.losses.logit_adjustment import logit_shift
+from fovea.losses.training_counts import present_counts
 from fovea.parts.target import imported
 
 log = logging.getLogger(__name__)
@@ -59,4 +60,4 @@ def shift_of_logits(cfg: DictConfig) -> Tensor | None:
             "logit_adjustment=%s: the training has corrected for the classes' frequencies already, by %s",
             *(tau, " and ".join(found)),
         )
-    return logit_shift(cfg.class_counts["present"], tau)
+    return logit_shift(present_counts(cfg.class_counts, "logit_adjustment", cfg.class_names), tau)
