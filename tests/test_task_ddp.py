@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
-from fovea.callbacks.finite_loss import all_finite, finite_loss
+from fovea.callbacks.finite_loss import finite_loss
 from fovea.callbacks.swa import SWA
 from fovea.data.loading.dataset import Batch
 from fovea.models.freeze import freeze
@@ -167,7 +167,6 @@ def test_all_stop_with_the_same_words(seen: Any) -> None:
     _, ranks = seen
     assert "the loss is nan at step 2 " in ranks[0]["stopped"]
     assert ranks[0]["stopped"] == ranks[1]["stopped"]
-    assert all_finite(make_task().network)
 
 
 def test_what_is_frozen_stays_as_it_was_and_the_rest_is_trained_alike(seen: Any) -> None:

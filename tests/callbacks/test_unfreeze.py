@@ -115,7 +115,12 @@ def test_a_run_that_is_prolonged_while_a_part_is_frozen_keeps_the_rates_of_all_p
     factors = [("5", 0.1), ("1", 0.3), ("0", 1.0)]
 
     def model(length: int) -> Any:
-        options = {"lr": 0.01, "weight_decay": 0.1, "lr_multipliers": factors, "weight_decay_multipliers": []}
+        options: dict[str, Any] = {
+            "lr": 0.01,
+            "weight_decay": 0.1,
+            "lr_multipliers": factors,
+            "weight_decay_multipliers": [],
+        }
         groups = functools.partial(by_patterns, **options)
         schedule = functools.partial(LinearLR, start_factor=1.0, end_factor=0.1, total_iters=length)
         return task(parameter_groups=groups, schedule=schedule, config={"scheduler": {"length": length}})

@@ -12,8 +12,9 @@ from fovea.losses.class_weights import Counts, Weights
 class CrossEntropy(nn.CrossEntropyLoss):
     """sum_i w[y_i] l_i / sum_i w[y_i] over the images i; without weights exactly torch.nn.CrossEntropyLoss.
 
-    For mixed labels the sum is divided by the number of images, as in torch. The weights are not saved in checkpoints,
-    as they follow from the config, which has the counts of the training labels.
+    For mixed labels the sum is divided by the number of images, as in torch. Images of a class with the weight 0 count
+    nowhere; torch counts the share of label smoothing that belongs to the other classes. The weights are not saved in
+    checkpoints, as they follow from the config, which has the counts of the training labels.
     """
 
     def __init__(

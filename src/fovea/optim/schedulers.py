@@ -37,13 +37,12 @@ def one_cycle(optimizer: Optimizer, total_steps: int, **options: Any) -> OneCycl
             f"scheduler=one_cycle would cycle the betas of {type(optimizer).__name__} and leave its momentum as it is: "
             "type scheduler.cycle_momentum=false"
         )
-    replaced = own.get("betas", own.get("momentum"))  # before torch changes it
     schedule = OneCycleLR(optimizer, max_lr=_rates(optimizer), total_steps=total_steps, **options)
     if cycles:
         log.info(
             "scheduler=one_cycle: the momentum falls from %s to %s and rises again, instead of optimizer.%s",
             *(options.get("max_momentum", 0.95), options.get("base_momentum", 0.85)),
-            f"betas={list(replaced)}" if "betas" in own else f"momentum={replaced}",
+            f"betas={list(own['betas'])}" if "betas" in own else f"momentum={own.get('momentum')}",
         )
     if schedule._schedule_phases[0]["end_step"] <= 0:
         log.warning("scheduler=one_cycle never reaches its peak within %d steps or epochs: train longer", total_steps)
