@@ -51,7 +51,7 @@ Invoke = Callable[..., tuple[int, str, str]]
             ("nonsense", "nonsense: type key=value"),
             ("precision=16", "or trainer.precision?"),
             ("optimzer.lr=1", "Did you mean optimizer.lr"),
-            ("callbacks=[default,nope]", "There are checkpoints, default"),
+            ("callbacks=[default,nope]", "There are agc, checkpoints, default"),
         ]
     ),
 )
