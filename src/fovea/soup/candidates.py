@@ -15,14 +15,8 @@ from fovea.runs.figure_names import average_of, checkpoint_key
 from fovea.runs.results_file import results_of
 
 TOP = "checkpoints/top"  # of a run: where callbacks=[default,top_k] keeps its checkpoints
-SAME = (
-    "task",
-    "class_names",
-    "monitor",
-    "mode",
-    "preprocess",
-    "cosine_scale",
-)  # keys of the config that candidates have in common
+# keys of the config that candidates have in common
+SAME = ("task", "class_names", "monitor", "mode", "preprocess", "cosine_scale")
 NETWORK = "network."  # before the network's names in a checkpoint
 
 
