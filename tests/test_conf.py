@@ -18,14 +18,13 @@ from fovea.config.resolvers import CONF, PROJECT, register_resolvers
 
 # The n-th option of every group at once, so that a few composed configs hold every yaml. Their parts are looked at one
 # by one, so it doesn't matter that some would not train together. Schedules are the most: optim/ builds each of them.
-TOGETHER = {group: names for group, names in GROUPS.items() if group not in ("experiment", "debug", "scheduler")}
+CHOOSE_FOR_OTHERS = ("experiment", "debug", "imbalance")
+TOGETHER = {group: names for group, names in GROUPS.items() if group not in (*CHOOSE_FOR_OTHERS, "scheduler")}
 COLUMNS = [
     [chosen(group, names[n % len(names)]) for group, names in TOGETHER.items()]
     for n in range(max(map(len, TOGETHER.values())))
 ]
-COLUMNS += [
-    [f"{group}={name}"] for group in ("experiment", "debug") for name in GROUPS.get(group, ())
-]  # they choose for others
+COLUMNS += [[f"{group}={name}"] for group in CHOOSE_FOR_OTHERS for name in GROUPS.get(group, ())]
 GIVEN = ["data.root=x", "cosine_scale=30"]  # the second is for loss=ldam
 SMALL = ("loss", "metrics", "per_class_metrics", "augment", "callbacks", "parameter_groups")
 

@@ -151,6 +151,7 @@ def test_one_cycle_equals_torchs_with_each_groups_rate_as_its_peak(run: Run, int
 
 
 def test_a_cycle_that_is_too_short_for_its_peak_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("WARNING")
     build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=4")
     assert not caplog.text
     build("one_cycle", "scheduler.interval=epoch", "trainer.max_epochs=3")
