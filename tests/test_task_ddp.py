@@ -1,16 +1,14 @@
 """What two ranks must agree on: BatchNorm's statistics that are evaluated, and a step that is left out or stops."""
 
 import copy
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from lightning import Callback
-from tasks import Data, make_batches, make_task, make_trainer, network
-from torch import Tensor, nn
+from tasks import Data, make_batches, make_task, make_trainer
+from torch import Tensor
 from two_ranks import on_two_ranks, two_devices
 
 from fovea.callbacks.ema import EMA
@@ -18,20 +16,9 @@ from fovea.callbacks.finite_loss import finite_loss
 from fovea.callbacks.swa import SWA
 from fovea.data.loading.dataset import Batch
 from fovea.models.freeze import freeze
-from fovea.objectives.consistency import RDrop
-from fovea.objectives.distillation import soft_distillation
-from fovea.objectives.sharpness_aware import sharpness_aware
-from fovea.objectives.teacher import Teacher
 from fovea.optim.parameter_groups import no_decay_on_norms_and_biases
-from fovea.training.batch_loss import Loss, Objective
 
 TRAIN, VAL = 5, 3
-SOFT = functools.partial(soft_distillation, teacher=Teacher(network()), task="multiclass", alpha=0.5, temperature=2.0)
-OBJECTIVES: dict[str, Callable[[Loss], Objective]] = {
-    "soft_distillation": lambda loss: functools.partial(SOFT, loss=loss),
-    "r_drop": lambda loss: RDrop(loss, "multiclass", weight=0.5),
-    "sharpness_aware": lambda loss: functools.partial(sharpness_aware, loss=loss, rho=0.5),
-}
 
 
 def shared_out(batches: list[Batch], rank: int) -> list[Batch]:
@@ -106,18 +93,6 @@ def frozen(rank: int, folder: Path) -> dict[str, Tensor]:
     return copy.deepcopy(task.network.state_dict())
 
 
-def of_objectives(rank: int, folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The parameters after a training with each objective."""
-    states = {}
-    for name, objective in OBJECTIVES.items():
-        task = make_task(network=network(), objective=objective)
-        if name == "sharpness_aware":
-            task.network[3] = nn.Identity()  # no dropout, so that a plain loop can repeat it
-        make_trainer(max_epochs=1, **two_devices()).fit(task, datamodule=data_of(rank))
-        states[name] = {key: parameter.detach().clone() for key, parameter in task.network.named_parameters()}
-    return states
-
-
 def averaged(rank: int, folder: Path) -> dict[str, Any]:
     """The equal average of three steps, with the mean over them of the trained weights, and each rank's images."""
     swa, weights, data = SWA(2, 1), Weights(), data_of(rank)
@@ -126,7 +101,7 @@ def averaged(rank: int, folder: Path) -> dict[str, Any]:
     return {"average": swa.average.state_dict(), "trained": weights.states, "images": [*data.training_images()]}
 
 
-WORK = (evaluated, skipped, stopped, frozen, averaged, of_objectives)
+WORK = (evaluated, skipped, stopped, frozen, averaged)
 
 
 @pytest.fixture(scope="module")
@@ -175,44 +150,6 @@ def test_what_is_frozen_stays_as_it_was_and_the_rest_is_trained_alike(seen: Any)
     for name, tensor in before.items():
         assert torch.equal(first[name], second[name]), name
         assert torch.equal(first[name], tensor) == (not name.startswith("5.")), name
-
-
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_both_ranks_take_the_same_steps_with_every_objective(name: str, seen: Any) -> None:
-    _, (first, second) = seen
-    before = dict(network().named_parameters())
-    for key, tensor in first["of_objectives"][name].items():
-        assert torch.equal(tensor, second["of_objectives"][name][key]), key
-        assert not torch.equal(tensor, before[key]), key
-
-
-def test_each_rank_perturbs_by_the_gradient_of_its_own_images_and_the_step_is_their_mean(seen: Any) -> None:
-    _, ranks = seen
-    net = network()
-    net[3] = nn.Identity()
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
-    for batches in zip(*(shared_out(make_batches(TRAIN, size=8), rank) for rank in range(2)), strict=True):
-        gradients = [worst_nearby(net, batch, rho=0.5) for batch in batches]
-        for parameter, first, second in zip(net.parameters(), *gradients, strict=True):
-            parameter.grad = (first + second) / 2
-        optimizer.step()
-    for key, parameter in net.named_parameters():
-        torch.testing.assert_close(ranks[0]["of_objectives"]["sharpness_aware"][key], parameter.detach())
-
-
-def worst_nearby(net: nn.Sequential, batch: Batch, rho: float) -> list[Tensor]:
-    """The gradient at the weights moved by rho along their gradient."""
-    moved = copy.deepcopy(net)
-    for length in (rho, None):
-        gradients = torch.autograd.grad(
-            nn.functional.cross_entropy(moved(batch.images), batch.targets), list(moved.parameters())
-        )
-        if length is not None:
-            norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
-            with torch.no_grad():
-                for parameter, gradient in zip(moved.parameters(), gradients, strict=True):
-                    parameter.add_(length * gradient / norm)
-    return list(gradients)
 
 
 def test_ranks_have_the_same_average_with_the_statistics_of_the_batches_of_both(seen: Any) -> None:

@@ -14,7 +14,7 @@ from fovea.optim.gradient_clipping import clip_adaptively
 class AdaptiveGradientClipping(Callback):
     """Clips the gradients of the network's parameters by `clip_adaptively`, all but the classifier's.
 
-    It is applied once for each optimizer step: to the sum over accumulated batches and all ranks, after the gradients
+    It is applied once for each optimizer step: to the mean over accumulated batches and all ranks, after the gradients
     of a 16-mixed training are unscaled, and before trainer.gradient_clip_val.
     """
 

@@ -4,8 +4,10 @@ import logging
 from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from lightning import Callback, Trainer
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from fovea.models.freeze import evaluate_frozen, matching
 
@@ -43,7 +45,8 @@ class Unfreeze(Callback):
     the start. A frozen one has no gradient, for which optimizers apply neither weight decay nor momentum.
 
     On one device frozen parameters need no gradient, which saves time. DDP waits for the gradients of all parameters
-    that needed them when it was set up; there they are computed, and removed before the step.
+    that needed them when it was set up; there hooks make them 0, so that an objective that uses gradients (SAM) gets
+    none of them, and they are removed before the step.
     """
 
     def __init__(self, frozen_epochs: Sequence[tuple[str, int]]) -> None:
@@ -52,6 +55,7 @@ class Unfreeze(Callback):
         self.epochs: dict[str, int] = {}
         self.always: set[str] = set()  # frozen for the whole run, by freeze=
         self.frozen: set[str] | None = None
+        self.hooks: list[RemovableHandle] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.epochs = epochs_by_name(pl_module.network, self.frozen_epochs)
@@ -76,6 +80,11 @@ class Unfreeze(Callback):
         if trainer.world_size == 1:
             for name, parameter in network.named_parameters():
                 parameter.requires_grad_(name not in frozen and name not in self.always)
+        else:
+            for hook in self.hooks:
+                hook.remove()
+            parameters = dict(network.named_parameters())
+            self.hooks = [parameters[name].register_hook(torch.zeros_like) for name in frozen]
         if trainer.is_global_zero:
             _log_trained(network, frozen | self.always, trainer.current_epoch + 1)
 
