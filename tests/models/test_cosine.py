@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from fovea.models.airbench import Airbench
 from fovea.models.cosine import CosineLinear, use_cosine_classifier
 from fovea.models.features import features_and_logits
 from fovea.models.mobilenet_v2 import MobileNetV2
@@ -22,7 +23,11 @@ def own() -> nn.Module:
     return MobileNetV2(num_classes=5, width_mult=0.25)
 
 
-@pytest.mark.parametrize("make", [small_timm, own])
+def scaled() -> nn.Module:
+    return Airbench(5, widths=(8, 16, 16))
+
+
+@pytest.mark.parametrize("make", [small_timm, own, scaled])
 def test_logits_are_scaled_cosines_of_features_and_rows_of_the_weight(make: Callable[[], nn.Module]) -> None:
     network = make().eval()
     weight = dict(network.named_parameters())[next(n for n in classifier_names(network) if n.endswith("weight"))]

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 IMAGE_CHANNELS = 3
 WHITENING_KERNEL = 2
 BATCH_NORM_MOMENTUM = 0.4  # short trainings need running statistics that follow quickly
-LOGIT_SCALE = 1 / 9
+FEATURE_SCALE = 1 / 9  # the source scales the logits, which is the same for a linear classifier
 
 
 class Group(nn.Module):
@@ -79,7 +79,7 @@ class Airbench(nn.Module):
         """(B, 3, H, W) -> (B, K)."""
         x = self.activation(self.whiten(x))  # (B, 24, H - 1, W - 1)
         x = self.pool(self.groups(x)).flatten(1)  # (B, widths[-1])
-        return self.head(x) * LOGIT_SCALE  # (B, K)
+        return self.head(x * FEATURE_SCALE)  # (B, K)
 
 
 def _identity_convolution(in_channels: int, out_channels: int) -> nn.Conv2d:
