@@ -48,3 +48,15 @@ def test_a_network_without_dropout_is_refused() -> None:
     objective = RDrop(nn.CrossEntropyLoss(), "multiclass", weight=1.0)
     with pytest.raises(ValueError, match="so it has no dropout to compare"):
         objective(nn.Linear(4, 4), FIRST, torch.arange(6) % 4)
+
+
+def test_dropout_of_a_branch_that_starts_with_zeros_is_seen() -> None:
+    """As in timm's residual networks with stochastic depth, whose last BatchNorm of a block starts with the scale 0."""
+
+    class Block(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + F.dropout(0 * x)
+
+    objective = RDrop(nn.CrossEntropyLoss(), "multiclass", weight=1.0)
+    loss, _ = objective(Block(), FIRST, torch.arange(6) % 4)
+    torch.testing.assert_close(loss, F.cross_entropy(FIRST, torch.arange(6) % 4))

@@ -5,7 +5,7 @@ the two losses, not their sum as in eq. 3, so that a learning rate fits both wit
 """
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +34,20 @@ class RDrop:
         weight: of the divergence, at least 0.
         """
         self.loss, self.task, self.weight = loss, task, weight
-        self.is_random = False  # True once the two passes have differed
+        self.is_random = False  # True once a pass has drawn random numbers
 
     def __call__(self, network: nn.Module, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and the first pass's logits (B, K).
 
         Raises:
-            ValueError: both passes of the first batch give the same logits, because the network has no dropout.
+            ValueError: the first batch's pass draws no random numbers, because the network has no dropout.
         """
+        generator: Any = torch if images.device.type == "cpu" else torch.get_device_module(images.device)
+        before = None if self.is_random else generator.get_rng_state()
         first, second = network(torch.cat([images, images])).chunk(2)  # (B, K) each
-        if not self.is_random and torch.equal(first, second):
+        if before is not None and torch.equal(before, generator.get_rng_state()):
             raise ValueError(
-                "objective=r_drop: two passes of the network give the same logits, so it has no dropout to compare\n"
+                "objective=r_drop: the network draws no random numbers, so it has no dropout to compare\n"
                 "Choose a network with dropout (model=mobilenet_v2, or +model.drop_rate=0.1 with model=timm)"
             )
         self.is_random = True
