@@ -68,7 +68,9 @@ def predict(cfg: DictConfig) -> None:
         rows = predictions.multilabel_rows(paths, probabilities, cfg.class_names, threshold)
     if cfg.reject is not None:
         lowest = fitted.reject_threshold if fitted and cfg.reject == "auto" else cfg.reject
-        log.info("%d images are below %.4f and labelled unknown", predictions.reject(rows, lowest), lowest)
+        log.info(
+            "%d images are below %.4f and labelled unknown", predictions.reject(rows, probabilities, lowest), lowest
+        )
     if cfg.probabilities:
         rows = predictions.with_probabilities(rows, probabilities, cfg.class_names)
     predictions.write(output, rows)

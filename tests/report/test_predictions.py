@@ -23,6 +23,14 @@ def test_multilabel_rows_list_the_classes_from_the_threshold_on() -> None:
     assert [row["labels"] for row in rows] == ["bee, or wasp", "ant;cat"]
 
 
+def test_an_image_is_rejected_by_its_probability_before_rounding() -> None:
+    probabilities = torch.tensor([[0.6999996, 0.3000004, 0.0], [0.7000004, 0.2999996, 0.0]])
+    rows = predictions.top_k_rows(["x", "y"], probabilities, NAMES, k=1)
+    assert {row["probability"] for row in rows} == {0.7}
+    assert predictions.reject(rows, probabilities, 0.7) == 1
+    assert [row["label"] for row in rows] == ["unknown", "ant"]
+
+
 def test_the_most_frequent_labels_are_counted() -> None:
     assert predictions.most_frequent([{"label": "x"}, {"label": "b c"}, {"label": "x"}], most=1) == "x (2)"
     assert predictions.most_frequent([{"labels": "a;b"}, {"labels": "b"}, {"labels": ""}]) == "b (2)  a (1)"

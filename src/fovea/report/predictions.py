@@ -67,9 +67,12 @@ def multilabel_rows(
     return rows
 
 
-def reject(rows: Iterable[dict[str, Any]], threshold: float) -> int:
-    """Replace the label by UNKNOWN where its probability is below the threshold; return how many there are."""
-    below = [row for row in rows if row["probability"] < threshold]
+def reject(rows: Iterable[dict[str, Any]], probabilities: Tensor, threshold: float) -> int:
+    """Replace the label by UNKNOWN where its probability is below the threshold; return how many there are.
+
+    `probabilities` (N, K) are those of the rows, whose own are rounded.
+    """
+    below = [row for row, highest in zip(rows, probabilities.amax(1).tolist(), strict=True) if highest < threshold]
     for row in below:
         row["label"] = UNKNOWN
     return len(below)
