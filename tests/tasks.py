@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
@@ -111,3 +112,8 @@ def make_trainer(*callbacks: Callback, folder: Path | None = None, **options: An
     plain = {"accelerator": "cpu", "enable_checkpointing": False, "num_sanity_val_steps": 0}
     options = quiet | plain | {"use_distributed_sampler": False} | options
     return Trainer(callbacks=list(callbacks), default_root_dir=folder, **options)
+
+
+def half() -> MixedPrecision:
+    """float16 with a GradScaler, as on a GPU; Lightning takes bfloat16 on a CPU unless it is given this plugin."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=3))

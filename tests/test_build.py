@@ -1,7 +1,7 @@
 """Parts are found by their class, whatever their key and place in the config."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -95,6 +95,18 @@ def test_test_time_augmentation_gives_the_network_views_of_the_evaluations_size(
     assert (widened.crop.size, augment.crop.size) == (size, 16)
     task.averaged_views(task.network)(torch.zeros(2, 3, size, size))
     assert [len(images) for images in seen] == [2] * views
+
+
+@pytest.mark.parametrize(("kind", "activation"), [("multiclass", nn.Softmax(1)), ("multilabel", nn.Sigmoid())])
+def test_the_views_probabilities_are_those_of_the_datas_task(
+    kind: Literal["multiclass", "multilabel"], activation: nn.Module
+) -> None:
+    cfg, task, images = composed(), make_task(network=OneSize(), task=kind), torch.randn(2, 3, 16, 16)
+    cfg.task = kind
+    OmegaConf.update(cfg, "tta", "flip", force_add=True)
+    build.average_views(cfg, task, Augment(CenterCrop(16, 18)))
+    expected = (activation(task.network(images)) + activation(task.network(images.flip(-1)))) / 2
+    torch.testing.assert_close(activation(task.averaged_views(task.network)(images)), expected)
 
 
 def test_five_crops_of_an_image_without_a_border_are_refused() -> None:

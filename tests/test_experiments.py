@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conf_groups import GROUPS, composed
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 from torchvision.models import resnet18
 
@@ -100,6 +100,7 @@ def test_an_experiment_takes_two_steps(
 ) -> None:
     monkeypatch.setenv("DATA_DIR", str(tmp_path / "data"))
     figures = two_steps(name, folder, tmp_path / "run")
+    assert "train/loss_step" in figures
     assert torch.tensor(list(figures.values())).isfinite().all()
 
 
@@ -213,6 +214,50 @@ def test_the_weight_decay_of_each_parameter_is_the_published_one(name: str) -> N
     assert {key: found[id(parameters[key])] for key in factors} == pytest.approx(
         {key: decay * factor for key, factor in factors.items()}
     )
+
+
+SGD_V1: dict[str, Any] = {"optimizer.momentum": 0.9, "data.batch_size": 256}
+RSB: dict[str, Any] = {
+    "mixing.cutmix_alpha": 1.0,
+    "mixing.probability": 1.0,
+    "data.batch_size": 2048,
+    "augment.eval.crop.resize": 235,
+}
+RSB |= {"optimizer.max_grad_norm": 1.0, "loss._target_": "fovea.losses.bce.BinaryCrossEntropy"}
+A3 = RSB | {"mixing.mixup_alpha": 0.1, "loss.target_threshold": 0.2, "loss.label_smoothing": 0.0}
+A2 = A3 | {"data.sampler.repeats": 3, "model.drop_path_rate": 0.05, "data.image_size": 224}
+ASL = {"loss.gamma_neg": 4.0, "loss.gamma_pos": 0.0, "loss.clip": 0.05, "data.image_size": 448, "data.batch_size": 128}
+OTHERS: dict[str, dict[str, Any]] = {  # experiment -> other published values, by their keys
+    "imagenet_resnet50": SGD_V1 | {"trainer.max_epochs": 90},
+    "imagenet_resnext50": SGD_V1 | {"trainer.max_epochs": 100},
+    "imagenet_resnet50_v2": {
+        **{"data.image_size": 176, "augment.eval.crop.resize": 232, "data.eval_image_size": 224},
+        **{"loss.label_smoothing": 0.1, "mixing.mixup_alpha": 0.2, "mixing.cutmix_alpha": 1.0},
+        **{"data.sampler.repeats": 4, "data.batch_size": 1024, "optimizer.momentum": 0.9},
+        "callbacks.ema.decay": (1 - 2e-5 * 1024 * 32 / 600) ** (1 / 32),
+    },
+    "imagenet_resnet50_rsb_a1": A2
+    | {"mixing.mixup_alpha": 0.2, "loss.label_smoothing": 0.1, "loss.target_threshold": None},
+    "imagenet_resnet50_rsb_a2": A2,
+    "imagenet_resnet50_rsb_a3": A3 | {"data.image_size": 160, "data.eval_image_size": 224},
+    "imagenet_se_resnet50": {"data.batch_size": 1024, "optimizer.momentum": 0.9, "trainer.max_epochs": 100},
+    "imagenet_distillation": SGD_V1
+    | {"objective.alpha": 0.5, "objective.temperature": 1.0, "objective.teacher.name": "resnet34"},
+    "imagenet_resnet50_ffcv": {"loss.label_smoothing": 0.1, "data.batch_size": 4096, "data.eval_image_size": 256},
+    "cifar10_fast": {"optimizer.lr": 11.5 * 1000 / (1024 * (1 + 1 / (1 - 0.85))), "optimizer.momentum": 0.85},
+    "coco_asl": ASL,
+    "voc_asl": ASL,
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_values_are_the_published_ones(name: str) -> None:
+    cfg = composed(f"experiment={name}", "data.root=x")
+    found = {key: OmegaConf.select(cfg, key) for key in OTHERS[name]}
+    assert found == {
+        key: pytest.approx(value, rel=1e-3) if isinstance(value, float) else value
+        for key, value in OTHERS[name].items()
+    }
 
 
 def test_fine_tuning_has_a_smaller_rate_for_each_layer_below_the_classifier() -> None:

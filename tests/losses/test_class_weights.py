@@ -10,8 +10,10 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from fovea.data.index import class_counts
+from fovea.losses.asymmetric import AsymmetricLoss
 from fovea.losses.bce import BinaryCrossEntropy
 from fovea.losses.cross_entropy import CrossEntropy
+from fovea.losses.focal import SigmoidFocalLoss
 
 NAMES = ["cat", "dog", "7"]
 LABELS = torch.tensor([0] * 8 + [1] * 3 + [2])
@@ -49,6 +51,16 @@ def test_the_beta_of_effective_weights_has_a_default_and_a_range_and_0_makes_wei
 
 def test_balanced_positive_weights_are_known_negatives_by_known_positives() -> None:
     np.testing.assert_allclose(bce(pos_weight="balanced").pos_weight, [2 / 3, 2 / 2, 2 / 1])
+
+
+def test_weights_of_several_labels_are_computed_from_the_known_present_labels() -> None:
+    counts = class_counts(TARGET, 3)
+    assert counts["present"] == [3, 2, 1]
+    _, effective = timm.loss.compute_class_weights([3, 2, 1], 6, "effective_num", beta=0.9)
+    options: dict[str, Any] = {"class_names": NAMES, "class_counts": counts}
+    for loss in (BinaryCrossEntropy, AsymmetricLoss, SigmoidFocalLoss):
+        np.testing.assert_allclose(loss(class_weights="balanced", **options).weight, [6 / 9, 6 / 6, 6 / 3], rtol=1e-6)
+        np.testing.assert_allclose(loss(class_weights="effective:0.9", **options).weight, effective, rtol=1e-6)
 
 
 @pytest.mark.parametrize("weights", [[1, 4, 0.5], {"dog": 4, 7: 0.5}, {"7": 0.5, "dog": 4.0, "cat": 1}])

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from tasks import Data, make_batches, make_task, make_trainer
+from tasks import Data, make_batches, make_task, make_trainer, network
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as F
 
@@ -51,6 +51,22 @@ def test_the_probabilities_are_the_mean_of_the_views(multilabel: bool) -> None:
     torch.testing.assert_close(logits_of_mean(logits[:1].expand(4, B, K), multilabel), logits[0])  # the same views
     huge = torch.tensor([[[300.0, -300.0, 0.0]], [[200.0, -400.0, 0.0]]])  # probabilities that round to 0 and 1
     assert logits_of_mean(huge, multilabel).isfinite().all()
+
+
+def test_averaged_weights_have_the_views_too_and_the_shift_of_classes_comes_after_them() -> None:
+    shift, average, batches = torch.tensor([0.5, -1.0, 2.0]), network(), make_batches(2)
+    for parameter in average.parameters():
+        parameter.data *= 0.5
+    task, trainer = make_task(logit_shift=shift, monitor="val/ema_loss"), make_trainer()
+    task.also_evaluated = {"ema_": average.eval()}
+    task.averaged_views = partial(AveragedViews, kind="flip", size=4, multilabel=False)
+    trainer.test(task, datamodule=Data([], batches), verbose=False)
+    x, target = torch.cat([one.images for one in batches]), torch.cat([one.targets for one in batches])
+    mean = (average(x).softmax(1) + average(x.flip(-1)).softmax(1)) / 2
+    torch.testing.assert_close(trainer.callback_metrics["test/ema_loss"], nn.functional.nll_loss(mean.log(), target))
+    adjusted = mean * shift.exp()
+    tested = torch.cat([probabilities for probabilities, _, _ in task.tested])
+    torch.testing.assert_close(tested, adjusted / adjusted.sum(1, keepdim=True))
 
 
 @pytest.mark.parametrize("kind", VIEWS)

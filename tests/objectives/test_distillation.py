@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, kl_divergence
 from torch.nn import functional as F
 
+from fovea.losses.bce import BinaryCrossEntropy
 from fovea.objectives.distillation import hard_distance, hard_distillation, soft_distance, soft_distillation
 from fovea.objectives.divergence import divergence
 from fovea.objectives.teacher import Teacher, rescaling
@@ -92,6 +93,32 @@ def test_a_training_with_a_teacher_equals_a_plain_loop_and_keeps_no_teacher(kind
     assert len(list(task.parameters())) == len(list(student.parameters()))
     before, after = make_teacher().state_dict(), teacher.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_of_several_labels_unknown_ones_count_in_the_distance_alone() -> None:
+    generator = torch.Generator().manual_seed(3)
+    labels = [torch.randint(-1, 2, (5, K), generator=generator).float() for _ in range(3)]
+    batches = [one._replace(targets=target) for one, target in zip(make_batches(3), labels, strict=True)]
+    student, by_loop, teacher = without_dropout(), without_dropout(), make_teacher().eval()
+    made = functools.partial(
+        soft_distillation, teacher=Teacher(make_teacher()), task="multilabel", alpha=0.7, temperature=2.0
+    )
+    options: dict[str, Any] = {"metrics": {}, "per_class_metrics": {}, "loss": BinaryCrossEntropy()}
+    task = make_task(
+        task="multilabel", network=student, objective=lambda loss: functools.partial(made, loss=loss), **options
+    )
+    make_trainer(max_epochs=1).fit(task, datamodule=Data(batches))
+    optimizer = torch.optim.SGD(by_loop.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-3)
+    for batch in batches:
+        logits, wanted = by_loop(batch.images), teacher(batch.images).detach()
+        known = batch.targets != -1
+        loss = F.binary_cross_entropy_with_logits(logits[known], batch.targets[known])
+        distance = 4 * kl_divergence(Bernoulli(logits=wanted / 2), Bernoulli(logits=logits / 2)).mean()
+        optimizer.zero_grad()
+        (0.3 * loss + 0.7 * distance).backward()
+        optimizer.step()
+    for name, parameter in by_loop.named_parameters():
+        torch.testing.assert_close(dict(student.named_parameters())[name], parameter)
 
 
 def test_a_teacher_gives_logits_without_gradient_and_without_dropout() -> None:

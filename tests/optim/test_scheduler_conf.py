@@ -12,7 +12,7 @@ from conf_groups import GROUPS, scheduled
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
-from torch.optim import SGD, AdamW, lr_scheduler
+from torch.optim import SGD, AdamW, Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from fovea.config.run_length import fill_in
@@ -43,13 +43,13 @@ def sgd() -> SGD:
     return SGD(groups, lr=RATES[0], momentum=0.9)
 
 
-def build(name: str, *overrides: str, batches: int = 6) -> LRScheduler:
+def build(name: str, *overrides: str, batches: int = 6, optimizer: Optimizer | None = None) -> LRScheduler:
     cfg = scheduled(name, *overrides)
     fill_in(cfg, [batches])
     options = OmegaConf.to_container(cfg.scheduler, resolve=True)
     assert isinstance(options, dict)
     assert options.pop("interval") in ("epoch", "step")
-    return instantiate(options, _convert_="all")(sgd())
+    return instantiate(options, _convert_="all")(optimizer or sgd())
 
 
 def rates(scheduler: LRScheduler, n: int) -> Iterator[list[float]]:
@@ -148,6 +148,19 @@ def test_one_cycle_equals_torchs_with_each_groups_rate_as_its_peak(run: Run, int
     alone = [OneCycleLR(SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9), r, n) for r in RATES]
     expected = [[of_one[0] for of_one in of_both] for of_both in zip(*(rates(a, n) for a in alone), strict=True)]
     assert values == [pytest.approx(of_both) for of_both in expected]
+
+
+@pytest.mark.parametrize(("kind", "of_group"), [(SGD, lambda g: g["momentum"]), (AdamW, lambda g: g["betas"][0])])
+def test_one_cycle_changes_the_momentum_as_torchs_does(kind: Any, of_group: Callable[[dict[str, Any]], float]) -> None:
+    options = {"lr": 0.1} | ({"momentum": 0.9} if kind is SGD else {})
+    first, second = (kind([torch.nn.Parameter(torch.zeros(1))], **options) for _ in range(2))
+    ours = build("one_cycle", "trainer.max_epochs=5", batches=4, optimizer=first)
+    theirs = OneCycleLR(second, 0.1, 20)
+    for _ in range(20):
+        assert of_group(first.param_groups[0]) == pytest.approx(of_group(second.param_groups[0]))
+        for optimizer, schedule in ((first, ours), (second, theirs)):
+            optimizer.step()
+            schedule.step()
 
 
 def test_a_cycle_that_is_too_short_for_its_peak_causes_a_warning(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,7 +9,9 @@ from conf_groups import composed
 from helpers import SMALL
 from hydra.utils import instantiate
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
+from torch.distributions import Bernoulli, Categorical, kl_divergence
+from torch.nn import functional as F
 from torchvision.models import ResNet18_Weights, resnet18
 
 from fovea import build
@@ -42,6 +44,32 @@ def test_a_task_that_is_to_be_trained_minimizes_the_objective_of_the_config() ->
 def test_an_objective_that_does_not_take_its_keys_is_refused_before_training(words: list[str], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         objective_parts.objective(composed(*words), nn.CrossEntropyLoss())
+
+
+class Opposite(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return -images
+
+
+def test_a_distance_from_a_teacher_is_that_of_the_datas_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With logits in place of images, and a loss of 0."""
+    monkeypatch.setattr(objective_parts, "teacher", lambda cfg, place: Teacher(Opposite()))
+    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
+    soft = {
+        "multiclass": kl_divergence(Categorical(logits=-logits / 4), Categorical(logits=logits / 4)).mean(),
+        "multilabel": kl_divergence(Bernoulli(logits=-logits / 4), Bernoulli(logits=logits / 4)).mean(),
+    }
+    hard = {
+        "multiclass": F.cross_entropy(logits, logits.argmin(1)),
+        "multilabel": F.binary_cross_entropy_with_logits(logits, (logits <= 0).float()),
+    }
+    for task in soft:
+        for name, expected in (("distillation", 0.9 * 16 * soft[task]), ("hard_distillation", 0.5 * hard[task])):
+            cfg = composed("data=digits", f"objective={name}", "objective.teacher=any")
+            cfg.task = task
+            objective = objective_parts.objective(cfg, lambda logits, target: logits.sum() * 0)
+            found, _ = objective(nn.Identity(), logits, torch.zeros(5))
+            torch.testing.assert_close(found, expected)
 
 
 def distilled(run: Path | str, *words: str) -> DictConfig:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from lightning import Callback
 from lightning.pytorch.plugins import MixedPrecision
-from tasks import Data, make_batches, make_task, make_trainer
+from tasks import Data, half, make_batches, make_task, make_trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,11 +17,6 @@ from fovea.training.save_last import SaveLast
 from fovea.training.stop_signals import Stopped
 
 BATCHES = make_batches(6)
-
-
-def half() -> MixedPrecision:
-    """float16 with a GradScaler, as on a GPU; Lightning takes bfloat16 on a CPU unless it is given this plugin."""
-    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=256.0, growth_interval=3))
 
 
 class StopWithin(Callback):

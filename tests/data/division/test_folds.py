@@ -104,6 +104,23 @@ def test_no_group_is_in_two_folds() -> None:
         fold_numbers(of(LABELS[:2]), 5, seed=0)
 
 
+@pytest.mark.parametrize("limit", [None, 3])
+def test_groups_of_several_labels_are_in_one_split_of_each_fold_and_are_tested_once(limit: int | None) -> None:
+    groups = [f"g{n % 41}" for n in range(500)]  # each has images in train and in val of the source
+    train, val = of(SEVERAL[:400], 0, groups[:400]), of(SEVERAL[400:], 400, groups[400:])
+    tested = list[str]()
+    for fold in range(4):
+        data = Splits("multilabel", tuple("abcdef"), train, val)
+        splits = divide(data, Division(val_fraction=0.1, folds=4, fold=fold, limit_per_class=limit)).splits
+        found = [set(index.groups or ()) for index in splits.values()]
+        assert all(found)
+        assert sum(map(len, found)) == len(set().union(*found))
+        shares = (splits["test"].targets == 1).sum(0) / (SEVERAL == 1).sum(0)
+        assert shares[:3].tolist() == pytest.approx([0.25] * 3, abs=0.06)
+        tested += splits["test"].paths
+    assert sorted(tested) == sorted([*train.paths, *val.paths])
+
+
 def test_classes_with_fewer_images_than_folds_are_named() -> None:
     data = Splits("multiclass", tuple("abcdefg"), of(LABELS))
     warnings = divide(data, Division(val_fraction=0.2, folds=5, fold=0)).warnings

@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -97,6 +98,22 @@ def test_training_images_are_the_augmented_batches_of_the_first_epoch_each_time(
     for _ in range(2):
         assert all(map(torch.equal, data.training_images(), expected))
     assert len(list(data.training_images())) == len(expected) == 2
+
+
+def test_each_rank_has_its_share_of_the_training_images(tmp_path: Path) -> None:
+    make_folder(tmp_path, ("a", "b"), images=10)
+    augment = {"train": Augment(CenterCrop(12, 8), [RandomHorizontalFlip()]), "eval": AUGMENT}
+
+    def images_of(rank: int, ranks: int) -> list[torch.Tensor]:
+        data = ImageDataModule(lambda root: read_folder(tmp_path), None, augment, 8, 4, seed=1, val_fraction=0.2)
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
+        data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks, strategy=strategy, overfit_batches=0)  # type: ignore[assignment]
+        return list(data.training_images())
+
+    first, second, whole = images_of(0, 2), images_of(1, 2), images_of(0, 1)
+    assert len(whole) == 4
+    for batch, *shares in zip(whole, first, second, strict=True):
+        assert torch.equal(batch, torch.stack(shares, 1).flatten(0, 1))
 
 
 def test_growing_training_images_are_given_at_their_full_size(tmp_path: Path) -> None:
