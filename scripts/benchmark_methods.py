@@ -11,7 +11,7 @@
 long_tail: treatments of class imbalance, with conf/experiment/cifar10_lt_small.yaml.
 fine_tuning: a ResNet-20 learns from all images of the eight classes that --classes does not name, and then from
     --images training images of each of the two others, which are tested.
-distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-32 of seed 0.
+distillation: a ResNet-8 on all of CIFAR-10, without and with a teacher, a ResNet-20 of seed 0.
 cifar10: cifar10_fast and cifar10_fast_muon of conf/experiment, each also tested with mirrored and with shifted images.
 precision: a short training of a narrower network in float32, in bfloat16, and both compiled.
 
@@ -136,7 +136,7 @@ def distillation(given: argparse.Namespace) -> Comparison:
     common += [f"trainer.max_epochs={given.epochs or 15}", "optimizer.lr=0.1"]
     taught = ["model.depth=8", "objective=distillation", f"objective.teacher={FIRST}"]
     methods = {
-        "teacher": Method(("model.depth=32",), once=True),
+        "teacher": Method(("model.depth=20",), once=True),
         "student": Method(("model.depth=8",)),
         "distilled": Method(taught, "teacher"),
     }
