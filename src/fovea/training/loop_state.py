@@ -104,6 +104,22 @@ def at_a_step(trainer: Trainer) -> bool:
     return done % trainer.accumulate_grad_batches == 0 or (batches.is_last_batch and begun == done)
 
 
+def is_within_step(trainer: Trainer) -> bool:
+    """Return True if the current batch's gradient waits for further batches. Works in `on_train_batch_end` too."""
+    begun = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return begun % trainer.accumulate_grad_batches != 0 and not has_ended(trainer)
+
+
+def prevent_extra_validation(trainer: Trainer) -> None:
+    """Prevent the validation that Lightning adds before a stop. To be called in `on_train_batch_end`, before the stop.
+
+    A validation that is due after this batch anyway is made.
+    """
+    loop, fetcher = trainer.fit_loop.epoch_loop, trainer.fit_loop._data_fetcher
+    assert fetcher is not None
+    loop._skip_next_val = not loop._should_check_val_fx(fetcher)
+
+
 def last_logged_step(trainer: Trainer) -> int:
     """Return the step of the last logged values; in a validation, the step under which its values are logged."""
     stepped = trainer.fit_loop.epoch_loop._batches_that_stepped

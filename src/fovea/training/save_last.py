@@ -3,7 +3,7 @@
 import logging
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning import LightningModule, Trainer
@@ -24,6 +24,10 @@ class SaveLast(Checkpoint):
     epochs or before a validation, after all figures were logged. So a resumed run equals an uninterrupted one bit for
     bit.
 
+    A stop by trainer.max_time or early stopping that comes between the accumulated batches of a step is put off until
+    the step is complete, because a checkpoint can't hold accumulated gradients. All ranks set trainer.should_stop after
+    the same batch, so they put it off together.
+
     A signal (see StopSignals) that one rank receives stops all ranks after the same batch. After an exception a
     checkpoint is saved only on a single device, and only if the exception came between two batches (from the data) or
     in a validation: within a step the weights may be partly updated, and several ranks can't agree on a common step.
@@ -39,6 +43,7 @@ class SaveLast(Checkpoint):
         self.last_logged_step = -1
         self.unfinished: dict[str, Any] | None = None  # checkpoint of a last epoch that ended early
         self.signals = StopSignals(graceful=True)
+        self.put_off: Literal["stop", "validate and stop"] | None = None  # what to do when the step is complete
         self.place: Any = None  # the function of loop_state that sets the loop counters of the checkpoint
         self.group: Any = None  # of all ranks; on the CPU, so that its reductions don't wait for the GPU
         self.common_batches = 0  # number of validation batches that every rank has
@@ -50,7 +55,7 @@ class SaveLast(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         loop_state.end_restart_between_epochs(trainer)
-        self.saved_at = time.monotonic()
+        self.saved_at, self.put_off = time.monotonic(), None
         if not trainer.strategy.broadcast(self.file.exists()):  # the run started from another run's checkpoint
             self.saved_step = -1
         if trainer.world_size > 1:
@@ -71,6 +76,16 @@ class SaveLast(Checkpoint):
         if (due or minutes_over or number) and batch_idx and trainer.global_step != self.saved_step:
             self._save(trainer, loop_state.within_epoch)
         self._stop_after_signal(number)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._put_off_stop(trainer, "validate and stop")
+        if self.put_off is None or loop_state.is_within_step(trainer):
+            return
+        if self.put_off == "stop":
+            loop_state.prevent_extra_validation(trainer)
+        trainer.should_stop, self.put_off = True, None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not loop_state.has_ended(trainer) and loop_state.at_a_step(trainer):
@@ -103,6 +118,7 @@ class SaveLast(Checkpoint):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.saved_step = -1  # schedules and the best score have changed since that step
+        self._put_off_stop(trainer, "stop")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self.signals.__exit__()
@@ -148,6 +164,11 @@ class SaveLast(Checkpoint):
         if number:
             log.info("stopped at step %d, with a checkpoint", self.saved_step)
             raise Stopped(number)
+
+    def _put_off_stop(self, trainer: Trainer, action: Literal["stop", "validate and stop"]) -> None:
+        """Within a step, unset trainer.should_stop and remember what to do when the step is complete."""
+        if trainer.should_stop and loop_state.is_within_step(trainer):
+            trainer.should_stop, self.put_off = False, action
 
     def _try_to_save(self, trainer: Trainer, place: Any) -> None:
         """Save after an exception; a second error is logged, so that it doesn't hide the first."""
