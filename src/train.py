@@ -73,6 +73,7 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     from fovea import build
     from fovea.loggers import hyperparameters
     from fovea.models.weights.fill import load_weights
+    from fovea.parts import optimization_parts
     from fovea.results import tensorboard_images
     from fovea.runs import run_folder
     from fovea.runs.checkpoint import to_resume, to_start_from
@@ -103,7 +104,8 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     results.update(network=type(task.network).__name__, parameters=parameters)
     hyperparameters.log_start(trainer.loggers, task.config)
     tensorboard_images.log_first_batch(trainer, data)
-    sizes = (cfg.data.batch_size, cfg.trainer.accumulate_grad_batches, trainer.world_size)
+    accumulated = None if optimization_parts.is_lbfgs(cfg.optimizer) else cfg.trainer.accumulate_grad_batches
+    sizes = (cfg.data.batch_size, accumulated, trainer.world_size)
     with suggest_smaller_batch(*sizes, OmegaConf.select(cfg, "data.progressive.batch_size")):
         trainer.fit(task, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     results.update(**run_folder.fit_results(trainer, cfg.monitor, results.content))

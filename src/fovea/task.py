@@ -6,6 +6,7 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
+from torch.optim import LBFGS
 from torchmetrics import Metric
 
 from fovea.training import class_means, loop_state, meter
@@ -36,6 +37,7 @@ class ClassificationTask(LightningModule):
         rejects: (a training loss) -> True if the batch must not count; called on all ranks. The callback that sets it
             also prevents the step.
         counted: True if the last training batch had an image and was not rejected.
+        batch_loss: of the last training batch, before the optimizer's step.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ClassificationTask(LightningModule):
         self.class_means_log = class_means.ClassMeansLog(self.monitor, config.get("class_names"))
         self.rejects: Callable[[Tensor], bool] = lambda loss: False
         self.counted, self.batch_loss = True, torch.tensor(torch.nan)
+        self.is_first_call = True  # the next call of training_step is its batch's first
         self.resumed: dict[str, Any] | None = None  # the checkpoint that a training goes on from, until it has begun
 
     def forward(self, images: Tensor) -> Tensor:
@@ -105,9 +108,21 @@ class ClassificationTask(LightningModule):
         self.resumed = None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        self.is_first_call = True
+        self._seed_step()
+
+    def _seed_step(self) -> None:
         seed_step(self.seed, self.trainer.fit_loop.epoch_loop.total_batch_idx, self.global_rank, self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Return the loss that the optimizer minimizes.
+
+        LBFGS calls this many times for a batch, at weights that it tries. All calls draw the same random numbers, and
+        only the first one is measured.
+        """
+        is_first, self.is_first_call = self.is_first_call, False
+        if not is_first:
+            self._seed_step()
         self.counted = False
         if not len(batch[0]):
             if self.trainer.world_size == 1:
@@ -116,10 +131,12 @@ class ClassificationTask(LightningModule):
         images, target = self.mix(self.preprocess(batch[0]), batch[1])
         assert self.objective is not None
         loss, logits = self.objective(self.network, images, target)
-        self.batch_loss = loss.mean.detach()
+        if is_first:
+            self.batch_loss = loss.mean.detach()
         if self.rejects(loss.value):  # DDP needs gradients from every rank: zeros
             return torch.stack([(p * 0).sum() for p in self.network.parameters() if p.requires_grad]).sum()
-        self.train_meter.update(loss, logits, target)
+        if is_first:
+            self.train_meter.update(loss, logits, target)
         self.counted = True
         return loss.value
 
@@ -224,7 +241,19 @@ class ClassificationTask(LightningModule):
     # optimizer and checkpoint
 
     def configure_optimizers(self) -> Any:
-        return self.optimization.configure(self.network)
+        """Return the optimizer and its schedule.
+
+        Raises:
+            ValueError: LBFGS with accumulated batches: Lightning would add up the gradients of all weights it tries.
+        """
+        configured = self.optimization.configure(self.network)
+        if isinstance(configured["optimizer"], LBFGS) and self.trainer.accumulate_grad_batches > 1:
+            raise ValueError(
+                f"trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}: LBFGS computes the gradient "
+                "many times a step and can't accumulate it\n"
+                "Set trainer.accumulate_grad_batches=1, or choose another optimizer"
+            )
+        return configured
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         self.optimization.step(scheduler, metric, metric is not None and self.is_undefined(self.monitor))

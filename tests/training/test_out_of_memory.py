@@ -41,8 +41,11 @@ def test_the_suggestion_divides_the_first_batch_of_a_training_too() -> None:
     assert "lower data.image_size" in suggestion(64, 1, 2, first_batch=2)
 
 
-def test_a_batch_of_one_image_per_device_is_not_split() -> None:
-    text = suggestion(8, 1, 8)
+@pytest.mark.parametrize(("accumulated", "devices"), [(1, 8), (None, 1)])
+def test_a_batch_of_one_image_per_device_or_of_an_optimizer_that_can_not_accumulate_is_not_split(
+    accumulated: int | None, devices: int
+) -> None:
+    text = suggestion(8, accumulated, devices)
     assert "accumulate" not in text
     assert "data.image_size" in text
 

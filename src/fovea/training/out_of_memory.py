@@ -14,13 +14,13 @@ MESSAGES = re.compile(  # of torch, oneDNN, CUDA and its libraries
 
 @contextmanager
 def suggest_smaller_batch(
-    batch_size: int, accumulated: int, world_size: int, first_batch: int | None = None
+    batch_size: int, accumulated: int | None, world_size: int, first_batch: int | None = None
 ) -> Iterator[None]:
     """Replace an out-of-memory error by a ValueError of a few lines; other errors are not changed.
 
     Args:
         batch_size: over all devices.
-        accumulated: trainer.accumulate_grad_batches.
+        accumulated: trainer.accumulate_grad_batches; None if the optimizer can't accumulate.
         world_size: the number of devices.
         first_batch: data.progressive.batch_size, over all devices.
     """
@@ -47,11 +47,14 @@ def _summary(error: BaseException) -> str:
     return f"out of memory: {facts or 'the system has no more'}"
 
 
-def suggestion(batch_size: int, accumulated: int, world_size: int, first_batch: int | None = None) -> str:
-    """Suggest the next smaller batch size that divides evenly, with more accumulation for the same step."""
+def suggestion(batch_size: int, accumulated: int | None, world_size: int, first_batch: int | None = None) -> str:
+    """Suggest the next smaller batch size that divides evenly, with more accumulation for the same step.
+
+    Where that is impossible, suggest other ways to need less memory.
+    """
     each, common = batch_size // world_size, math.gcd(batch_size, first_batch or batch_size) // world_size
     current = f"data.batch_size={batch_size} is {each} images on each of {world_size} devices"
-    if common == 1:
+    if common == 1 or accumulated is None:
         return f"{current}: lower data.image_size, use a smaller model, or set trainer.precision=bf16-mixed"
     factor = next(n for n in range(2, common + 1) if common % n == 0)
     overrides = f"data.batch_size={batch_size // factor} trainer.accumulate_grad_batches={accumulated * factor}"
