@@ -40,7 +40,7 @@ def evaluate(cfg: DictConfig) -> None:
     from fovea.runs import provenance, run_folder
     from fovea.runs.checkpoint import to_evaluate
 
-    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
+    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path, saved.plain(cfg))
     resume_rules.divide_as_trained(cfg, Path(cfg.run), HydraConfig.get().overrides.task)
     data = build.datamodule(cfg, to_train=False)
     same_source = resume_rules.same_source(cfg, Path(cfg.run))

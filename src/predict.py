@@ -7,6 +7,7 @@ from fovea.cli.entry import entry  # isort: skip  # first, because it reports mi
 from omegaconf import DictConfig
 
 from fovea.cli.screen import log_loading
+from fovea.config import saved
 from fovea.runs import summary
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def predict(cfg: DictConfig) -> None:
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
     predictions.check_output(output)
-    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path)
+    checkpoint = to_evaluate(Path(cfg.run), cfg.ckpt_path, saved.plain(cfg))
     check_decisions(cfg)
     typed = {"calibrated=true": cfg.calibrated, "reject=auto": cfg.reject == "auto"}
     wanted = [text for text, is_typed in (typed | {"threshold=tuned": cfg.threshold == "tuned"}).items() if is_typed]

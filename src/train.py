@@ -9,7 +9,7 @@ from fovea.cli.entry import entry  # isort: skip  # first, because it reports mi
 from omegaconf import DictConfig, OmegaConf
 
 from fovea.cli.screen import log_loading
-from fovea.config import resume_rules, saved
+from fovea.config import checkpoint_config, resume_rules, saved
 from fovea.distributed.rank import is_first
 from fovea.runs import summary
 
@@ -76,12 +76,14 @@ def run(cfg: DictConfig, folder: Path, results: "Results") -> None:
     from fovea.parts import optimization_parts
     from fovea.results import tensorboard_images
     from fovea.runs import run_folder
-    from fovea.runs.checkpoint import to_resume, to_start_from
+    from fovea.runs.checkpoint import stored_config, to_resume, to_start_from
     from fovea.training.out_of_memory import suggest_smaller_batch
 
     resumed, cfg.resume = cfg.resume, None
     checkpoint = to_resume(folder) if resumed else cfg.ckpt_path and to_start_from(Path(cfg.ckpt_path))
     data = build.datamodule(cfg)
+    if checkpoint and not resumed:
+        checkpoint_config.check_to_train(checkpoint, stored_config(checkpoint), saved.plain(cfg))
     task = build.task(cfg)
     build.check_loss(task, data, data.splits)
     if is_first():

@@ -4,7 +4,7 @@ import logging
 import re
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from pickle import PicklingError
@@ -14,6 +14,7 @@ import torch
 from lightning.fabric.plugins import CheckpointIO
 from torch import Tensor
 
+from fovea.config.checkpoint_config import check_to_evaluate
 from fovea.files import atomic_write
 from fovea.runs.checkpoint_names import TO_EVALUATE, TO_RESUME, existing
 
@@ -158,17 +159,32 @@ def _reason(error: Exception) -> str:
     return f"is damaged, or not a checkpoint of plain data ({first}): copy it again"
 
 
-def to_evaluate(run: Path, named: str | None) -> Path:
+def stored_config(file: Path) -> dict[str, Any]:
+    """Return the config in a checkpoint; empty for a file of weights alone. Raises ValueError as `read` does."""
+    content = read(file)
+    config = content.get("config") if isinstance(content, dict) else None
+    return config if isinstance(config, dict) else {}
+
+
+def to_evaluate(run: Path, named: str | None, config: Mapping[str, Any] | None = None) -> Path:
     """Return the named checkpoint, else the run's best, else its last if it was stopped before any validation.
 
+    Args:
+        run: the run's folder.
+        named: a checkpoint, perhaps of another run; None: the run's own.
+        config: of the evaluation, as plain containers; None: `named` is not compared with it.
+
     Raises:
-        ValueError: there is no checkpoint, or it is not plain data (some of Lightning's strategies would load it).
+        ValueError: there is no checkpoint; it is not plain data (some of Lightning's strategies would load it); or it
+            is of another run, with other classes, network or preprocessing.
     """
     files = [file for file in [Path(named)] if file.is_file()] if named else existing(run, TO_EVALUATE)
     file = next(iter(files), None)
     if file is None:
         raise ValueError(f"{run}: the run has no checkpoint yet (checkpoints/best.ckpt or last.ckpt)")
-    read(file)
+    stored = stored_config(file)
+    if named and config is not None:
+        check_to_evaluate(file, stored, config, run)
     return file
 
 

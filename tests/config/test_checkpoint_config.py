@@ -1,0 +1,134 @@
+"""A checkpoint of another run is used only where its weights, or its whole state, mean the same."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conf_groups import composed
+from helpers import SMALL
+from omegaconf import DictConfig
+
+from fovea.config import saved
+from fovea.config.checkpoint_config import check_to_evaluate, check_to_train
+
+Invoke = Callable[..., tuple[int, str, str]]
+Config = dict[str, Any]
+
+
+@pytest.fixture
+def cfg() -> DictConfig:
+    return composed("data=folder", "data.root=photos", "model=torchvision").copy()
+
+
+@pytest.fixture
+def config(cfg: DictConfig) -> Config:
+    return saved.plain(cfg)
+
+
+@pytest.fixture
+def run(cfg: DictConfig, tmp_path: Path) -> Path:
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    saved.save(cfg, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def changed(config: Config, place: str, value: Any) -> Config:
+    """The config with another value of a dotted key."""
+    new = copy.deepcopy(config)
+    *sections, key = place.split(".")
+    node = new
+    for section in sections:
+        node = node[section]
+    node[key] = value
+    return new
+
+
+OTHERS = [
+    ("class_names", list("bacdefg"), "class_names: ['b', 'a', 'c', 'd', 'e', 'f', 'g'] in the checkpoint, ['a', 'b', "),
+    ("model.name", "resnet34", "model.name: resnet34 in the checkpoint, resnet18 here"),
+    (
+        "preprocess.std",
+        [0.5, 0.5, 0.5],
+        "preprocess.std: [0.5, 0.5, 0.5] in the checkpoint, [0.229, 0.224, ",
+    ),
+    ("cosine_scale", 30.0, "cosine_scale: 30.0 in the checkpoint, None here"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), OTHERS)
+def test_weights_of_other_classes_another_network_or_other_preprocessing_are_refused(
+    config: Config, run: Path, tmp_path: Path, key: str, value: Any, said: str
+) -> None:
+    file, stored = tmp_path / "other.ckpt", changed(config, key, value) | {"run_dir": "/runs/other"}
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        check_to_evaluate(file, stored, config, run)
+    assert str(error.value).endswith("run=<its run folder>, which was /runs/other in its training")
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        check_to_train(file, stored, config)
+    assert str(error.value).endswith(f"weights={file}")
+
+
+def test_a_checkpoint_in_a_run_folder_is_to_be_evaluated_with_that_run(
+    config: Config, run: Path, tmp_path: Path
+) -> None:
+    saved.save(DictConfig(config), tmp_path)
+    file = tmp_path / "checkpoints" / "best.ckpt"
+    with pytest.raises(ValueError, match=f"Use the config of its own run: run={re.escape(str(file))}$"):
+        check_to_evaluate(file, changed(config, "model.name", "resnet34"), config, run)
+
+
+def test_of_many_classes_the_first_that_differs_is_named(config: Config, tmp_path: Path) -> None:
+    names = [f"class {n}" for n in range(100)]
+    config = changed(config, "class_names", names)
+    with pytest.raises(ValueError, match=r"class_names\[40\]: x in the checkpoint, class 40 here"):
+        check_to_train(tmp_path / "a.ckpt", changed(config, "class_names", [*names[:40], "x", *names[41:]]), config)
+    with pytest.raises(ValueError, match="class_names: 90 values in the checkpoint, 100 here"):
+        check_to_train(tmp_path / "a.ckpt", changed(config, "class_names", names[:90]), config)
+
+
+def test_values_that_were_typed_for_an_evaluation_are_accepted_with_the_runs_own_checkpoints(
+    config: Config, run: Path, tmp_path: Path
+) -> None:
+    typed = changed(config, "preprocess.mean", [0, 0, 0])
+    typed["data"]["eval_image_size"] = 32
+    check_to_evaluate(run / "checkpoints" / "last.ckpt", config, typed, run)
+    check_to_evaluate(tmp_path / "a copy.ckpt", config, typed, run)
+    check_to_evaluate(tmp_path / "of another run.ckpt", changed(config, "preprocess.mean", [0, 0, 0]), typed, run)
+
+
+def test_what_one_config_lacks_files_of_weights_and_spellings_of_a_number_are_not_compared(
+    config: Config, run: Path, tmp_path: Path
+) -> None:
+    stored = changed(config, "model.weights", "DEFAULT") | {"preprocess": {"mean": [1.0, 0.0, 0.5]}}
+    stored = changed(stored, "model.weights_min_share", 0.9)
+    del stored["cosine_scale"]
+    config = changed(config, "preprocess.mean", [1, 0, 0.5])
+    config["data"]["root"] = "/elsewhere"
+    for content in (stored, {}, {"model": "of another project"}):
+        check_to_evaluate(tmp_path / "a.ckpt", content, config, run)
+        check_to_train(tmp_path / "a.ckpt", content, config)
+
+
+@pytest.fixture
+def other(trained: Path, tmp_path: Path) -> Path:
+    """A checkpoint of a run like `trained`, whose classes were in another order."""
+    content = torch.load(trained / "checkpoints" / "last.ckpt", weights_only=True)
+    content["config"]["class_names"].reverse()
+    torch.save(content, tmp_path / "other.ckpt")
+    return tmp_path / "other.ckpt"
+
+
+@pytest.mark.parametrize("program", ["evaluate", "predict", "train"])
+def test_programs_refuse_a_checkpoint_of_other_classes(
+    invoke: Invoke, trained: Path, other: Path, folder: Path, program: str
+) -> None:
+    words = {"evaluate": [f"run={trained}"], "predict": [f"run={trained}", f"source={folder}"]}
+    words["train"] = ["data=folder", f"data.root={folder}", *SMALL]
+    code, _, err = invoke(program, *words[program], f"ckpt_path={other}")
+    assert code == 2
+    assert "class_names: ['owl', 'dog', 'cat'] in the checkpoint, ['cat', 'dog', 'owl'] here" in err
+    assert len(err.strip().splitlines()) <= 8
