@@ -1,5 +1,6 @@
 """The LightningModule: defines what is done with a batch. Its parts are built elsewhere and passed to it."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -13,8 +14,10 @@ from fovea.training import class_means, loop_state, meter
 from fovea.training.batch_loss import BatchLoss, Loss, MeasuredObjective, Objective
 from fovea.training.evaluation import Evaluation
 from fovea.training.meter import Meter
-from fovea.training.optimization import Optimization
+from fovea.training.optimization import Optimization, is_plateau, scaled_for
 from fovea.training.step_seed import seed_step
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, ...]  # images, target, indices, indices of images that could not be read
 
@@ -273,11 +276,17 @@ class ClassificationTask(LightningModule):
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the epoch's figures so far, and the last validation's, which a plateau schedule may still need.
 
-        If the run was prolonged, the checkpoint's schedule is replaced by the new one.
+        If the run was prolonged, or its rates are scaled for steps of another size, the checkpoint's schedule and rates
+        are replaced by the new ones.
         """
-        if any(checkpoint["config"].get(key) != self.config.get(key) for key in ("scheduler", "warmup")):
-            (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
+        then, now = scaled_for(checkpoint["config"]), scaled_for(self.config)
+        changed = any(checkpoint["config"].get(key) != self.config.get(key) for key in ("scheduler", "warmup"))
+        (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
+        if changed or then != now:
             self.optimization.replace(optimizer, schedule.scheduler)
+        if then != now and is_plateau(schedule.scheduler):
+            text = "a plateau schedule keeps the checkpoint's learning rates, for %s images of a step instead of %s"
+            log.warning(text, then, now)
         running = checkpoint["running"]
         self.train_meter.load(running["meter"], self.global_rank, self.trainer.world_size)
         logged = {name: torch.tensor(value, device=self.device) for name, value in running["logged"].items()}

@@ -113,6 +113,35 @@ def test_what_one_config_lacks_files_of_weights_and_spellings_of_a_number_are_no
         check_to_train(tmp_path / "a.ckpt", content, config)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("optimizer.lr", 0.3, "optimizer.lr: 0.3 in the checkpoint, 0.1 here"),
+        ("optimizer.weight_decay", 0.1, "optimizer.weight_decay: 0.1 in the checkpoint, 0.0005 here"),
+        ("optimizer._target_", "torch.optim.AdamW", "optimizer._target_: torch.optim.AdamW in the checkpoint"),
+        ("parameter_groups._target_", "fovea.optim.parameter_groups.head_faster", "parameter_groups._target_: "),
+        ("lr_scaling", "linear", "lr_scaling: linear in the checkpoint, None here"),
+        ("freeze", "backbone", "freeze: backbone in the checkpoint, None here"),
+    ],
+)
+def test_a_training_is_not_continued_with_another_optimizer_whose_values_would_be_ignored(
+    config: Config, run: Path, tmp_path: Path, key: str, value: Any, said: str
+) -> None:
+    file, stored = tmp_path / "other.ckpt", changed(config, key, value)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        check_to_train(file, stored, config)
+    assert "those of this run would be ignored" in str(error.value)
+    assert str(error.value).endswith(f"a new optimizer: weights={file}")
+    check_to_evaluate(file, stored, config, run)
+
+
+@pytest.mark.parametrize("key", ["scheduler", "warmup", "data", "trainer", "loss", "augment", "callbacks", "seed"])
+def test_a_training_may_be_continued_with_another_schedule_and_other_data(
+    config: Config, tmp_path: Path, key: str
+) -> None:
+    check_to_train(tmp_path / "other.ckpt", config | {key: {"a": 1}, "num_classes": None, "pretrained": {}}, config)
+
+
 @pytest.fixture
 def other(trained: Path, tmp_path: Path) -> Path:
     """A checkpoint of a run like `trained`, whose classes were in another order."""
@@ -132,3 +161,17 @@ def test_programs_refuse_a_checkpoint_of_other_classes(
     assert code == 2
     assert "class_names: ['owl', 'dog', 'cat'] in the checkpoint, ['cat', 'dog', 'owl'] here" in err
     assert len(err.strip().splitlines()) <= 8
+
+
+@pytest.mark.slow
+def test_a_training_goes_on_from_another_runs_state_and_refuses_another_rate(
+    invoke: Invoke, trained: Path, folder: Path
+) -> None:
+    file = trained / "checkpoints" / "last.ckpt"
+    words = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2", f"ckpt_path={file}")
+    code, _, err = invoke("train", *words, "optimizer.lr=0.3")
+    assert code == 2
+    assert "optimizer.lr: 0.1 in the checkpoint, 0.3 here" in err
+    code, out, err = invoke("train", *words)
+    assert code == 0, err
+    assert "epoch 2" in out

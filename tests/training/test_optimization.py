@@ -1,5 +1,7 @@
 """A prolonged run goes on with the rates that a run of that length would have had from its start."""
 
+import functools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
 
 from fovea.optim.warmup import with_warmup
 from fovea.training.optimization import replay
+from fovea.training.save_last import SaveLast
 
 BEFORE, SHORT, LONG = 9, 10, 24
 
@@ -136,3 +139,35 @@ def test_a_training_warms_up_before_a_plateau_schedule_that_uses_only_later_vali
     )
     # the third validation is the schedule's first and sets its best; with that threshold no later one is better
     assert rates.rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001])
+
+
+def scaled(rate: float, batches: int, **options: Any) -> Any:
+    """A task whose rate is scaled for steps of so many batches of 8 images."""
+    config = {"lr_scaling": "linear", "data": {"batch_size": 8}, "trainer": {"accumulate_grad_batches": batches}}
+    return make_task(optimizer=functools.partial(SGD, lr=rate), config=config, **options)
+
+
+def resumed_rates(folder: Path, first: Any, second: Any) -> list[float]:
+    """The rates of the second epoch on, which the second task trains from the first one's checkpoint."""
+    data = Data(make_batches(2), make_batches(1))
+    make_trainer(SaveLast(str(folder)), max_epochs=1, enable_checkpointing=True).fit(first, datamodule=data)
+    rates = Rates()
+    trainer = make_trainer(SaveLast(str(folder)), rates, max_epochs=3, enable_checkpointing=True)
+    trainer.fit(second, datamodule=data, ckpt_path=folder / "last.ckpt", weights_only=True)
+    return rates.rates
+
+
+def test_rates_that_are_scaled_for_larger_steps_replace_those_of_the_checkpoint(tmp_path: Path) -> None:
+    assert resumed_rates(tmp_path, scaled(0.1, 1), scaled(0.2, 2)) == [0.2, 0.2]
+
+
+def test_without_larger_steps_the_rates_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    assert resumed_rates(tmp_path, scaled(0.1, 1), scaled(0.2, 1)) == [0.1, 0.1]
+
+
+def test_a_plateau_schedule_warns_that_it_keeps_the_rates_of_smaller_steps(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (scaled(*values, schedule=ReduceLROnPlateau) for values in ((0.1, 1), (0.2, 2)))
+    assert resumed_rates(tmp_path, first, second) == [0.1, 0.1]
+    assert "keeps the checkpoint's learning rates, for 8 images of a step instead of 16" in caplog.text

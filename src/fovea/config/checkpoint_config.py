@@ -9,11 +9,18 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from fovea.config.keys import dotted, rule
+from fovea.config.keys import FIXED, dotted, names, row, rule
 from fovea.config.saved import load, plain
 
 WEIGHTS = ("class_names", "model", "cosine_scale", "preprocess")  # the weights are right with these values only
-FREE = ("model.weights_min_share",)  # only for loading weights from a file
+FREE = (
+    *("scheduler", "warmup"),  # a training replaces the checkpoint's schedule by its own
+    *("num_classes", "pretrained"),  # these differ only together with keys of WEIGHTS
+    "model.weights_min_share",  # only for loading weights from a file
+)
+# what the rest of a checkpoint's state depends on, such as the optimizer's
+FIXED_KEYS = (key for key in names("resume") if row(key).resume == FIXED and not row(key).starts)
+STATE = tuple(key for key in FIXED_KEYS if key not in (*WEIGHTS, *FREE))
 MOST = 3  # differences that a message lists
 LONGEST = 60  # characters of a value in a message
 
@@ -46,18 +53,22 @@ def _own_run(file: Path, stored: Mapping[str, Any]) -> str:
 
 
 def check_to_train(file: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    """Raise ValueError if a training would continue with the weights of other classes, network or preprocessing.
+    """Raise ValueError if a training would continue with the state of another network or optimizer.
 
     Args:
         file: the checkpoint.
         stored: the config in it; empty if it has none.
         config: the training's, as plain containers.
     """
-    texts = [*_differences(stored, config, WEIGHTS).values()]
-    if texts:
-        lines = [f"ckpt_path={file} is the state of a training with other values:", *_first(texts)]
-        remedy = f"Type the checkpoint's values, or start with its weights alone: weights={file}"
-        raise ValueError("\n".join([*lines, remedy]))
+    of_weights, of_state = (_differences(stored, config, keys) for keys in (WEIGHTS, STATE))
+    if not of_weights | of_state:
+        return
+    lines = [f"ckpt_path={file} is the state of a training with other values:"]
+    lines += _first([*of_weights.values(), *of_state.values()])
+    if of_state:
+        lines.append("The optimizer's state in the checkpoint has its own values; those of this run would be ignored")
+    lines.append(f"Type the checkpoint's values, or start with its weights and a new optimizer: weights={file}")
+    raise ValueError("\n".join(lines))
 
 
 def _differences(stored: Mapping[str, Any], config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:

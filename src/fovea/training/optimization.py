@@ -1,7 +1,7 @@
 """The optimizer of a training and the schedule of its learning rates, also in a run that is resumed."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from torch import nn
@@ -104,6 +104,14 @@ def replay(optimizer: Optimizer, scheduler: Any, fresh: Any) -> None:
     scheduler.load_state_dict(fresh.state_dict())
     for group, new in zip(optimizer.param_groups, fresh.optimizer.param_groups, strict=True):
         group.update({name: value for name, value in new.items() if name != "params"})
+
+
+def scaled_for(config: Mapping[str, Any]) -> int | None:
+    """Return the images of an optimizer step that a config's learning rate is scaled for; None without lr_scaling."""
+    if config.get("lr_scaling") is None:  # or a run of an earlier version
+        return None
+    images: int = config["data"]["batch_size"] * config["trainer"]["accumulate_grad_batches"]
+    return images
 
 
 def is_plateau(schedule: Any) -> bool:
