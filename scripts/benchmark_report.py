@@ -66,7 +66,7 @@ def measure(folder: Path, tested: Predictions, validation: Predictions) -> dict[
 
     parts: dict[str, Callable[[], object]] = {
         "predictions of the test": lambda: collect.write_predictions(folder, tested),
-        "calibration on as many": lambda: collect.fit(folder, validation),
+        "calibration on as many": lambda: collect.fit(folder, validation, None),
         "intervals": lambda: confidence_intervals(metrics_for(tested), tested.probabilities, tested.labels),
         "thumbnails": thumbnails,
         "page": lambda: run_page.write(folder, folder, []),

@@ -31,6 +31,7 @@ def predict(cfg: DictConfig) -> None:
     from fovea.data.sources.image_files import read_files
     from fovea.distributed.gather import gather
     from fovea.report import calibration_file, predictions
+    from fovea.results import collect
     from fovea.runs.checkpoint import to_evaluate
 
     output = Path(cfg.output or f"{cfg.output_dir}/predictions.csv")
@@ -62,6 +63,8 @@ def predict(cfg: DictConfig) -> None:
         log.info("probabilities are adjusted to equally frequent classes: logit_adjustment=%s", cfg.logit_adjustment)
     if fitted and cfg.tta != "none":
         log.warning("%s uses values that were fitted to predictions without tta=%s", wanted[0], cfg.tta)
+    if fitted and (other := calibration_file.other_use(fitted, collect.use_of(checkpoint, cfg))):
+        log.warning("%s uses values that were fitted to %s", wanted[0], other)
     if cfg.task == "multiclass":
         rows = predictions.top_k_rows(paths, probabilities, cfg.class_names, cfg.top_k)
     else:

@@ -150,6 +150,7 @@ def test(
     from fovea.loggers import hyperparameters
     from fovea.results import collect, tensorboard_images
     from fovea.runs import run_folder
+    from fovea.runs.checkpoint_names import TO_EVALUATE, existing
 
     saver = run_folder.best_checkpoint_callback(trainer, cfg.monitor)
     best = Path(saver.best_model_path) if saver else folder / "checkpoints" / "best.ckpt"
@@ -168,7 +169,8 @@ def test(
         run_folder.write_per_class(folder / "per_class.csv", data.class_names, task.per_class)
         log.info(summary.tested_text(results.content, best if tested else None, len(predicted), tested_on, "test"))
     if cfg.report and len(predicted):
-        collect_for_report(cfg, folder, results, trainer, task, data, predicted)
+        weights = best if tested else next(iter(existing(folder, TO_EVALUATE)), None)
+        collect_for_report(cfg, folder, results, trainer, task, data, predicted, weights)
     if is_first():
         summary.log_figures("test", results.content, data.class_names, task.per_class, cfg.monitor)
 
@@ -181,8 +183,12 @@ def collect_for_report(
     task: "ClassificationTask",
     data: "ImageDataModule",
     tested: "Predictions",
+    weights: Path | None,
 ) -> None:
-    """Write what the report shows besides the figures; on all ranks, as they share the predictions."""
+    """Write what the report shows besides the figures; on all ranks, as they share the predictions.
+
+    `weights` is the checkpoint that was tested; None: there is none.
+    """
     from fovea.results import collect, suspect_labels
 
     validation = collect.validate(trainer, task, data)
@@ -191,7 +197,7 @@ def collect_for_report(
     if not is_first():
         return
     if validation is not None:
-        collect.fit(folder, validation)
+        collect.fit(folder, validation, collect.use_of(weights, task.config) if weights else None)
     results.update(**collect.compare(task, tested, cfg.class_counts))
     small = suspect_labels.write(folder, data, suspects)
     collect.keep_images(folder, task, data, tested, small)

@@ -182,6 +182,18 @@ def test_calibrated_predictions_of_a_run_without_a_calibration_are_refused(loade
         replace(loaded, folder=tmp_path)([], calibrated=True)
 
 
+def test_calibrated_predictions_with_another_checkpoint_than_was_fitted_are_warned_about_once(
+    loaded: LoadedRun, photos: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    used = {"checkpoint": "best.ckpt", "step": 8, "run_dir": "/runs/a", "monitor": "val/f1", "eval_image_size": 16}
+    write_json(tmp_path / "calibration.json", {"temperature": TEMPERATURE, "fitted_to": used})
+    run = replace(loaded, folder=tmp_path)
+    assert run(photos[0], calibrated=True) == run(photos[0], calibrated=True)
+    (record,) = caplog.records
+    said = "calibrated=True uses values that were fitted to best.ckpt of step 8, not best.ckpt of an unknown step"
+    assert record.getMessage() == said
+
+
 @pytest.fixture
 def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intervals, "RESAMPLES", 20)

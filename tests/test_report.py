@@ -144,6 +144,27 @@ def test_calibrated_predictions_and_rejected_images(
         assert said in invoke("predict", f"run={trained}", f"source={folder}/test", words).err
 
 
+def test_predictions_with_other_weights_than_the_calibration_was_fitted_to_are_warned_about(
+    invoke: Invoke, trained: Path, folder: Path, tmp_path: Path
+) -> None:
+    def said(*words: str, run: str = "") -> str:
+        place = (f"run={trained}{run}", f"source={folder}/test/cat", f"output={tmp_path}/out.csv")
+        code, out, err = invoke("predict", *place, *words)
+        assert code == 0, err
+        return " ".join(out.split())
+
+    best = trained / "checkpoints" / "best.ckpt"
+    content = torch.load(best, weights_only=True)
+    step = content["global_step"]
+    fitted_to = json.loads((trained / "calibration.json").read_text())["fitted_to"]
+    assert (fitted_to["checkpoint"], fitted_to["step"], fitted_to["eval_image_size"]) == ("best.ckpt", step, 16)
+    assert "were fitted to" not in said("calibrated=true", run="/checkpoints/last.ckpt")  # of the same step
+    torch.save(content | {"global_step": step + 4}, best)  # as if the run had been prolonged and killed
+    warned = f"uses values that were fitted to best.ckpt of step {step}, not best.ckpt of step {step + 4}"
+    assert f"reject=auto {warned}; data.eval_image_size=16, not 24" in said("reject=auto", "data.eval_image_size=24")
+    assert "were fitted to" not in said()
+
+
 @pytest.mark.slow
 def test_a_multilabel_run_tunes_its_thresholds_on_validation(invoke: Invoke, runs: Runs, tmp_path: Path) -> None:
     words = ("data=digits_multilabel", *SMALL, "data.batch_size=64", "trainer.max_epochs=2", "report=true")

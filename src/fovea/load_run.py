@@ -1,7 +1,9 @@
 """Loads a trained run in Python: `load_run("<run folder>")("photo.jpg")` returns class names and probabilities."""
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, overload
@@ -26,10 +28,13 @@ from fovea.data.loading.given_images import GivenImages, OneImage, is_single_ima
 from fovea.data.pixels.augment import Augment
 from fovea.parts import network_parts
 from fovea.report import calibration_file
+from fovea.results import collect
 from fovea.results.run_tables import RunComparison, RunTables
 from fovea.runs import checkpoint
 from fovea.runs.results_file import results_of
 from fovea.task import ClassificationTask
+
+log = logging.getLogger(__name__)
 
 
 class Prediction(NamedTuple):
@@ -138,10 +143,18 @@ class LoadedRun:
         """
         if is_single_image(images):
             return self([images], threshold, calibrated)[0]
-        fitted = calibration_file.read(self.folder, "calibrated=True") if calibrated else None
+        fitted = self._fitted if calibrated else None
         rows = torch.cat([torch.empty(0, len(self.class_names)), *map(self._probabilities, self.batches(images))])
         rows = calibration_file.calibrated(fitted, rows, self.task.task) if fitted else rows
         return [self._prediction(row, threshold) for row in rows]
+
+    @cached_property
+    def _fitted(self) -> calibration_file.Fitted:
+        """What was fitted on the validation split. If this was to other predictions, a warning is logged once."""
+        fitted = calibration_file.read(self.folder, "calibrated=True")
+        if other := calibration_file.other_use(fitted, collect.use_of(self.checkpoint, self.config)):
+            log.warning("calibrated=True uses values that were fitted to %s", other)
+        return fitted
 
     def batches(self, images: Iterable[OneImage]) -> Iterator[Tensor]:
         """Yield the images, cropped as for an evaluation, in batches (B, 3, S, S) of uint8 on `device`."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fovea.report.calibration_file import calibrated, read
+from fovea.report.calibration_file import Fitted, Used, calibrated, other_use, read
 from fovea.report.statistics.calibration import apply_temperature
 
 
@@ -25,3 +25,30 @@ def test_a_run_without_the_file_and_a_damaged_file_are_named(tmp_path: Path) -> 
     (tmp_path / "calibration.json").write_text('{"temperature": "hot"}')
     with pytest.raises(ValueError, match="calibration.json is damaged .temperature is hot."):
         read(tmp_path, "calibrated=true")
+
+
+USED = Used("best.ckpt", 8, "/runs/a", "val/accuracy", 32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"checkpoint": "last.ckpt", "monitor": "val/f1"}, ""),  # the same weights
+        ({"checkpoint": "last.ckpt", "step": 16}, "best.ckpt of step 8, not last.ckpt of step 16"),
+        ({"step": 16}, "best.ckpt of step 8, not best.ckpt of step 16"),  # a run that was prolonged
+        ({"run_dir": "/runs/b"}, "best.ckpt of step 8 of /runs/a, not best.ckpt of step 8 of /runs/b"),
+        ({"monitor": "val/ema_loss"}, "the weights of monitor=val/accuracy, not of val/ema_loss"),
+        ({"eval_image_size": 48}, "data.eval_image_size=32, not 48"),
+    ],
+)
+def test_predictions_unlike_those_that_were_fitted_are_described(
+    tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    content = {"temperature": 1.7, "fitted_to": USED._asdict()}
+    (tmp_path / "calibration.json").write_text(json.dumps(content))
+    assert other_use(read(tmp_path, "calibrated=true"), USED._replace(**changes)) == said  # type: ignore[arg-type]
+
+
+def test_nothing_is_said_about_a_file_of_an_earlier_version() -> None:
+    assert other_use(Fitted(1.7, None, None, None), USED) == ""

@@ -19,11 +19,13 @@ from fovea.data.loading.dataset import ImageDataset
 from fovea.data.pixels.decode import UnreadableImage
 from fovea.distributed.gather import gather
 from fovea.report import errors, grad_cam, prediction_file, predictions, thumbnail_file
+from fovea.report.calibration_file import FILE, Used
 from fovea.report.prediction_file import Predictions
 from fovea.report.run import gallery
 from fovea.report.statistics import baseline, calibration, rejection, thresholds
 from fovea.report.statistics.intervals import computed, confidence_intervals
 from fovea.results import first_batch
+from fovea.runs import checkpoint
 from fovea.runs.run_folder import write_json
 from fovea.task import ClassificationTask
 
@@ -76,11 +78,28 @@ def validate(trainer: Trainer, task: ClassificationTask, data: ImageDataModule) 
     return gathered(data, "val", trainer.predict(task, data.eval_dataloader("val"), weights_only=True) or [])
 
 
-def fit(folder: Path, validation: Predictions) -> None:
-    """Write the validation predictions, and what follows from them into calibration.json, for predict.py."""
+def fit(folder: Path, validation: Predictions, used: Used | None) -> None:
+    """Write the validation predictions, and what follows from them into calibration.json, for predict.py.
+
+    Args:
+        folder: the run's.
+        validation: the predictions.
+        used: what they were made with; None: not known.
+    """
     prediction_file.write(folder, "val_predictions", validation)
     if (validation.labels != -1).any():
-        write_json(folder / "calibration.json", fitted(validation))
+        write_json(folder / FILE, fitted(validation) | {"fitted_to": used and used._asdict()})
+
+
+def use_of(file: Path, config: Mapping[str, Any]) -> Used:
+    """Return what predictions with a checkpoint and a config are made with.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    run_dir, data = checkpoint.stored_config(file).get("run_dir"), config["data"]
+    size = data.get("eval_image_size", data["image_size"])  # a run of an earlier version has one size
+    return Used(file.name, checkpoint.read(file).get("global_step"), run_dir, config["monitor"], size)
 
 
 def fitted(validation: Predictions) -> dict[str, Any]:
