@@ -116,6 +116,50 @@ def test_a_prolonged_run_starts_its_average_anew(tmp_path: Path) -> None:
     torch.testing.assert_close(swa.average.state_dict()["0.weight"], expected.state_dict()["0.weight"])
 
 
+@pytest.mark.parametrize("stops", [[20], [20, 24]])  # the second is in the prolonged part
+def test_weights_of_before_a_run_was_prolonged_are_not_in_its_average(
+    tmp_path: Path, stops: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The checkpoint's average is of the steps 12, 16 and 20; the prolonged run averages those after step 12."""
+    caplog.set_level("INFO")
+    fit(SWA(8), epochs=5).save_checkpoint(tmp_path / "20.ckpt")
+    assert "anew" not in caplog.text
+    networks = Networks()
+    for stop, end in zip(stops, [*stops[1:], 28], strict=True):
+        swa = SWA(12)
+        trainer = fit(swa, networks, epochs=end // 4, ckpt_path=tmp_path / f"{stop}.ckpt")
+        trainer.save_checkpoint(tmp_path / f"{end}.ckpt")
+    assert swa.average is not None
+    expected = by_torch(networks.after, [24, 28], TRAIN)
+    for key, tensor in swa.average.state_dict().items():
+        torch.testing.assert_close(tensor, expected.state_dict()[key], rtol=1e-5, atol=1e-6)
+    assert caplog.text.count("the average starts anew at step 20: it is now of every 4 steps after step 12") == 1
+
+
+def test_an_average_that_is_added_to_a_training_is_of_the_weights_after_the_checkpoint(tmp_path: Path) -> None:
+    fit(epochs=3).save_checkpoint(tmp_path / "one.ckpt")
+    swa, networks = SWA(4), Networks()
+    fit(swa, networks, ckpt_path=tmp_path / "one.ckpt")
+    assert swa.average is not None
+    expected = by_torch(networks.after, [16, 20], TRAIN)
+    torch.testing.assert_close(swa.average.state_dict()["0.weight"], expected.state_dict()["0.weight"])
+
+
+def test_the_average_of_an_earlier_versions_checkpoint_goes_on(tmp_path: Path) -> None:
+    """It does not record which steps its average is of."""
+    whole, again = SWA(8), SWA(8)
+    fit(whole)
+    fit(SWA(8), epochs=4).save_checkpoint(tmp_path / "one.ckpt")
+    content = torch.load(tmp_path / "one.ckpt", weights_only=True)
+    del content["callbacks"]["SWA"]
+    torch.save(content, tmp_path / "one.ckpt")
+    fit(again, ckpt_path=tmp_path / "one.ckpt")
+    assert whole.average is not None
+    assert again.average is not None
+    for key, tensor in whole.average.state_dict().items():
+        assert torch.equal(tensor, again.average.state_dict()[key]), key
+
+
 def states_of(**callbacks: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:
     task = make_task()
     fit(*callbacks.values(), task=task)

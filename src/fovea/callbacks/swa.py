@@ -29,11 +29,18 @@ def averaged_weights(step: int, after_step: int, every: int) -> int:
 class SWA(AveragedWeights):
     """Averages the weights of the optimizer steps that are multiples of `every_n_steps`, after `after_step`.
 
-    Which weights are averaged is a function of the step alone. Until the first of them, the average is the trained
-    network itself.
+    The average is the equal mean of the weights of these steps. Until the first of them, it is the trained network
+    itself.
+
+    A checkpoint records which steps its average is of. If the resumed training averages other steps, as a prolonged run
+    does, or if the checkpoint has no average, the average starts anew: only weights after the checkpoint are averaged.
 
     Before a validation, BatchNorm's running statistics of the average are recomputed over an epoch of training batches
     of all ranks, augmented but not mixed; it is the same epoch each time. Layers that `freeze=` keeps are left alone.
+
+    Attributes:
+        every: `every_n_steps`, or the steps of an epoch.
+        since: the average is of weights after this step: `after_step`, or the step at which the average started anew.
     """
 
     kind = "swa"
@@ -48,7 +55,10 @@ class SWA(AveragedWeights):
             raise ValueError(
                 f"callbacks.swa: after_step={after_step} must be at least 0, every_n_steps={every_n_steps} at least 1"
             )
-        self.after_step, self.every_n_steps, self.every = after_step, every_n_steps, 1
+        self.after_step, self.every_n_steps = after_step, every_n_steps
+        self.every, self.since = 1, after_step or 0
+        self.goes_on = False  # whether the checkpoint has an average
+        self.saved: dict[str, int] | None = None  # `state_dict` of the checkpoint; none in those of earlier versions
         self.norms: list[str] = []
         self.recomputed = 0  # number of averaged weights when the statistics were recomputed last
 
@@ -58,6 +68,7 @@ class SWA(AveragedWeights):
             raise ValueError(
                 "callbacks.swa.after_step is a share of the run, but the run has no end: type a number of steps"
             )
+        self.goes_on = self.loaded is not None
         super().on_fit_start(trainer, pl_module)
         self.norms, self.recomputed = trained_layers(pl_module.network), 0
 
@@ -65,12 +76,35 @@ class SWA(AveragedWeights):
         super().on_train_start(trainer, pl_module)
         steps_per_epoch = math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
         self.every = self.every_n_steps or steps_per_epoch
+        self.since = self._since(trainer)
         if not self.count(self.step):
             self.replace(pl_module, pl_module.network)
 
+    def _since(self, trainer: Trainer) -> int:
+        """Return the step after which weights are averaged; see the attribute."""
+        after_step, saved, self.saved = self.after_step or 0, self.saved, None
+        if self.goes_on and saved is None:
+            return after_step
+        if self.goes_on and saved is not None:
+            if (saved["after_step"], saved["every"]) == (after_step, self.every):
+                return saved["since"]
+            if averaged_weights(self.step, saved["since"], saved["every"]) and trainer.is_global_zero:
+                log.info(
+                    "callbacks.swa: the average starts anew at step %d: it is now of every %d steps after step %d, "
+                    "and the checkpoint's is of every %d after step %d",
+                    *(self.step, self.every, after_step, saved["every"], saved["after_step"]),
+                )
+        return max(after_step, self.step)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"after_step": self.after_step or 0, "every": self.every, "since": self.since}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.saved = state_dict
+
     def count(self, step: int) -> int:
         """Return how many weights are averaged at a step."""
-        return averaged_weights(step, self.after_step or 0, self.every)
+        return averaged_weights(step, self.since, self.every)
 
     def update(self, pl_module: Any) -> None:
         """Add the weights to the average if it is their turn."""
