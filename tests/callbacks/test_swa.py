@@ -16,6 +16,7 @@ from fovea.callbacks.ema import EMA
 from fovea.callbacks.swa import SWA, averaged_weights
 from fovea.data.loading.dataset import Batch
 from fovea.models.freeze import freeze
+from fovea.training.save_last import SaveLast
 
 BATCHES = 4
 TRAIN, VAL = make_batches(BATCHES), make_batches(2, seed=9)
@@ -36,6 +37,23 @@ class Networks(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         self.after[trainer.global_step] = copy.deepcopy(pl_module.network)
+
+
+class StopAt(Callback):
+    """Stops the training after a step."""
+
+    def __init__(self, step: int | None) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        trainer.should_stop = trainer.should_stop or trainer.global_step == self.step
+
+
+class SaveLastCopied(SaveLast):
+    """Shares no tensors between a checkpoint that is not written yet and the average."""
+
+    def _dump(self, *arguments: Any) -> dict[str, Any]:
+        return copy.deepcopy(super()._dump(*arguments))
 
 
 def by_torch(networks: dict[int, nn.Module], steps: list[int], train: list[Batch]) -> nn.Module:
@@ -81,6 +99,26 @@ def test_the_average_is_torchs_with_its_batch_norm_update(
     count = sum(len(batch.targets) for batch in VAL)
     assert trainer.callback_metrics["val/swa_accuracy"].item() == pytest.approx(right / count)
     assert trainer.callback_metrics["val/swa_loss"] != trainer.callback_metrics["val/loss"]
+
+
+@pytest.mark.parametrize(
+    ("options", "stop", "steps"),
+    [
+        ({"check_val_every_n_epoch": 3}, None, [15, 18]),  # validated after step 12
+        ({"limit_val_batches": 0}, None, [15, 18]),
+        ({"limit_val_batches": 0, "max_steps": 18}, None, [15, 18]),  # within an epoch
+        ({"limit_val_batches": 0}, 17, [15]),  # within an epoch too
+        ({"limit_val_batches": 0}, 16, [15]),
+    ],
+)
+def test_the_last_checkpoint_has_recomputed_statistics_if_no_validation_followed_the_last_weights(
+    tmp_path: Path, options: dict[str, Any], stop: int | None, steps: list[int]
+) -> None:
+    networks = Networks()
+    fit(SWA(12, 3), networks, StopAt(stop), SaveLastCopied(str(tmp_path)), enable_checkpointing=True, **options)
+    average = torch.load(tmp_path / "last.ckpt", weights_only=True)["state_dict_swa"]
+    for key, tensor in by_torch(networks.after, steps, TRAIN).state_dict().items():
+        torch.testing.assert_close(average[key], tensor, rtol=1e-5, atol=1e-6)
 
 
 def test_until_the_first_weights_the_average_is_the_trained_network(tmp_path: Path) -> None:

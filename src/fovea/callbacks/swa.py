@@ -1,8 +1,8 @@
 """Stochastic weight averaging (SWA): the mean of the weights at the ends of the last epochs.
 
 Source: Izmailov et al. 2018, https://arxiv.org/abs/1803.05407, algorithm 1.
-Deviation: BatchNorm's statistics are recomputed before each validation, not only at the end, so that figures and
-checkpoints of the average are right throughout.
+Deviation: BatchNorm's statistics are recomputed before each validation too, not only at the end, so that all figures of
+the average are right.
 """
 
 import logging
@@ -35,8 +35,11 @@ class SWA(AveragedWeights):
     A checkpoint records which steps its average is of. If the resumed training averages other steps, as a prolonged run
     does, or if the checkpoint has no average, the average starts anew: only weights after the checkpoint are averaged.
 
-    Before a validation, BatchNorm's running statistics of the average are recomputed over an epoch of training batches
-    of all ranks, augmented but not mixed; it is the same epoch each time. Layers that `freeze=` keeps are left alone.
+    Before a validation and at the end of a training, BatchNorm's running statistics of the average are recomputed over
+    an epoch of training batches of all ranks, augmented but not mixed; it is the same epoch each time. Layers that
+    `freeze=` keeps are left alone. So a checkpoint of a validation and that of the end have recomputed statistics. A
+    checkpoint in between that has more weights in its average than the last validation, such as one of a run that was
+    interrupted, has statistics that do not fit its average.
 
     Attributes:
         every: `every_n_steps`, or the steps of an epoch.
@@ -119,10 +122,20 @@ class SWA(AveragedWeights):
 
     def on_validation_start(self, trainer: Trainer, pl_module: Any) -> None:
         super().on_validation_start(trainer, pl_module)
-        if trainer.state.fn != "fit" or trainer.sanity_checking or not self.norms:
-            return
+        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+            self._recompute_if_changed(trainer, pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: Any) -> None:
+        """Recompute if the training stops here, because SaveLast makes the checkpoint of an unfinished epoch next."""
+        if trainer.should_stop or 0 <= trainer.max_steps <= trainer.global_step:
+            self._recompute_if_changed(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: Any) -> None:
+        self._recompute_if_changed(trainer, pl_module)
+
+    def _recompute_if_changed(self, trainer: Trainer, pl_module: Any) -> None:
         n = self.count(self.step)
-        if n != self.recomputed:
+        if self.norms and n != self.recomputed:
             self._recompute(trainer, pl_module)
             self.recomputed = n
 
@@ -130,7 +143,9 @@ class SWA(AveragedWeights):
         """Recompute the statistics; each batch of each rank has the same weight. All ranks must call this."""
         assert self.average is not None
         if not self.recomputed and trainer.is_global_zero:
-            log.info("before each validation, BatchNorm's statistics of the average are now computed from the images")
+            log.info(
+                "BatchNorm's statistics of the average are computed from images: before validations and at the end"
+            )
         with trainer.precision_plugin.forward_context():
             recompute_statistics(self.average, self.norms, _inputs(trainer, pl_module))
         for tensor in running_statistics(self.average, self.norms):
