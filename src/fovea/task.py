@@ -194,8 +194,18 @@ class ClassificationTask(LightningModule):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         assert self.evaluation is not None
         logits = self.evaluation.update(self.preprocess(batch[0]), batch[1], self.loss)
-        probabilities = self.probabilities(logits[self.evaluation.prefix_of(self.monitor)])  # (B, K)
+        probabilities = self.probabilities(logits[self.tested_prefix])  # (B, K)
         self.tested.append((probabilities.cpu(), batch[2].cpu(), batch[3].cpu()))
+
+    @property
+    def tested_prefix(self) -> str:
+        """The prefix of the figures of the network that the monitor measures; "" before the first evaluation."""
+        return self.evaluation.prefix_of(self.monitor) if self.evaluation else ""
+
+    @property
+    def tested_network(self) -> nn.Module:
+        """The network that the monitor measures, the trained one or an average; it sees one view of an image."""
+        return self.also_evaluated.get(self.tested_prefix, self.network)
 
     def on_validation_epoch_end(self) -> None:
         assert self.evaluation is not None

@@ -56,9 +56,10 @@ class AveragedWeights(Callback, ABC):
 
     def _start(self, pl_module: Any) -> None:
         """Start from the loaded average, or else from a copy of the network."""
-        average = copy_of(pl_module.network)
-        if self.loaded is not None:
-            average.load_state_dict(self.loaded)
+        with torch.inference_mode(False):  # in a test too: heat maps need gradients
+            average = copy_of(pl_module.network)
+            if self.loaded is not None:
+                average.load_state_dict(self.loaded)
         self.loaded = None
         self.replace(pl_module, average)
 

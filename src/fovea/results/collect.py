@@ -72,7 +72,10 @@ def write_predictions(folder: Path, tested: Predictions) -> None:
 
 
 def validate(trainer: Trainer, task: ClassificationTask, data: ImageDataModule) -> Predictions | None:
-    """Predict the validation split with the weights that were tested; None if these images were the test."""
+    """Predict the validation split with the weights that were tested; None if these images were the test.
+
+    If these weights are an average, they are loaded into the task's network and stay there.
+    """
     if data.splits["val"] is data.splits["test"]:
         return None
     return gathered(data, "val", trainer.predict(task, data.eval_dataloader("val"), weights_only=True) or [])
@@ -128,7 +131,7 @@ def compare(
         tested: the test predictions, of the network that the monitor measures.
         counts: the training split's known labels of each class, as the config's `class_counts`; None: not known.
     """
-    prefix = task.evaluation.prefix_of(task.monitor) if task.evaluation else ""
+    prefix = task.tested_prefix
     found = confidence_intervals(task.metrics, tested.probabilities, tested.labels)
     values: dict[str, Any] = {
         "intervals": {f"{prefix}{name}": i and [i.low, i.high] for name, i in found.items()},
@@ -144,6 +147,8 @@ def keep_images(
     folder: Path, task: ClassificationTask, data: ImageDataModule, tested: Predictions, more: Mapping[str, bytes] | None
 ) -> None:
     """Write thumbnails of the images that the report shows, heat maps of some, and for a training its first input.
+
+    Heat maps are of the network whose predictions were tested.
 
     `more` are other thumbnails of a training; None after an evaluation.
     """
@@ -170,7 +175,7 @@ def _heat(
     """Return the heat maps of wrong images, for the class that was predicted.
 
     Args:
-        task: its network is in evaluation mode.
+        task: its networks are in evaluation mode.
         dataset: of the test split.
         tested: the predictions.
         rows: {row: number in the dataset}.
@@ -185,7 +190,8 @@ def _heat(
     else:
         sure = (tested.probabilities - 0.5).abs().masked_fill(~errors.wrong_labels(tested), -1)
         classes = sure[list(rows)].argmax(1).tolist()
-    maps = grad_cam.heat_maps(task.network, task.preprocess(images.to(task.device)), classes)
+    network = task.tested_network.to(task.device)  # an average stays on the device of the test
+    maps = grad_cam.heat_maps(network, task.preprocess(images.to(task.device)), classes)
     if maps is None:
         return {}
     pictures = [grad_cam.overlay(image, heat) for image, heat in zip(images, maps, strict=True)]

@@ -37,7 +37,7 @@ def find(
 
     Args:
         trainer: after the test.
-        task: with the weights that were tested.
+        task: features are those of its tested network.
         data: the data.
         predicted: the predictions of val and test, or of one of them.
         most: training images that are checked, drawn at random; None: all.
@@ -70,15 +70,15 @@ def _rows(
     return [(row, index, int(numbers[one.image])) for row, one in zip(rows, found, strict=True)]
 
 
-@torch.inference_mode()
 def _features(trainer: Trainer, task: ClassificationTask, data: ImageDataModule, index: Index) -> tuple[Tensor, Tensor]:
-    """Return the network's features (N, D) of the images that can be read, and their numbers in the index (N,)."""
+    """Return the features (N, D) of the images that can be read, and their numbers in the index (N,)."""
     device = trainer.strategy.root_device
     task.to(device).eval()
+    network = task.tested_network.to(device)
     parts: list[tuple[Tensor, Tensor]] = []
     for images, _, indices, _ in data.loader_of(index):
-        with trainer.precision_plugin.forward_context():
-            features, _ = features_and_logits(task.network, task.preprocess(images.to(device)))
+        with torch.inference_mode(), trainer.precision_plugin.forward_context():
+            features, _ = features_and_logits(network, task.preprocess(images.to(device)))
         parts.append((features.float().cpu(), indices.cpu()))
     gathered = [part for of_rank in gather(parts) for part in of_rank]
     features, numbers = (torch.cat(tensors) for tensors in zip(*gathered, strict=True))
