@@ -127,7 +127,7 @@ def validation_of(candidate: "Candidate", overrides: list[str], recompute: bool)
         if split not in data.splits:
             needs = "the validation" if split == "val" else "BatchNorm's statistics (else: --batch-norm average)"
             raise ValueError(f"{data.root} has no {split} images, which are needed for {needs}")
-    task = build.task(cfg)
+    task = build.task(cfg, to_train=False)
     build.check_loss(task, data, ["val"])
     data.evaluated = build.average_views(cfg, task, data.augment["eval"])
     norms = trained_layers(task.network) if recompute else []

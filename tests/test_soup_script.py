@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from helpers import SMALL
+from omegaconf import OmegaConf
 from safetensors.torch import load_file
 from torch import Tensor
 
+from fovea.config.resolvers import CONF
 from fovea.load_run import load_run
 from fovea.models.weights.fill import load_weights
 from fovea.models.weights.weights_file import read_weights
@@ -129,6 +131,19 @@ def test_data_that_are_gone_are_an_error(invoke: Invoke, runs_of_one_network: li
     code, _, err = invoke(SOUP, *map(str, runs_of_one_network), "data.root=nowhere")
     assert code == 2
     assert "nowhere" in err
+
+
+def test_distilled_runs_are_averaged_without_their_teacher(invoke: Invoke, runs_of_one_network: list[Path]) -> None:
+    *folders, _ = runs_of_one_network
+    for run in folders:
+        for file in (run / "config.yaml", run / "resolved.yaml"):
+            cfg = OmegaConf.load(file)
+            cfg.objective = OmegaConf.load(CONF / "objective" / "distillation.yaml")
+            cfg.objective.teacher = str(run.parent / "gone")
+            OmegaConf.save(cfg, file)
+    code, out, err = invoke(SOUP, *map(str, folders), "--batch-norm", "average", "data.num_workers=0")
+    assert code == 0, err
+    assert out.count(" added ") == 2
 
 
 def test_overrides_without_a_run_are_an_error(invoke: Invoke) -> None:
