@@ -115,7 +115,6 @@ def runs_in(folders: list[Path]) -> list[Path]:
 def validation_of(candidate: "Candidate", overrides: list[str], recompute: bool) -> "Validation":
     """Build the validation of the candidate's run, as evaluate.py does with split=val."""
     from fovea import build
-    from fovea.models.averaging.batch_norm import trained_layers
     from fovea.runs import provenance
     from fovea.soup.soup_validation import Validation
 
@@ -130,8 +129,7 @@ def validation_of(candidate: "Candidate", overrides: list[str], recompute: bool)
     task = build.task(cfg, to_train=False)
     build.check_loss(task, data, ["val"])
     data.evaluated = build.average_views(cfg, task, data.augment["eval"])
-    norms = trained_layers(task.network) if recompute else []
-    return Validation(task, data, build.trainer(cfg, alone=True), norms)
+    return Validation(task, data, build.trainer(cfg, alone=True), recompute)
 
 
 def config_of(run: Path, overrides: list[str]) -> tuple[DictConfig, list[str]]:

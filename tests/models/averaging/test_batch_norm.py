@@ -7,7 +7,12 @@ from tasks import make_batches, network
 from torch import nn
 from torch.optim.swa_utils import update_bn
 
-from fovea.models.averaging.batch_norm import recompute_statistics, running_statistics, trained_layers
+from fovea.models.averaging.batch_norm import (
+    differing_layers,
+    recompute_statistics,
+    running_statistics,
+    trained_layers,
+)
 
 
 def batches() -> list[torch.Tensor]:
@@ -58,3 +63,16 @@ def test_other_layers_keep_their_statistics() -> None:
 def test_layers_in_evaluation_mode_or_without_statistics_are_not_trained() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3), nn.BatchNorm2d(3).eval(), nn.BatchNorm2d(3, track_running_stats=False))
     assert trained_layers(net) == ["0"]
+
+
+def test_layers_differ_if_any_of_several_states_has_other_statistics() -> None:
+    net = nn.Sequential(*deep(), nn.BatchNorm2d(2, track_running_stats=False)).eval()
+    states = [copy.deepcopy(net.state_dict()) for _ in range(3)]
+    for state in states:
+        state["1.weight"] += torch.rand(4)
+    assert differing_layers(net, states) == []
+    states[2]["4.running_var"][0] += 1
+    assert differing_layers(net, states) == ["4"]
+    states[1]["1.running_mean"][0] += 1
+    assert differing_layers(net, states) == ["1", "4"]
+    assert differing_layers(net, states[:1]) == []

@@ -1,6 +1,6 @@
 """Recomputes BatchNorm's running statistics, which an average of weights needs."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,17 @@ def trained_layers(network: nn.Module) -> list[str]:
         for name, module in network.named_modules()
         if isinstance(module, _BatchNorm) and module.training and module.running_mean is not None
     ]
+
+
+def differing_layers(network: nn.Module, states: Sequence[Mapping[str, Tensor]]) -> list[str]:
+    """Return the names of the BatchNorm layers whose running statistics differ between state dicts of the network."""
+    names = [name for name, module in network.named_modules() if isinstance(module, _BatchNorm)]
+    return [name for name in names if any(not _same_statistics(name, states[0], state) for state in states[1:])]
+
+
+def _same_statistics(layer: str, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    keys = [f"{layer}.{name}" for name in ("running_mean", "running_var")]
+    return all(torch.equal(one[key], other[key]) for key in keys if key in one)  # else the layer has none
 
 
 @torch.no_grad()
