@@ -121,12 +121,12 @@ def test_the_first_batch_is_that_of_the_first_step_and_a_run_with_it_ends_with_t
     words = ("data=folder", f"data.root={folder}", *SMALL, "mixing=mixup_cutmix", "data.batch_size=18")
     run, other = tmp_path / "run", tmp_path / "other"
     assert invoke("train", *words, f"hydra.run.dir={run}").code == 0
-    assert len(mixed) == 3  # the first batch, and the two of the epoch
-    assert torch.equal(mixed[0][0], mixed[1][0])
-    assert torch.equal(mixed[0][1], mixed[1][1])
+    _, shown_batch, first_step, _ = mixed  # the first one is the trial of the loss, the last one the second step
+    assert torch.equal(shown_batch[0], first_step[0])
+    assert torch.equal(shown_batch[1], first_step[1])
     mixed.clear()
     assert invoke("train", *words, "logger=csv", f"hydra.run.dir={other}").code == 0
-    assert len(mixed) == 2
+    assert len(mixed) == 3
     assert differences(run, other) == []
 
     assert not (run / "report.html").exists()
@@ -136,7 +136,7 @@ def test_the_first_batch_is_that_of_the_first_step_and_a_run_with_it_ends_with_t
         "test/confusion_matrix": [2],
     }
     mean, std = (torch.tensor(values) * 255 for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    entered = mixed[0][0][:16] * std[:, None, None] + mean[:, None, None]
+    entered = shown_batch[0][:16] * std[:, None, None] + mean[:, None, None]
     for n, image in enumerate(entered):
         x, y = image_grid.place(n)
         scale = image_grid.SIDE // 16
