@@ -14,6 +14,7 @@ from helpers import SMALL
 from PIL import Image
 from run_files import predictions
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor
 
 from fovea.loggers.metrics_csv import MetricsCsv
@@ -27,6 +28,15 @@ from fovea.runs.bit_differences import differences
 from fovea.task import ClassificationTask
 
 Invoke = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def numbers_of_one_length(monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard reads files of one second in the order of their names, which end in a number of the process's file.
+
+    From 9 to 10 the order is wrong, and TensorBoard then drops earlier steps.
+    """
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(1000))
 
 
 def pictures(run: Path) -> dict[str, dict[int, np.ndarray]]:
