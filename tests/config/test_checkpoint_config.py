@@ -127,11 +127,11 @@ def test_what_one_config_lacks_files_of_weights_and_spellings_of_a_number_are_no
 def test_a_training_is_not_continued_with_another_optimizer_whose_values_would_be_ignored(
     config: Config, run: Path, tmp_path: Path, key: str, value: Any, said: str
 ) -> None:
-    file, stored = tmp_path / "other.ckpt", changed(config, key, value)
+    file, stored = tmp_path / "an other.ckpt", changed(config, key, value)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         check_to_train(file, stored, config)
     assert "those of this run would be ignored" in str(error.value)
-    assert str(error.value).endswith(f"a new optimizer: weights={file}")
+    assert str(error.value).endswith(f"a new optimizer: 'weights={file}'")
     check_to_evaluate(file, stored, config, run)
 
 

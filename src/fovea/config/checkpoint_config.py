@@ -3,6 +3,7 @@
 Only keys that both configs have are compared, as options change between versions.
 """
 
+import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def check_to_evaluate(file: Path, stored: Mapping[str, Any], config: Mapping[str
 
 def _own_run(file: Path, stored: Mapping[str, Any]) -> str:
     if (file.parent.parent / "config.yaml").is_file():
-        return f"run={file}"
+        return shlex.quote(f"run={file}")
     return f"run=<its run folder>, which was {stored.get('run_dir', 'not stored')} in its training"
 
 
@@ -67,7 +68,8 @@ def check_to_train(file: Path, stored: Mapping[str, Any], config: Mapping[str, A
     lines += _first([*of_weights.values(), *of_state.values()])
     if of_state:
         lines.append("The optimizer's state in the checkpoint has its own values; those of this run would be ignored")
-    lines.append(f"Type the checkpoint's values, or start with its weights and a new optimizer: weights={file}")
+    word = shlex.quote(f"weights={file}")
+    lines.append(f"Type the checkpoint's values, or start with its weights and a new optimizer: {word}")
     raise ValueError("\n".join(lines))
 
 
