@@ -7,7 +7,6 @@ from typing import Any, Literal
 import torch
 from lightning import LightningModule
 from torch import Tensor, nn
-from torch.optim import LBFGS
 from torchmetrics import Metric
 
 from fovea.training import class_means, loop_state, meter
@@ -254,19 +253,7 @@ class ClassificationTask(LightningModule):
     # optimizer and checkpoint
 
     def configure_optimizers(self) -> Any:
-        """Return the optimizer and its schedule.
-
-        Raises:
-            ValueError: LBFGS with accumulated batches: Lightning would add up the gradients of all weights it tries.
-        """
-        configured = self.optimization.configure(self.network)
-        if isinstance(configured["optimizer"], LBFGS) and self.trainer.accumulate_grad_batches > 1:
-            raise ValueError(
-                f"trainer.accumulate_grad_batches={self.trainer.accumulate_grad_batches}: LBFGS computes the gradient "
-                "many times a step and can't accumulate it\n"
-                "Set trainer.accumulate_grad_batches=1, or choose another optimizer"
-            )
-        return configured
+        return self.optimization.configure(self.network)
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any | None) -> None:
         self.optimization.step(scheduler, metric, metric is not None and self.is_undefined(self.monitor))

@@ -60,7 +60,17 @@ def scaling_text(cfg: DictConfig) -> str:
 
 
 def optimization(cfg: DictConfig, network: nn.Module) -> Optimization:
-    """Build the optimizer's parts for a network. The optimizer itself is made when the training begins."""
+    """Build the optimizer's parts for a network. The optimizer itself is made when the training begins.
+
+    Raises:
+        ValueError: LBFGS with accumulated batches: Lightning would add up the gradients of all weights that it tries.
+    """
+    batches = cfg.trainer.accumulate_grad_batches
+    if batches > 1 and is_lbfgs(cfg.optimizer):
+        raise ValueError(
+            f"trainer.accumulate_grad_batches={batches}: LBFGS computes the gradient many times a step and can't "
+            "accumulate it\nSet trainer.accumulate_grad_batches=1, or choose another optimizer"
+        )
     factor, cfg = rate_factor(cfg), cfg.copy()
     if factor != 1:
         cfg.optimizer.lr *= factor  # parameter groups refer to it
