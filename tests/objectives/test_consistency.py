@@ -46,7 +46,7 @@ def test_a_training_equals_a_plain_loop() -> None:
 
 def test_a_network_without_dropout_is_refused() -> None:
     objective = RDrop(nn.CrossEntropyLoss(), "multiclass", weight=1.0)
-    with pytest.raises(ValueError, match="so it has no dropout to compare"):
+    with pytest.raises(ValueError, match="so the network has no dropout to compare"):
         objective(nn.Linear(4, 4), FIRST, torch.arange(6) % 4)
 
 
@@ -60,3 +60,14 @@ def test_dropout_of_a_branch_that_starts_with_zeros_is_seen() -> None:
     objective = RDrop(nn.CrossEntropyLoss(), "multiclass", weight=1.0)
     loss, _ = objective(Block(), FIRST, torch.arange(6) % 4)
     torch.testing.assert_close(loss, F.cross_entropy(FIRST, torch.arange(6) % 4))
+
+
+def test_dropout_with_a_generator_of_its_own_is_seen() -> None:
+    generator = torch.Generator().manual_seed(0)
+
+    class Dropped(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * (torch.rand(x.shape, generator=generator) < 0.5)
+
+    _, first = RDrop(nn.CrossEntropyLoss(), "multiclass", weight=1.0)(Dropped(), FIRST, torch.arange(6) % 4)
+    assert (first == 0).any()

@@ -34,20 +34,22 @@ class RDrop:
         weight: of the divergence, at least 0.
         """
         self.loss, self.task, self.weight = loss, task, weight
-        self.is_random = False  # True once a pass has drawn random numbers
+        self.is_random = False  # True once a batch has shown that the network is random
 
     def __call__(self, network: nn.Module, images: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Return the loss and the first pass's logits (B, K).
 
         Raises:
-            ValueError: the first batch's pass draws no random numbers, because the network has no dropout.
+            ValueError: the first batch's passes give the same logits and draw no random numbers from torch, because
+                the network has no dropout.
         """
         generator: Any = torch if images.device.type == "cpu" else torch.get_device_module(images.device)
         before = None if self.is_random else generator.get_rng_state()
         first, second = network(torch.cat([images, images])).chunk(2)  # (B, K) each
-        if before is not None and torch.equal(before, generator.get_rng_state()):
+        # Stochastic depth whose branches still give zeros has equal logits; a layer may have a generator of its own.
+        if before is not None and torch.equal(before, generator.get_rng_state()) and torch.equal(first, second):
             raise ValueError(
-                "objective=r_drop: the network draws no random numbers, so it has no dropout to compare\n"
+                "objective=r_drop: both passes of an image are equal, so the network has no dropout to compare\n"
                 "Choose a network with dropout (model=mobilenet_v2, or +model.drop_rate=0.1 with model=timm)"
             )
         self.is_random = True
