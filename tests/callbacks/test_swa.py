@@ -171,7 +171,7 @@ def test_weights_of_before_a_run_was_prolonged_are_not_in_its_average(
     expected = by_torch(networks.after, [24, 28], TRAIN)
     for key, tensor in swa.average.state_dict().items():
         torch.testing.assert_close(tensor, expected.state_dict()[key], rtol=1e-5, atol=1e-6)
-    assert caplog.text.count("the average starts anew at step 20: it is now of every 4 steps after step 12") == 1
+    assert caplog.text.count("the average starts anew at step 20: it is now of every 4 steps after step 20") == 1
 
 
 def test_an_average_that_is_added_to_a_training_is_of_the_weights_after_the_checkpoint(tmp_path: Path) -> None:
@@ -181,21 +181,6 @@ def test_an_average_that_is_added_to_a_training_is_of_the_weights_after_the_chec
     assert swa.average is not None
     expected = by_torch(networks.after, [16, 20], TRAIN)
     torch.testing.assert_close(swa.average.state_dict()["0.weight"], expected.state_dict()["0.weight"])
-
-
-def test_the_average_of_an_earlier_versions_checkpoint_goes_on(tmp_path: Path) -> None:
-    """It does not record which steps its average is of."""
-    whole, again = SWA(8), SWA(8)
-    fit(whole)
-    fit(SWA(8), epochs=4).save_checkpoint(tmp_path / "one.ckpt")
-    content = torch.load(tmp_path / "one.ckpt", weights_only=True)
-    del content["callbacks"]["SWA"]
-    torch.save(content, tmp_path / "one.ckpt")
-    fit(again, ckpt_path=tmp_path / "one.ckpt")
-    assert whole.average is not None
-    assert again.average is not None
-    for key, tensor in whole.average.state_dict().items():
-        assert torch.equal(tensor, again.average.state_dict()[key]), key
 
 
 def states_of(**callbacks: Any) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -61,7 +61,7 @@ class SWA(AveragedWeights):
         self.after_step, self.every_n_steps = after_step, every_n_steps
         self.every, self.since = 1, after_step or 0
         self.goes_on = False  # whether the checkpoint has an average
-        self.saved: dict[str, int] | None = None  # `state_dict` of the checkpoint; none in those of earlier versions
+        self.saved: dict[str, int] | None = None  # `state_dict` of the checkpoint
         self.norms: list[str] = []
         self.recomputed = 0  # number of averaged weights when the statistics were recomputed last
 
@@ -86,8 +86,6 @@ class SWA(AveragedWeights):
     def _since(self, trainer: Trainer) -> int:
         """Return the step after which weights are averaged; see the attribute."""
         after_step, saved, self.saved = self.after_step or 0, self.saved, None
-        if self.goes_on and saved is None:
-            return after_step
         if self.goes_on and saved is not None:
             if (saved["after_step"], saved["every"]) == (after_step, self.every):
                 return saved["since"]
@@ -95,7 +93,7 @@ class SWA(AveragedWeights):
                 log.info(
                     "callbacks.swa: the average starts anew at step %d: it is now of every %d steps after step %d, "
                     "and the checkpoint's is of every %d after step %d",
-                    *(self.step, self.every, after_step, saved["every"], saved["after_step"]),
+                    *(self.step, self.every, max(after_step, self.step), saved["every"], saved["after_step"]),
                 )
         return max(after_step, self.step)
 
