@@ -72,6 +72,7 @@ class LoadedRun:
         metrics: the test figures of results.json, None where undefined; empty if the run was not tested.
         augment: the transform that crops images for an evaluation.
         precision: Lightning's plugin for trainer.precision.
+        used: what predictions are made with, which a calibration must have been fitted to.
     """
 
     folder: Path
@@ -81,6 +82,7 @@ class LoadedRun:
     metrics: dict[str, float | None]
     augment: Augment
     precision: Precision
+    used: calibration_file.Used
 
     @property
     def network(self) -> nn.Module:
@@ -152,7 +154,7 @@ class LoadedRun:
     def _fitted(self) -> calibration_file.Fitted:
         """What was fitted on the validation split. If this was to other predictions, a warning is logged once."""
         fitted = calibration_file.read(self.folder, "calibrated=True")
-        if other := calibration_file.other_use(fitted, collect.use_of(self.checkpoint, self.config)):
+        if other := calibration_file.other_use(fitted, self.used):
             log.warning("calibrated=True uses values that were fitted to %s", other)
         return fitted
 
@@ -201,7 +203,8 @@ def load_run(run: str | PathLike[str], device: str | torch.device | None = None)
     precision.convert_module(task).to(where)
     folder = Path(cfg.run).absolute()
     metrics = results_of(folder).get("test") or {}
-    return LoadedRun(folder, file, task, task.config, metrics, augment, precision)
+    used = collect.use_of(file, task.config)
+    return LoadedRun(folder, file, task, task.config, metrics, augment, precision, used)
 
 
 def load_metrics(run: Path) -> dict[str, Metric]:

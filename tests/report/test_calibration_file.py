@@ -50,5 +50,9 @@ def test_predictions_unlike_those_that_were_fitted_are_described(
     assert other_use(read(tmp_path, "calibrated=true"), USED._replace(**changes)) == said  # type: ignore[arg-type]
 
 
-def test_nothing_is_said_about_a_file_of_an_earlier_version() -> None:
-    assert other_use(Fitted(1.7, None, None, None), USED) == ""
+@pytest.mark.parametrize("used", [None, {}, USED._asdict() | {"crop": 0.9}])
+def test_nothing_is_said_about_a_file_of_another_version(tmp_path: Path, used: object) -> None:
+    (tmp_path / "calibration.json").write_text(json.dumps({"temperature": 1.7, "fitted_to": used}))
+    fitted = read(tmp_path, "calibrated=true")
+    assert fitted == Fitted(1.7, None, None, None)
+    assert other_use(fitted, USED) == ""

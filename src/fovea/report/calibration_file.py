@@ -39,7 +39,7 @@ class Fitted(NamedTuple):
         reject: for one label an image: {"threshold": of the calibrated confidence, "coverage": the share of validation
             images that it keeps, "accuracy": of those}; None for several labels.
         thresholds: for several labels, (K,): of each class's probability before any temperature; None for one label.
-        fitted_to: the predictions; None: not known, as in a run of an earlier version.
+        fitted_to: the predictions; None: not known, as in a run of another version.
     """
 
     temperature: float
@@ -79,7 +79,8 @@ def read(run: Path, wanted: str) -> Fitted:
     kinds = {"temperature": float, "reject": dict | None, "thresholds": list | None, "fitted_to": dict | None}
     content: dict[str, Any] = read_json(file, kinds, "train again, or leave it out")
     used = content.get("fitted_to")
-    return Fitted(content["temperature"], content.get("reject"), content.get("thresholds"), used and Used(**used))
+    fitted_to = Used(**used) if used and used.keys() == {*Used._fields} else None  # other fields in another version
+    return Fitted(content["temperature"], content.get("reject"), content.get("thresholds"), fitted_to)
 
 
 def other_use(fitted: Fitted, now: Used) -> str:
