@@ -52,7 +52,7 @@ MAY_IMPORT = {
         *("models", "models/weights", "losses", "objectives", "optim", "callbacks", "loggers", "speed", "data/pixels"),
         "data/progressive.py",
     ),
-    "soup": ("task.py", "runs", "models/averaging", "data/fingerprint.py", "data/loading"),
+    "soup": ("task.py", "config", "runs", "models/averaging", "data/fingerprint.py", "data/loading"),
     "results": (
         *("task.py", "config", "training", "runs", "distributed", "loggers", "leaderboard", "models"),
         *("data", "data/loading", "data/pixels", "report", "report/run", "report/pictures", "report/statistics"),

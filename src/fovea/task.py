@@ -18,6 +18,8 @@ from fovea.training.step_seed import seed_step
 
 log = logging.getLogger(__name__)
 
+# sections of the config that rates follow from
+RATES = ("scheduler", "warmup", "optimizer", "lr_scaling", "lr_reference_batch")
 Batch = tuple[Tensor, ...]  # images, target, indices, indices of images that could not be read
 
 
@@ -267,17 +269,29 @@ class ClassificationTask(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember what `on_train_start` restores.
+
+        Raises:
+            ValueError: a weight has another shape in the checkpoint, as of a network for another image size.
+        """
+        own = self.state_dict()
+        for name, tensor in checkpoint["state_dict"].items():
+            if name in own and own[name].shape != tensor.shape:
+                raise ValueError(
+                    f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(own[name].shape)} in this network: "
+                    "type the model's options and the data.image_size of the checkpoint's run"
+                )
         if self.trainer.state.fn == "fit":
             self.resumed = {key: checkpoint[key] for key in ("running", "config")}
 
     def _restore(self, checkpoint: Mapping[str, Any]) -> None:
         """Restore the epoch's figures so far, and the last validation's, which a plateau schedule may still need.
 
-        If the run was prolonged, or its rates are scaled for steps of another size, the checkpoint's schedule and rates
-        are replaced by the new ones.
+        If the run was prolonged, has other rates, or its rates are scaled for steps of another size, the checkpoint's
+        schedule and the options of its optimizer are replaced by the new ones.
         """
         then, now = scaled_for(checkpoint["config"]), scaled_for(self.config)
-        changed = any(checkpoint["config"].get(key) != self.config.get(key) for key in ("scheduler", "warmup"))
+        changed = any(checkpoint["config"].get(key) != self.config.get(key) for key in RATES)
         (schedule,), (optimizer,) = self.trainer.lr_scheduler_configs, self.trainer.optimizers
         if changed or then != now:
             self.optimization.replace(optimizer, schedule.scheduler)

@@ -1,6 +1,7 @@
 """A checkpoint of another run is used only where its weights, or its whole state, mean the same."""
 
 import copy
+import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -116,23 +117,47 @@ def test_what_one_config_lacks_files_of_weights_and_spellings_of_a_number_are_no
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("optimizer.lr", 0.3, "optimizer.lr: 0.3 in the checkpoint, 0.1 here"),
-        ("optimizer.weight_decay", 0.1, "optimizer.weight_decay: 0.1 in the checkpoint, 0.0005 here"),
         ("optimizer._target_", "torch.optim.AdamW", "optimizer._target_: torch.optim.AdamW in the checkpoint"),
+        ("optimizer.nesterov", True, "optimizer.nesterov: True in the checkpoint, False here"),
+        ("optimizer.fused", True, "optimizer.fused: True in the checkpoint, None here"),
         ("parameter_groups._target_", "fovea.optim.parameter_groups.head_faster", "parameter_groups._target_: "),
-        ("lr_scaling", "linear", "lr_scaling: linear in the checkpoint, None here"),
         ("freeze", "backbone", "freeze: backbone in the checkpoint, None here"),
     ],
 )
-def test_a_training_is_not_continued_with_another_optimizer_whose_values_would_be_ignored(
+def test_a_training_is_not_continued_with_an_optimizer_that_the_state_does_not_fit(
     config: Config, run: Path, tmp_path: Path, key: str, value: Any, said: str
 ) -> None:
     file, stored = tmp_path / "an other.ckpt", changed(config, key, value)
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         check_to_train(file, stored, config)
-    assert "those of this run would be ignored" in str(error.value)
+    assert "plateau" not in str(error.value)
     assert str(error.value).endswith(f"a new optimizer: 'weights={file}'")
     check_to_evaluate(file, stored, config, run)
+
+
+RATES = [("optimizer.lr", 0.3), ("optimizer.weight_decay", 0.1), ("lr_scaling", "linear"), ("lr_reference_batch", 512)]
+
+
+@pytest.mark.parametrize(("key", "value"), RATES)
+def test_other_rates_are_refused_only_with_a_plateau_schedule_which_would_not_use_them(
+    config: Config, tmp_path: Path, key: str, value: Any
+) -> None:
+    stored = changed(config, key, value)
+    check_to_train(tmp_path / "other.ckpt", stored, config)
+    plateau = changed(config, "scheduler._target_", "torch.optim.lr_scheduler.ReduceLROnPlateau")
+    with pytest.raises(ValueError, match=rf"{key}: {value} in the checkpoint, (?s:.*)A plateau schedule goes on from"):
+        check_to_train(tmp_path / "other.ckpt", stored, plateau)
+
+
+@pytest.mark.parametrize(
+    "key", ["image_size", "dropout", "drop_path_rate", "stochastic_depth_prob", "weights_min_share"]
+)
+def test_weights_fit_whatever_the_image_size_and_the_dropout_of_their_training(
+    config: Config, run: Path, tmp_path: Path, key: str
+) -> None:
+    stored, config = changed(config, f"model.{key}", 0.1), changed(config, f"model.{key}", 0.2)
+    check_to_train(tmp_path / "other.ckpt", stored, config)
+    check_to_evaluate(tmp_path / "other.ckpt", stored, config, run)
 
 
 @pytest.mark.parametrize("key", ["scheduler", "warmup", "data", "trainer", "loss", "augment", "callbacks", "seed"])
@@ -164,14 +189,36 @@ def test_programs_refuse_a_checkpoint_of_other_classes(
 
 
 @pytest.mark.slow
-def test_a_training_goes_on_from_another_runs_state_and_refuses_another_rate(
-    invoke: Invoke, trained: Path, folder: Path
+def test_a_training_goes_on_from_another_runs_state_with_its_own_rate(
+    invoke: Invoke, trained: Path, folder: Path, tmp_path: Path
 ) -> None:
     file = trained / "checkpoints" / "last.ckpt"
-    words = ("data=folder", f"data.root={folder}", *SMALL, "trainer.max_epochs=2", f"ckpt_path={file}")
-    code, _, err = invoke("train", *words, "optimizer.lr=0.3")
-    assert code == 2
-    assert "optimizer.lr: 0.1 in the checkpoint, 0.3 here" in err
-    code, out, err = invoke("train", *words)
+    words = (
+        "data=folder",
+        f"data.root={folder}",
+        *SMALL,
+        "trainer.max_epochs=2",
+        "optimizer.lr=0.3",
+        "trainer.log_every_n_steps=1",
+    )
+    run = tmp_path / "second"
+    code, out, err = invoke("train", *words, f"ckpt_path={file}", f"hydra.run.dir={run}")
     assert code == 0, err
     assert "epoch 2" in out
+    rows = csv.DictReader((run / "metrics.csv").open())
+    rates = [float(row["lr-SGD/pg1"]) for row in rows if row.get("lr-SGD/pg1")]
+    assert 0.1 < max(rates) < 0.3  # the second half of a cosine of 0.3
+
+
+@pytest.mark.slow
+def test_a_network_for_another_image_size_whose_weights_have_other_shapes_is_refused(
+    invoke: Invoke, folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("timm")
+    vit = ("model=timm", "model.name=test_vit", "data.image_size=32", "data.eval_image_size=32")
+    words = ("data=folder", f"data.root={folder}", *SMALL, *vit)
+    assert invoke("train", *words, f"hydra.run.dir={tmp_path / 'first'}")[0] == 0
+    file = tmp_path / "first" / "checkpoints" / "last.ckpt"
+    code, _, err = invoke("train", *words, "data.image_size=48", "trainer.max_epochs=2", f"ckpt_path={file}")
+    assert code == 2
+    assert "network.pos_embed is (1, 5, 64) in the checkpoint and (1, 10, 64) in this network: type" in err

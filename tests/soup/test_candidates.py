@@ -18,7 +18,8 @@ CONFIG: dict[str, Any] = {
     "monitor": "val/accuracy",
     "mode": "max",
     "preprocess": {"mean": [0.5]},
-    "model": {"_target_": "Net"},
+    "cosine_scale": None,
+    "model": {"_target_": "Net", "name": "vit", "activation": "relu", "dropout": 0.1},
 }
 
 
@@ -85,9 +86,10 @@ def test_a_file_that_is_no_checkpoint_of_a_training_is_refused(tmp_path: Path) -
     [
         ({"changes": {"class_names": ["a", "c", "b"]}}, r"class_names is \['a', 'c', 'b'\]"),
         ({"changes": {"monitor": "val/loss"}}, "monitor is val/loss, and val/accuracy in"),
-        ({"changes": {"preprocess": {"mean": [0.1]}}}, "preprocess is"),
+        ({"changes": {"preprocess": {"mean": [0.1]}}}, r"preprocess.mean is \[0.1\], and \[0.5\]"),
         ({"changes": {"model": {"_target_": "Other"}}}, "model._target_ is Other"),
-        ({"changes": {"model": {"_target_": "Net", "name": "vit_quickgelu"}}}, "model.name is vit_quickgelu"),
+        ({"changes": {"model": CONFIG["model"] | {"name": "vit_quickgelu"}}}, "model.name is vit_quickgelu"),
+        ({"changes": {"model": CONFIG["model"] | {"activation": "gelu"}}}, "model.activation is gelu"),
         ({"changes": {"cosine_scale": 30.0}}, "cosine_scale is 30.0"),
         ({"state_dict": {"network.0.weight": torch.ones(2)}}, "only weights of the same network"),
         ({"fingerprint": "y"}, "the validation images of one may be training images of the other"),
@@ -99,6 +101,12 @@ def test_runs_that_do_not_belong_together_are_refused(tmp_path: Path, options: d
     check_compatible([found[0], found[0]])
     with pytest.raises(ValueError, match=message):
         check_compatible(found)
+
+
+def test_runs_with_other_dropout_may_be_averaged(tmp_path: Path) -> None:
+    changes = {"model": CONFIG["model"] | {"dropout": 0.5}}
+    runs = run(tmp_path / "one"), run(tmp_path / "other", changes=changes)
+    check_compatible([one for folder in runs for one in candidates(folder, None)])
 
 
 def test_one_checkpoint_alone_is_refused(tmp_path: Path) -> None:

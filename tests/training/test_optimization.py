@@ -141,6 +141,17 @@ def test_a_training_warms_up_before_a_plateau_schedule_that_uses_only_later_vali
     assert rates.rates == pytest.approx([0.1 / 3, 0.2 / 3, 0.1, 0.1, 0.01, 0.001])
 
 
+def test_a_training_from_another_ones_state_uses_its_own_rate_and_weight_decay(tmp_path: Path) -> None:
+    def task(rate: float, decay: float) -> Any:
+        config = {"optimizer": {"lr": rate, "weight_decay": decay}}
+        return make_task(optimizer=functools.partial(SGD, lr=rate, momentum=0.9, weight_decay=decay), config=config)
+
+    second = task(0.01, 0.5)
+    assert resumed_rates(tmp_path, task(0.1, 0.0), second) == [0.01, 0.01]
+    (optimizer,) = [second.optimizers(use_pl_optimizer=False)]
+    assert optimizer.param_groups[0]["weight_decay"] == 0.5
+
+
 def scaled(rate: float, batches: int, **options: Any) -> Any:
     """A task whose rate is scaled for steps of so many batches of 8 images."""
     config = {"lr_scaling": "linear", "data": {"batch_size": 8}, "trainer": {"accumulate_grad_batches": batches}}

@@ -5,23 +5,27 @@ Only keys that both configs have are compared, as options change between version
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
-from fovea.config.keys import FIXED, dotted, names, row, rule
+from fovea.config.keys import dotted, rule
 from fovea.config.saved import load, plain
 
-WEIGHTS = ("class_names", "model", "cosine_scale", "preprocess")  # the weights are right with these values only
-FREE = (
-    *("scheduler", "warmup"),  # a training replaces the checkpoint's schedule by its own
-    *("num_classes", "pretrained"),  # these differ only together with keys of WEIGHTS
+WEIGHTS = ("task", "class_names", "model", "cosine_scale", "preprocess")  # the weights are right with these values only
+FREE = (  # patterns of keys of the model that any weights of the right shapes fit
     "model.weights_min_share",  # only for loading weights from a file
+    "model.image_size",  # of a network for one size, the shapes of the weights depend on it
+    *("model.*drop*", "model.stochastic_depth_prob"),  # only in training
 )
-# what the rest of a checkpoint's state depends on, such as the optimizer's
-FIXED_KEYS = (key for key in names("resume") if row(key).resume == FIXED and not row(key).starts)
-STATE = tuple(key for key in FIXED_KEYS if key not in (*WEIGHTS, *FREE))
+STATE = ("optimizer", "parameter_groups", "freeze", "lr_scaling", "lr_reference_batch")  # the optimizer's
+REPLACED = (  # values in that state that a training replaces by its own, except with a plateau schedule
+    *(f"optimizer.{name}" for name in ("lr", "weight_decay", "momentum", "betas", "eps")),
+    *("lr_scaling", "lr_reference_batch"),
+)
+Values = tuple[Any, Any]
 MOST = 3  # differences that a message lists
 LONGEST = 60  # characters of a value in a message
 
@@ -37,13 +41,13 @@ def check_to_evaluate(file: Path, stored: Mapping[str, Any], config: Mapping[str
         config: the evaluation's, as plain containers.
         run: the folder of the run whose config is used.
     """
-    found = _differences(stored, config, WEIGHTS)
+    found = differences(stored, config, WEIGHTS)
     if not found or file.parent.resolve().is_relative_to(run.resolve()):
         return
-    of_run = _differences(stored, plain(DictConfig(load(f"run={run}", run))), WEIGHTS)
-    texts = [text for key, text in found.items() if key in of_run]
-    if texts:
-        lines = [f"ckpt_path={file} is of another run than run={run}, with other values:", *_first(texts)]
+    of_run = differences(stored, plain(DictConfig(load(f"run={run}", run))), WEIGHTS)
+    found = {key: values for key, values in found.items() if key in of_run}
+    if found:
+        lines = [f"ckpt_path={file} is of another run than run={run}, with other values:", *_texts(found)]
         raise ValueError("\n".join([*lines, f"Use the config of its own run: {_own_run(file, stored)}"]))
 
 
@@ -56,34 +60,37 @@ def _own_run(file: Path, stored: Mapping[str, Any]) -> str:
 def check_to_train(file: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise ValueError if a training would continue with the state of another network or optimizer.
 
+    It is also raised if rates were typed that a plateau schedule would not use.
+
     Args:
         file: the checkpoint.
         stored: the config in it; empty if it has none.
         config: the training's, as plain containers.
     """
-    of_weights, of_state = (_differences(stored, config, keys) for keys in (WEIGHTS, STATE))
-    if not of_weights | of_state:
+    is_plateau = str(config["scheduler"]["_target_"]).endswith("ReduceLROnPlateau")
+    found = differences(stored, config, (*WEIGHTS, *STATE))
+    found = {key: values for key, values in found.items() if is_plateau or key not in REPLACED}
+    if not found:
         return
-    lines = [f"ckpt_path={file} is the state of a training with other values:"]
-    lines += _first([*of_weights.values(), *of_state.values()])
-    if of_state:
-        lines.append("The optimizer's state in the checkpoint has its own values; those of this run would be ignored")
+    lines = [f"ckpt_path={file} is the state of a training with other values:", *_texts(found)]
+    if found.keys() & {*REPLACED}:
+        lines.append("A plateau schedule goes on from the checkpoint's learning rates, so this run's have no effect")
     word = shlex.quote(f"weights={file}")
     lines.append(f"Type the checkpoint's values, or start with its weights and a new optimizer: {word}")
     raise ValueError("\n".join(lines))
 
 
-def _differences(stored: Mapping[str, Any], config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, str]:
-    """Return {dotted key: "<key>: <value> in the checkpoint, <value> here"} of the values that differ."""
+def differences(stored: Mapping[str, Any], config: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Values]:
+    """Return {dotted key: (stored value, the config's value)} of the values below `keys` that differ."""
     then, now = (dict(_leaves(content, keys)) for content in (stored, config))
-    return {key: _text(key, then[key], now[key]) for key in then if key in now and then[key] != now[key]}
+    return {key: (then[key], now[key]) for key in then if key in now and then[key] != now[key]}
 
 
 def _leaves(config: Mapping[str, Any], keys: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) below `keys`, without files that the weights were read from."""
+    """Yield (dotted key, value) of what counts below `keys`; files that the weights were read from don't."""
     for section in keys:
         for key, value in dotted(config[section], section) if section in config else ():
-            if key not in FREE and not rule(key, "reads"):
+            if not any(fnmatchcase(key, pattern) for pattern in FREE) and not rule(key, "reads"):
                 yield key, value
 
 
@@ -97,5 +104,6 @@ def _text(key: str, then: Any, now: Any) -> str:
     return f"{key}: {str(then)[:LONGEST]} in the checkpoint, {str(now)[:LONGEST]} here"
 
 
-def _first(texts: list[str]) -> list[str]:
+def _texts(found: Mapping[str, Values]) -> list[str]:
+    texts = [_text(key, *values) for key, values in found.items()]
     return texts[:MOST] + ([f"and {len(texts) - MOST} more"] if len(texts) > MOST else [])

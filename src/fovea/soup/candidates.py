@@ -1,13 +1,14 @@
 """Finds the checkpoints that a soup may average, and refuses those that don't belong together."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from fovea.config.checkpoint_config import WEIGHTS, differences
 from fovea.data.fingerprint import compare
 from fovea.models.averaging.averages import check_same_shapes
 from fovea.runs import checkpoint, provenance
@@ -16,7 +17,7 @@ from fovea.runs.results_file import results_of
 
 TOP = "checkpoints/top"  # of a run: where callbacks=[default,top_k] keeps its checkpoints
 # keys of the config that candidates have in common
-SAME = ("task", "class_names", "monitor", "mode", "preprocess", "cosine_scale")
+SAME = (*WEIGHTS, "monitor", "mode")
 NETWORK = "network."  # before the network's names in a checkpoint
 
 
@@ -90,7 +91,7 @@ def check_compatible(found: Sequence[Candidate]) -> None:
     first, *others = found
     weights, data = first.weights(), _data_of(first.run)
     for other in others:
-        for place, then, now in _differences(first.config, other.config):
+        for place, (then, now) in differences(first.config, other.config, SAME).items():
             raise ValueError(
                 f"{other.file}: {place} is {_short(now)}, and {_short(then)} in {first.file}: these runs can't be "
                 "averaged"
@@ -103,14 +104,6 @@ def check_compatible(found: Sequence[Candidate]) -> None:
                 f"{other.run}: its data or their division differ from those of {first.run} ({difference.text}), so "
                 "the validation images of one may be training images of the other"
             )
-
-
-def _differences(first: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
-    """Yield (key, value of the first, of the other)."""
-    values = [{key: config.get(key) for key in SAME} for config in (first, other)]
-    for one, config in zip(values, (first, other), strict=True):
-        one |= {f"model.{key}": config["model"].get(key) for key in ("_target_", "name")}
-    yield from ((key, value, values[1][key]) for key, value in values[0].items() if value != values[1][key])
 
 
 def _data_of(run: Path) -> dict[str, Any] | None:
