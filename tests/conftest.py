@@ -4,6 +4,7 @@ import re
 import runpy
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from helpers import SMALL, make_folder
 from hydra.core.global_hydra import GlobalHydra
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small here: threads cost more than they give
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C otherwise
 use_cache()
 gc.set_threshold(100_000, 50, 100)  # with Python's own, tests of whole programs take a fifth longer
 
