@@ -114,15 +114,16 @@ def test_an_experiment_begins_with_its_command_and_what_to_expect(name: str) -> 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("folds", "typed"), [(5, ()), (3, ("data.folds=3",))])
 def test_the_experiment_with_folds_tests_every_image_once(
-    invoke: Callable[..., tuple[int, str, str]], folder: Path, tmp_path: Path
+    invoke: Callable[..., tuple[int, str, str]], folder: Path, tmp_path: Path, folds: int, typed: tuple[str, ...]
 ) -> None:
-    words = ("experiment=folder_folds", f"data.root='{folder}'", *TINY, *small_network("folder_folds"))
+    words = ("experiment=folder_folds", f"data.root='{folder}'", *TINY, *small_network("folder_folds"), *typed)
     code, _, err = invoke("train", *words, "trainer.max_epochs=3", "report=false", f"hydra.sweep.dir={tmp_path}/folds")
     assert code == 0, err
     (pooled,) = json.loads((tmp_path / "folds" / "folds.json").read_text())
     images = sum(len(list((folder / split).rglob("*.png"))) for split in ("train", "val"))  # test is in no fold
-    assert (pooled["folds"], pooled["images"]) == (5, images)
+    assert (pooled["folds"], pooled["images"]) == (folds, images)
 
 
 def optimized(name: str) -> tuple[DictConfig, nn.Module, Any, Any]:
@@ -140,16 +141,15 @@ def optimized(name: str) -> tuple[DictConfig, nn.Module, Any, Any]:
 
 
 THIRTIES = {0: 0.1, 29: 0.1, 30: 0.01, 60: 0.001, 89: 0.001}
+SIX_HUNDRED = {0: 0.005, 1: 0.104, 4: 0.401, 5: 0.5}
+SIX_HUNDRED |= {epoch: 0.25 * (1 + cos(pi * (epoch - 5) / 595)) for epoch in (124, 300, 599)}
 RATES: dict[str, dict[int, float]] = {  # experiment -> {epoch, from 0: the published rate in its first step}
     "imagenet_resnet50": THIRTIES,
     "imagenet_resnext50": THIRTIES | {90: 1e-4, 99: 1e-4},
     "imagenet_mobilenet_v2": {0: 0.045, 1: 0.0441, 100: 0.045 * 0.98**100, 299: 0.045 * 0.98**299},
     "imagenet_se_resnet50": {0: 0.6, 30: 0.06, 60: 0.006, 90: 0.0006},
     "imagenet_se_resnext50": {0: 0.6, 30: 0.06, 60: 0.006, 90: 0.0006},
-    "imagenet_resnet50_v2": {
-        **{0: 0.005, 1: 0.104, 4: 0.401, 5: 0.5},
-        **{epoch: 0.25 * (1 + cos(pi * (epoch - 5) / 595)) for epoch in (124, 300, 599)},
-    },
+    **dict.fromkeys(("imagenet_resnet50_v2", "imagenet_resnext50_v2", "imagenet_mobilenet_v2_v2"), SIX_HUNDRED),
     "imagenet_resnet50_rsb_a1": {0: 1e-4, 300: 2.5e-3} | {e: 2.5e-3 * (1 + cos(pi * e / 600)) for e in (5, 500, 599)},
     "imagenet_resnet50_rsb_a2": {0: 1e-4, 150: 2.5e-3} | {e: 2.5e-3 * (1 + cos(pi * e / 300)) for e in (5, 200, 299)},
     "imagenet_resnet50_rsb_a3": {0: 1e-4, 50: 4e-3} | {e: 4e-3 * (1 + cos(pi * e / 100)) for e in (5, 75, 99)},
@@ -157,7 +157,8 @@ RATES: dict[str, dict[int, float]] = {  # experiment -> {epoch, from 0: the publ
     "imagenet_distillation": {0: 0.1, 30: 0.01, 60: 0.001, 90: 1e-4, 99: 1e-4},
     "cifar10_fast": {
         0: 0.2 * 1.465,
-        6: 1.465 * (1 - 0.93 * (270 - 123.2) / (539 - 123.2)),
+        2: 1.465 * (0.2 + 0.8 * 90 / 123.2),
+        **{epoch: 1.465 * (1 - 0.93 * (45 * epoch - 123.2) / (539 - 123.2)) for epoch in (3, 6, 11)},
     },
     "cifar10_lt": {0: 0.02, 1: 0.04, 4: 0.1, 159: 0.1, 160: 1e-3, 179: 1e-3, 180: 1e-5, 199: 1e-5},
     "cifar10_resnet18": {0: 0.1, 59: 0.1, 60: 0.02, 120: 0.004, 160: 8e-4, 199: 8e-4},
@@ -192,6 +193,11 @@ DECAYS: dict[str, tuple[float, dict[str, float]]] = {  # experiment -> weight de
     "imagenet_se_resnet50": (1e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
     "imagenet_se_resnext50": (1e-4, {"conv1.weight": 1.0, "bn1.weight": 1.0, "fc.bias": 1.0}),
     "imagenet_resnet50_v2": (2e-5, WEIGHTS_AND_HEAD),
+    "imagenet_resnext50_v2": (2e-5, WEIGHTS_AND_HEAD),
+    "imagenet_mobilenet_v2_v2": (
+        2e-5,
+        {"features.0.0.weight": 1.0, "features.0.1.weight": 0.0, "classifier.1.bias": 1.0},
+    ),
     "imagenet_resnet50_rsb_a1": (0.01, WEIGHTS),
     "imagenet_resnet50_rsb_a2": (0.02, WEIGHTS),
     "imagenet_resnet50_rsb_a3": (0.02, WEIGHTS),
@@ -217,6 +223,12 @@ def test_the_weight_decay_of_each_parameter_is_the_published_one(name: str) -> N
 
 
 SGD_V1: dict[str, Any] = {"optimizer.momentum": 0.9, "data.batch_size": 256}
+V2: dict[str, Any] = {
+    **{"data.image_size": 176, "augment.eval.crop.resize": 232, "data.eval_image_size": 224, "trainer.max_epochs": 600},
+    **{"loss.label_smoothing": 0.1, "mixing.mixup_alpha": 0.2, "mixing.cutmix_alpha": 1.0, "data.batch_size": 1024},
+    **{"data.sampler.repeats": 4, "optimizer.momentum": 0.9, "optimizer.nesterov": False},
+    "callbacks.ema.decay": (1 - 2e-5 * 1024 * 32 / 600) ** (1 / 32),
+}
 RSB: dict[str, Any] = {
     "mixing.cutmix_alpha": 1.0,
     "mixing.probability": 1.0,
@@ -224,29 +236,39 @@ RSB: dict[str, Any] = {
     "augment.eval.crop.resize": 235,
 }
 RSB |= {"optimizer.max_grad_norm": 1.0, "loss._target_": "fovea.losses.bce.BinaryCrossEntropy"}
-A3 = RSB | {"mixing.mixup_alpha": 0.1, "loss.target_threshold": 0.2, "loss.label_smoothing": 0.0}
-A2 = A3 | {"data.sampler.repeats": 3, "model.drop_path_rate": 0.05, "data.image_size": 224}
+SENET = {"data.batch_size": 1024, "optimizer.momentum": 0.9, "trainer.max_epochs": 100}
+FFCV = {"loss.label_smoothing": 0.1, "data.eval_image_size": 256, "optimizer.momentum": 0.9, "trainer.max_epochs": 16}
+RAND_AUGMENT = "augment.train.transforms[0].transforms[0].magnitude"  # torchvision's 31 magnitudes are timm's 10
+A3 = RSB | {RAND_AUGMENT: 18, "mixing.mixup_alpha": 0.1, "loss.target_threshold": 0.2, "loss.label_smoothing": 0.0}
+A2 = A3 | {RAND_AUGMENT: 21, "data.sampler.repeats": 3, "model.drop_path_rate": 0.05, "data.image_size": 224}
 ASL = {"loss.gamma_neg": 4.0, "loss.gamma_pos": 0.0, "loss.clip": 0.05, "data.image_size": 448, "data.batch_size": 128}
+ASL |= {"callbacks.ema.decay": 0.9997}
 OTHERS: dict[str, dict[str, Any]] = {  # experiment -> other published values, by their keys
     "imagenet_resnet50": SGD_V1 | {"trainer.max_epochs": 90},
     "imagenet_resnext50": SGD_V1 | {"trainer.max_epochs": 100},
-    "imagenet_resnet50_v2": {
-        **{"data.image_size": 176, "augment.eval.crop.resize": 232, "data.eval_image_size": 224},
-        **{"loss.label_smoothing": 0.1, "mixing.mixup_alpha": 0.2, "mixing.cutmix_alpha": 1.0},
-        **{"data.sampler.repeats": 4, "data.batch_size": 1024, "optimizer.momentum": 0.9},
-        "callbacks.ema.decay": (1 - 2e-5 * 1024 * 32 / 600) ** (1 / 32),
-    },
+    "imagenet_mobilenet_v2": SGD_V1 | {"trainer.max_epochs": 300},
+    "imagenet_resnet50_v2": V2 | {"model.name": "resnet50"},
+    "imagenet_resnext50_v2": V2 | {"model.name": "resnext50_32x4d"},
+    "imagenet_mobilenet_v2_v2": V2 | {"model.dropout": 0.2, "model.width_mult": 1.0},
     "imagenet_resnet50_rsb_a1": A2
     | {"mixing.mixup_alpha": 0.2, "loss.label_smoothing": 0.1, "loss.target_threshold": None},
     "imagenet_resnet50_rsb_a2": A2,
     "imagenet_resnet50_rsb_a3": A3 | {"data.image_size": 160, "data.eval_image_size": 224},
-    "imagenet_se_resnet50": {"data.batch_size": 1024, "optimizer.momentum": 0.9, "trainer.max_epochs": 100},
+    "imagenet_se_resnet50": SENET | {"model.depth": 50},
+    "imagenet_se_resnext50": SENET | {"model.depth": 50, "model.cardinality": 32},
     "imagenet_distillation": SGD_V1
     | {"objective.alpha": 0.5, "objective.temperature": 1.0, "objective.teacher.name": "resnet34"},
-    "imagenet_resnet50_ffcv": {"loss.label_smoothing": 0.1, "data.batch_size": 4096, "data.eval_image_size": 256},
+    "imagenet_resnet18_ffcv": FFCV | {"data.batch_size": 1024},
+    "imagenet_resnet50_ffcv": FFCV | {"data.batch_size": 4096},
     "cifar10_fast": {"optimizer.lr": 11.5 * 1000 / (1024 * (1 + 1 / (1 - 0.85))), "optimizer.momentum": 0.85},
+    "cifar10_resnet18": {
+        **{"optimizer.momentum": 0.9, "optimizer.nesterov": True, "data.batch_size": 128, "trainer.max_epochs": 200},
+        **{"augment.train.crop.padding": 4, "augment.train.transforms[0].scale": [1 / 4, 1 / 4]},  # 16 of 32 pixels
+    },
+    "cifar10_lt": {"optimizer.momentum": 0.9, "data.batch_size": 128, "trainer.max_epochs": 200, "model.depth": 32},
     "coco_asl": ASL,
-    "voc_asl": ASL,
+    "voc_asl": ASL | {"optimizer.lr": 1e-4},
+    "folder_finetuning": {"callbacks.unfreeze.frozen_epochs": [["backbone", 2]]},
 }
 
 
@@ -254,7 +276,10 @@ OTHERS: dict[str, dict[str, Any]] = {  # experiment -> other published values, b
 def test_other_values_are_the_published_ones(name: str) -> None:
     cfg = composed(f"experiment={name}", "data.root=x")
     found = {key: OmegaConf.select(cfg, key) for key in OTHERS[name]}
-    assert found == {
+    plain = {
+        key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value for key, value in found.items()
+    }
+    assert plain == {
         key: pytest.approx(value, rel=1e-3) if isinstance(value, float) else value
         for key, value in OTHERS[name].items()
     }
