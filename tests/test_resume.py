@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from conf_groups import GROUPS
 from helpers import make_folder
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -206,9 +207,14 @@ def test_each_checkpoint_leads_to_the_same_end(
 
 OBJECTIVES = {
     "distillation": ("objective=distillation", "objective.teacher="),
+    "hard_distillation": ("objective=hard_distillation", "objective.teacher="),
     "r_drop": ("objective=r_drop",),
     "sam": ("objective=sam",),
 }
+
+
+def test_every_objective_is_resumed_in_a_test() -> None:
+    assert {*OBJECTIVES, "supervised"} == {*GROUPS["objective"]}  # all other tests have the supervised one
 
 
 @pytest.mark.slow

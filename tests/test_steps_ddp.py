@@ -29,6 +29,7 @@ from fovea.training.batch_loss import Loss, Objective
 from fovea.training.step_seed import seed_step
 
 STEPS, RHO, CLIP = 5, 0.5, 0.1
+LARGEST = 0.01  # of a gradient that is clipped by value
 WEIGHTS = [0.2, 1.0, 3.0]
 TAUGHT: dict[str, Any] = {"teacher": Teacher(network()), "task": "multiclass", "alpha": 0.5}
 OBJECTIVES: dict[str, Callable[[Loss], Objective]] = {
@@ -47,7 +48,7 @@ class Case(NamedTuple):
     every: int = 1  # batches of a step
     loss: nn.Module = nn.CrossEntropyLoss()
     frozen: bool = False  # all but the last layer, by Unfreeze
-    limit: Literal["norm", "agc"] | None = None  # of the gradient
+    limit: Literal["norm", "value", "agc"] | None = None  # of the gradient
 
 
 CASES = {
@@ -58,6 +59,7 @@ CASES = {
     "frozen": Case(frozen=True),
     "sam, frozen": Case("sam", frozen=True),
     "clipped": Case(every=3, limit="norm"),
+    "clipped by value": Case(every=3, limit="value"),
     "agc": Case(every=3, limit="agc"),
 }
 
@@ -90,7 +92,8 @@ def trained(case: Case, rank: int) -> Trained:
     callbacks: list[Callback] = [Unfreeze([("backbone", 2)])] if case.frozen else []
     callbacks += [AdaptiveGradientClipping(CLIP)] if case.limit == "agc" else []
     options: dict[str, Any] = {
-        "gradient_clip_val": CLIP if case.limit == "norm" else None,
+        "gradient_clip_val": {"norm": CLIP, "value": LARGEST}.get(case.limit or ""),
+        "gradient_clip_algorithm": case.limit if case.limit in ("norm", "value") else None,
         "accumulate_grad_batches": case.every,
     }
     trainer = make_trainer(*callbacks, max_epochs=1, **options, **two_devices())
@@ -131,6 +134,10 @@ def by_hand(case: Case) -> tuple[nn.Sequential, float]:
             parameter.grad = torch.stack(of_batches).mean(0)
         if case.limit == "norm":
             assert nn.utils.clip_grad_norm_(trainable, CLIP) > CLIP
+        elif case.limit == "value":
+            for parameter in trainable:
+                assert parameter.grad is not None
+                parameter.grad = parameter.grad.clip(-LARGEST, LARGEST)
         elif case.limit == "agc":
             adaptive_clip_grad(nets[0][:5].parameters(), CLIP)
         optimizer.step()

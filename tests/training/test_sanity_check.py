@@ -8,10 +8,12 @@ import pytest
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.plugins import TorchSyncBatchNorm
 from tasks import make_trainer
 from torch import Tensor, distributed, nn
 from torchvision import models
 
+from fovea.models.se_resnet import SEResNet
 from fovea.training.sanity_check import (
     check_batch,
     check_epochs,
@@ -232,6 +234,15 @@ def test_batchnorm_is_synchronised_on_several_gpus_only(caplog: pytest.LogCaptur
     assert "no effect on one device" in caplog.text
     with pytest.raises(ValueError, match=r"on 2 CPU processes.*type trainer\.sync_batchnorm=false"):
         check_sync_batchnorm(2, "cpu")
+
+
+def test_synchronised_batchnorm_has_the_same_names_in_a_checkpoint() -> None:
+    trained = SEResNet(num_classes=3, width=16)
+    names = [*trained.state_dict()]
+    synchronised = TorchSyncBatchNorm().apply(trained)
+    assert any(isinstance(module, nn.SyncBatchNorm) for module in synchronised.modules())
+    assert not any(type(module) is nn.BatchNorm2d for module in synchronised.modules())
+    assert [*synchronised.state_dict()] == names
 
 
 def test_torch_has_no_synchronised_batchnorm_on_a_cpu() -> None:

@@ -11,11 +11,13 @@ from conf_groups import GROUPS, composed
 from hydra.utils import instantiate
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from fovea.data.pixels.augment import Augment
 from fovea.data.pixels.crop import View
 from fovea.data.pixels.render import render
+from fovea.data.random_numbers import derive_seed
 
 ON_STANDARD = ["rand_augment", "trivial_augment", "auto_augment", "augmix", "three_augment", "color", "light", "strong"]
 OURS = ["crop", "none", "shift", "standard", *ON_STANDARD]
@@ -90,6 +92,39 @@ def test_training_and_evaluation_have_an_image_size_each(name: str) -> None:
 
 def transforms_of(name: str) -> list[Callable[[Tensor], Tensor]]:
     return instantiate(composed(f"augment={name}").augment.train.transforms, _convert_="all")
+
+
+BILINEAR = F.InterpolationMode.BILINEAR
+PUBLISHED: dict[str, list[Callable[[Tensor], Tensor]]] = {
+    "rand_augment": [v2.RandAugment(2, 9, interpolation=BILINEAR)],
+    "auto_augment": [v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=BILINEAR)],
+    "trivial_augment": [v2.TrivialAugmentWide(interpolation=BILINEAR)],
+    "augmix": [v2.AugMix(3, 3, alpha=1.0, interpolation=BILINEAR)],
+    "color": [  # of SimCLR, with a strength of 1
+        v2.RandomApply([v2.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),
+        v2.RandomGrayscale(0.2),
+        v2.RandomApply([v2.GaussianBlur(13, (0.1, 2.0))], 0.5),
+    ],
+    "light": [v2.ColorJitter(0.2, 0.2, 0.2)],
+    "strong": [v2.TrivialAugmentWide(interpolation=BILINEAR), v2.RandomErasing(0.1, value=[124, 116, 104])],
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_an_image_is_changed_by_the_published_operations(name: str) -> None:
+    """After the crop, by torchvision's with the same random numbers; most images are changed."""
+    augment = instantiate(composed(f"augment={name}").augment.train, _convert_="all")
+    changed = 0
+    for index in range(20):
+        out = image(40, 40)[None].clone()
+        augment.transform(0, np.array([[0, index, 0]]), out)
+        torch.manual_seed(derive_seed(0, 0, index, 0))
+        expected = image(40, 40)
+        for operation in PUBLISHED[name]:
+            expected = operation(expected)
+        assert torch.equal(out[0], expected)
+        changed += not torch.equal(expected, image(40, 40))
+    assert changed > 10
 
 
 def test_three_augment_makes_an_image_gray_solarized_or_blurred_equally_often() -> None:
