@@ -87,6 +87,14 @@ def test_a_failed_run_has_a_report(invoke: Invoke, runs: Runs, folder: Path) -> 
     assert "failed" in (failed / "report.html").read_text("utf-8")
 
 
+def test_a_start_that_is_refused_writes_no_report(invoke: Invoke, runs: Runs, folder: Path) -> None:
+    words = ("data=folder", f"data.root={folder}", *SMALL, "report=true", "optimizer=lbfgs", "parameter_groups=all")
+    code, _, err = invoke("train", *words, "trainer.accumulate_grad_batches=2")
+    assert (code, "LBFGS" in err) == (2, True)
+    (refused,) = runs()
+    assert not (refused / "report.html").exists()
+
+
 def test_validation_is_predicted_with_the_averaged_weights_if_the_monitor_is_of_them(
     invoke: Invoke, runs: Runs, folder: Path
 ) -> None:

@@ -15,7 +15,6 @@ from fovea.report.run import comparison, pair_section, run_page
 from fovea.report.run.comparison import Comparison
 from fovea.report.run.pair_section import Tested
 from fovea.runs import summary
-from fovea.runs.results_file import results_of
 
 log = logging.getLogger(__name__)
 Section = dict[str, Any]
@@ -23,11 +22,11 @@ Section = dict[str, Any]
 
 @contextmanager
 def written_at_the_end(folder: Path, compare: Callable[[], Comparison | None]) -> Iterator[None]:
-    """Write the report of a run when it ends, in whatever way; a failure is only logged."""
+    """Write the report of a run that began, when it ends in whatever way; a failure is only logged."""
     try:
         yield
     finally:
-        if results_of(folder):
+        if (folder / "config.yaml").is_file():
             write_or_warn(folder, compare)
 
 
