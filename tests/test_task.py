@@ -1,9 +1,11 @@
 import functools
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from lightning import Trainer
-from tasks import make_task
+from tasks import Data, K, make_batches, make_task, make_trainer, network
 from torch import Tensor, nn
 from torch.optim import LBFGS, SGD, Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
@@ -47,6 +49,19 @@ def test_a_checkpoint_keeps_the_config_and_among_its_weights_no_metric() -> None
     task.on_save_checkpoint(checkpoint)
     assert checkpoint["config"] == {"a": 1}
     assert set(task.state_dict()) == {"network.1.weight", "network.1.bias"}
+
+
+def test_weights_of_other_shapes_are_refused_with_the_first_that_differs(tmp_path: Path) -> None:
+    data, file = Data(make_batches(2), make_batches(1)), tmp_path / "one.ckpt"
+    trainer = make_trainer(max_epochs=1)
+    trainer.fit(make_task(), datamodule=data)
+    trainer.save_checkpoint(file)
+    other = network()
+    other[5] = nn.Linear(4 * 9, K + 1)
+    with pytest.raises(
+        ValueError, match=r"one\.ckpt: network\.5\.weight is \(3, 36\) in the checkpoint and \(4, 36\) in"
+    ):
+        make_trainer(max_epochs=2).fit(make_task(network=other), datamodule=data, ckpt_path=file, weights_only=True)
 
 
 def test_lbfgs_really_steps() -> None:

@@ -278,8 +278,9 @@ class ClassificationTask(LightningModule):
         for name, tensor in checkpoint["state_dict"].items():
             if name in own and own[name].shape != tensor.shape:
                 raise ValueError(
-                    f"{name} is {tuple(tensor.shape)} in the checkpoint and {tuple(own[name].shape)} in this network: "
-                    "type the model's options and the data.image_size of the checkpoint's run"
+                    f"{self.trainer.ckpt_path}: {name} is {tuple(tensor.shape)} in the checkpoint and "
+                    f"{tuple(own[name].shape)} in this network\n"
+                    "Type the model's options and the data.image_size of the checkpoint's run"
                 )
         if self.trainer.state.fn == "fit":
             self.resumed = {key: checkpoint[key] for key in ("running", "config")}

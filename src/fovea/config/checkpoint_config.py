@@ -60,7 +60,7 @@ def _own_run(file: Path, stored: Mapping[str, Any]) -> str:
 def check_to_train(file: Path, stored: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """Raise ValueError if a training would continue with the state of another network or optimizer.
 
-    It is also raised if rates were typed that a plateau schedule would not use.
+    It is also raised if values of the optimizer were typed that a plateau schedule would not use.
 
     Args:
         file: the checkpoint.
@@ -74,7 +74,9 @@ def check_to_train(file: Path, stored: Mapping[str, Any], config: Mapping[str, A
         return
     lines = [f"ckpt_path={file} is the state of a training with other values:", *_texts(found)]
     if found.keys() & {*REPLACED}:
-        lines.append("A plateau schedule goes on from the checkpoint's learning rates, so this run's have no effect")
+        lines.append(
+            "A plateau schedule goes on with the checkpoint's values of the optimizer: this run's have no effect"
+        )
     word = shlex.quote(f"weights={file}")
     lines.append(f"Type the checkpoint's values, or start with its weights and a new optimizer: {word}")
     raise ValueError("\n".join(lines))
